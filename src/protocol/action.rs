@@ -1,0 +1,223 @@
+//! Link B: service and action, a JSON-RPC 2.0 message a line on the action's stdin and stdout.
+//!
+//! The service calls `initialize`, then `run`, which is answered when the work is over. `cancel` ends it early: `run`
+//! then answers with what was kept, or with [`crate::fault::code::CANCELLED`]. The end of stdin means that the service
+//! is gone: the action stops its own children and exits with [`crate::exit::Exit::Orphaned`].
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Raw;
+use crate::call::{calls, notices};
+use crate::ids::{CommandId, ExportId, IntegrationId, IntegrationName, Model};
+use crate::integration::{CancelParams, Empty};
+use crate::log::LogLine;
+use crate::progress::Progress;
+use crate::report::ActionReport;
+use crate::version::Versions;
+
+calls! {
+    /// Service → action: the first call.
+    Initialize = "initialize": InitializeParams => InitializeReply;
+    /// Service → action: the work. Answered when it is over.
+    Run = "run": RunParams => ActionReport;
+    /// Action → service: a spool file is complete and durable. The upload may begin.
+    Sealed = "sealed": SealedFile => Empty;
+}
+
+notices! {
+    /// Service → action: end `run` early.
+    Cancel = "cancel": CancelParams;
+    /// Action → service: what changed in the tree of sessions; at most a few times a second.
+    ProgressChanged = "progress": Progress;
+    /// Action → service: lines of the log.
+    Log = "log": LogBatch;
+    /// Action → service: a child of the action runs in this process group, so that the service can end it should the
+    /// action die first.
+    ChildStarted = "child.started": ChildProcess;
+    /// Action → service: that child has ended.
+    ChildEnded = "child.ended": ChildProcess;
+}
+
+/// What the service says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InitializeParams {
+    /// The versions of link B that it speaks.
+    pub protocol: Versions,
+    /// Its version, for logs.
+    pub service_version: String,
+}
+
+/// What the action says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InitializeReply {
+    /// The version that both ends will speak.
+    pub protocol: u32,
+    /// The action's name.
+    pub action: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The work to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RunParams {
+    /// The command that ordered it.
+    pub command: CommandId,
+    /// What to do.
+    pub order: Order,
+}
+
+/// What an action is to do: also what the backend sends (see [`crate::control::Command`]).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Order {
+    /// Export everything that is new.
+    Export(ExportOrder),
+    /// Try an integration's configuration against its source.
+    ValidateConfig(ValidateOrder),
+    /// Make the lists from which a person chooses what to export.
+    ExportOnboardData(OnboardOrder),
+}
+
+impl Order {
+    /// The action's name: the hidden subcommand, and the log file, that carries the order out.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Export(_) => "export",
+            Self::ValidateConfig(_) => "validate-config",
+            Self::ExportOnboardData(_) => "export-onboard-data",
+        }
+    }
+}
+
+/// An order to export.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ExportOrder {
+    /// What holds for the whole agent.
+    #[serde(default)]
+    pub agent: AgentConfig,
+    /// What to export from. The service adds `extra_integrations` of config.json.
+    pub integrations: Vec<IntegrationConfig>,
+    /// Export everything again, as if no checkpoint were stored.
+    #[serde(default)]
+    pub reprocess_historical: bool,
+}
+
+/// An order to validate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ValidateOrder {
+    /// What holds for the whole agent.
+    #[serde(default)]
+    pub agent: AgentConfig,
+    /// What to validate.
+    pub integration: IntegrationConfig,
+}
+
+/// An order for onboarding data.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OnboardOrder {
+    /// What holds for the whole agent.
+    #[serde(default)]
+    pub agent: AgentConfig,
+    /// Whom to ask.
+    pub integration: IntegrationConfig,
+    /// `users`, `repos`, `projects`, or a kind of the integration's own.
+    pub object_type: String,
+}
+
+/// `--agent-config-json`: what holds for the whole agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Whose data it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+    /// Where the programs of integrations are looked up first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub integrations_dir: Option<String>,
+    /// Leave out the processing of git repositories on behalf of other integrations.
+    pub skip_git: bool,
+}
+
+/// One element of `--integrations-json`: one configured integration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct IntegrationConfig {
+    /// Its kind: the name of its program.
+    pub name: IntegrationName,
+    /// Tells several of one kind apart; the name where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<IntegrationId>,
+    /// Its configuration, in its own shape.
+    #[serde(default = "empty_config")]
+    pub config: Raw,
+}
+
+impl IntegrationConfig {
+    /// The id by which checkpoints, logs and reports know it.
+    #[must_use]
+    pub fn id(&self) -> IntegrationId {
+        self.id.clone().unwrap_or_else(|| self.name.clone().into())
+    }
+}
+
+fn empty_config() -> Raw {
+    serde_json::value::to_raw_value(&crate::integration::Empty {}).unwrap_or_default()
+}
+
+/// A spool file that is complete and durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SealedFile {
+    /// Which run.
+    pub export: ExportId,
+    /// Whose objects they are.
+    pub integration: IntegrationId,
+    /// Of which model.
+    pub model: Model,
+    /// The file's number within the run and the model.
+    pub number: u64,
+    /// How many objects it holds.
+    pub objects: u64,
+    /// Their JSON in bytes, before compression.
+    pub raw_bytes: u64,
+    /// The file's size.
+    pub bytes: u64,
+    /// The file's SHA-256, in lower-case hex.
+    pub sha256: String,
+}
+
+/// Lines of a log.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogBatch {
+    /// Oldest first.
+    pub lines: Vec<LogLine>,
+    /// How many lines before these were dropped because too many waited.
+    #[serde(default)]
+    pub dropped: u64,
+}
+
+/// A child of an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChildProcess {
+    /// Its process id, which is also its group's.
+    pub pid: u32,
+    /// Its program, for the log.
+    pub program: String,
+    /// When it was started.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub started_at: Timestamp,
+}
