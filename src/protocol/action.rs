@@ -173,7 +173,7 @@ impl IntegrationConfig {
 }
 
 fn empty_config() -> Raw {
-    serde_json::value::to_raw_value(&crate::integration::Empty {}).unwrap_or_default()
+    serde_json::value::to_raw_value(&Empty {}).unwrap_or_default()
 }
 
 /// A spool file that is complete and durable.
