@@ -126,7 +126,7 @@ impl Child {
     ) -> Ended {
         let asked = async {
             polite.await;
-            pending().await
+            pending::<()>().await;
         };
         tokio::select! {
             exited = self.exits_within(budget.polite) => if exited { return self.wait().await },

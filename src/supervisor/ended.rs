@@ -150,7 +150,8 @@ fn name(signal: i32) -> Option<&'static str> {
     (signal == SIGKILL).then_some("force")
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

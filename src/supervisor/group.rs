@@ -32,7 +32,8 @@ pub(crate) fn signal(group: rustix::process::Pid, signal: rustix::process::Signa
     rustix::process::kill_process_group(group, signal).is_ok()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

@@ -51,7 +51,8 @@ mod group;
 mod spawn;
 mod stderr;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 
 pub use child::{Child, StopBudget};
