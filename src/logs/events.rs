@@ -16,11 +16,6 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use crate::filter::{BadFilter, filter};
 use crate::{QUEUE_LINES, RotatingFile};
 
-/// The size at which the service's log file is rotated, in bytes.
-const SERVICE_FILE_BYTES: u64 = 16 << 20;
-/// Older log files of the service that are kept.
-const SERVICE_FILES_KEPT: u32 = 4;
-
 /// What the service's own lines give as their source.
 const SERVICE: &str = "service";
 
@@ -63,16 +58,29 @@ pub enum InitError {
     Twice(#[source] TryInitError),
 }
 
-/// The log of the service: its `tracing` events, and what is given to [`relay`], go to `file` (16 MiB, then it is
-/// rotated; four older ones are kept) and, if asked for, to stdout. `what` is a level, or a list as
-/// `info,outrider_peer=debug`; lines given to [`relay`] are not filtered.
+/// Where the log of the service goes, and what is in it.
+#[derive(Debug, Clone)]
+pub struct ServiceLog<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// The size at which it is rotated, in bytes.
+    pub file_bytes: u64,
+    /// How many older files are kept beside it.
+    pub files_kept: u32,
+    /// Whether every line is also written to stdout.
+    pub also_stdout: bool,
+    /// A level, or a list as `info,outrider_peer=debug`. Lines given to [`relay`] are not filtered.
+    pub what: &'a str,
+}
+
+/// Sets up the log of the service: its `tracing` events, and what is given to [`relay`].
 ///
 /// # Errors
-/// When `what` is not valid, the file cannot be opened, or the process has a log already.
-pub fn init_service(file: &Path, also_stdout: bool, what: &str) -> Result<Guard, InitError> {
-    let targets = filter(what).map_err(InitError::Filter)?;
-    let opened = RotatingFile::open(file, SERVICE_FILE_BYTES, SERVICE_FILES_KEPT)
-        .map_err(|err| InitError::File { path: file.to_owned(), err })?;
+/// When [`ServiceLog::what`] is not valid, the file cannot be opened, or the process has a log already.
+pub fn init_service(log: &ServiceLog<'_>) -> Result<Guard, InitError> {
+    let targets = filter(log.what).map_err(InitError::Filter)?;
+    let opened = RotatingFile::open(log.file, log.file_bytes, log.files_kept)
+        .map_err(|err| InitError::File { path: log.file.to_owned(), err })?;
     let mut sinks = Sinks(Vec::new());
     let mut workers = Vec::new();
     let mut add = |(sink, worker)| {
@@ -80,7 +88,7 @@ pub fn init_service(file: &Path, also_stdout: bool, what: &str) -> Result<Guard,
         workers.push(worker);
     };
     add(queue("service-log", opened));
-    if also_stdout {
+    if log.also_stdout {
         add(queue("stdout-log", io::stdout()));
     }
     let relayed = sinks.clone();

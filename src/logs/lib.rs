@@ -31,7 +31,7 @@ mod redact;
 mod rotate;
 mod run_log;
 
-pub use events::{Guard, InitError, init_action, init_service, relay};
+pub use events::{Guard, InitError, ServiceLog, init_action, init_service, relay};
 pub use filter::BadFilter;
 pub use outbox::Outbox;
 pub use redact::Redactor;
