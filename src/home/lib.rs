@@ -1,1 +1,51 @@
-//! (to be written)
+//! The root folder of an agent: where everything lies, who may use it, and what is remembered in it.
+//!
+//! | module | duty |
+//! | --- | --- |
+//! | [`Root`] | the paths; makes the folders, for the owner only |
+//! | [`RootLock`] | one service uses a root at a time |
+//! | [`Config`] | config.json: read with all its faults at once, written whole or not at all |
+//! | [`Checkpoints`] | the last-processed values of sessions |
+//! | [`Journal`] | the commands that the service took, until the backend knows how they ended |
+//! | [`atomic`] | files that are the old one or the new one |
+//!
+//! **Invariant:** nothing here reads the clock; a time that is written down comes from the caller.
+//!
+//! **Invariant:** what a call answered as stored is there after a crash or a full disk, and what it did not is not, or is
+//! as a whole. No file needs a repair by hand after either.
+//!
+//! **Invariant:** no error and no `Debug` text holds a token, or a value of a field that could be one.
+//!
+//! **Invariant:** a lock is the system's own, held on an open file; it ends with its process and cannot go stale.
+//!
+//! **Invariant:** files here are readable by their owner only, where the system knows such a thing.
+//!
+//! The two stores are two redb files, since the service has the journal open and an export the checkpoints: redb lets one
+//! process at a time open a file. Whoever comes second waits up to a bound it is given and then gets
+//! [`StoreError::InUse`]. All calls block; those that write wait for the disk (a few milliseconds).
+
+pub mod atomic;
+mod checkpoints;
+mod config;
+mod config_fault;
+mod config_read;
+mod journal;
+mod limits;
+mod lock;
+mod members;
+mod root;
+mod secret;
+mod session_path;
+mod store;
+
+pub use atomic::FileError;
+pub use checkpoints::Checkpoints;
+pub use config::{CONFIG_VERSION, Config};
+pub use config_fault::{ConfigErrors, ConfigFault};
+pub use journal::{Entry, Journal, JournalError, Recorded, State};
+pub use limits::{LimitField, Limits};
+pub use lock::{LockError, RootLock};
+pub use root::Root;
+pub use secret::Secret;
+pub use session_path::SessionPath;
+pub use store::StoreError;

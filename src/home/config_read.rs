@@ -1,0 +1,227 @@
+//! From the bytes of config.json to a [`Config`], noting every fault on the way.
+
+use std::path::{Path, PathBuf};
+
+use outrider_protocol::Raw;
+use outrider_protocol::action::IntegrationConfig;
+use outrider_protocol::ids::{AgentId, IntegrationId, IntegrationName};
+use serde::de::IgnoredAny;
+use serde_json::error::Category;
+
+use crate::config::CONFIG_VERSION;
+use crate::limits::LimitFault;
+use crate::members::{Members, child, kind};
+use crate::{Config, ConfigFault, Limits, Root, Secret};
+
+const FIELDS: &[&str] = &[
+    "version",
+    "agent",
+    "customer_id",
+    "backend",
+    "token",
+    "channel",
+    "integrations_dir",
+    "ca_file",
+    "extra_integrations",
+    "limits",
+];
+const RESTORE: &str = "put a copy of it back, or run `outrider unenroll` and enroll again";
+/// The longest token, customer id or channel, in bytes: they travel in headers.
+const LONGEST_TEXT: usize = 4096;
+
+/// What is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Relative paths begin here.
+    pub(crate) root: &'a Root,
+}
+
+/// Reads a configuration. What comes back is usable only when no fault was added.
+pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<Config> {
+    let text = whole_json(source.bytes).map_err(|fault| faults.push(fault)).ok()?;
+    // Of a version that this program does not know, nothing else can be said.
+    if let Some(fault) = newer(text) {
+        faults.push(fault);
+        return None;
+    }
+    let mut members = Members::read("", text, FIELDS, faults)?;
+    version(&mut members);
+    let agent = members.needed("agent", "the agent's id from the backend", |text| {
+        AgentId::new(text).map_err(|bad| format!("{:?}, which is no id", bad.found))
+    });
+    let customer_id = members.text("customer_id", "a customer's id, or no such field", plain);
+    let backend = members.needed("backend", "the backend's address, as https://backend.example:8443", origin);
+    let token = members.needed("token", "the agent's token from the backend", plain).map(Secret::new);
+    let channel = members.text("channel", "the name of a channel: stable, edge, dev", word);
+    let integrations_dir =
+        members.text("integrations_dir", "the path of a folder", |text| inside(source.root, &text));
+    let ca_file = members.text("ca_file", "the path of a file with certificates in PEM", |text| {
+        let path = inside(source.root, &text)?;
+        if path.is_file() { Ok(path) } else { Err(format!("{text:?}, where no file is")) }
+    });
+    let extra_integrations = extra_integrations(&mut members);
+    let limits = limits(&mut members);
+    Some(Config {
+        version: CONFIG_VERSION,
+        agent: agent?,
+        customer_id,
+        backend: backend?,
+        token: token?,
+        channel: channel.unwrap_or_else(|| "stable".to_owned()),
+        integrations_dir,
+        ca_file,
+        extra_integrations,
+        limits,
+    })
+}
+
+/// The file's text, if it is one whole JSON value.
+fn whole_json(bytes: &[u8]) -> Result<&str, ConfigFault> {
+    let half = |found: String| ConfigFault::new("", found, "a whole JSON object").advise(RESTORE);
+    if bytes.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace()) {
+        let found = if bytes.is_empty() {
+            "nothing in it".to_owned()
+        } else {
+            format!("{} empty bytes", bytes.len())
+        };
+        return Err(half(found));
+    }
+    // Editors on Windows like to begin a file with this mark.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|err| {
+        let line = 1 + bytes[..err.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        ConfigFault::new("", format!("a byte in line {line} that is not UTF-8"), "JSON in UTF-8")
+    })?;
+    serde_json::from_str::<IgnoredAny>(text).map(|_| text).map_err(|err| {
+        let place = format!("line {}, column {}", err.line(), err.column());
+        if err.classify() == Category::Eof {
+            return half(format!("only a part of it: it breaks off at {place}"));
+        }
+        let what = err.to_string();
+        let what = what.split(" at line ").next().unwrap_or_default();
+        ConfigFault::new("", format!("broken JSON at {place} ({what})"), "a JSON object")
+    })
+}
+
+fn newer(text: &str) -> Option<ConfigFault> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        version: u64,
+    }
+    let Head { version } = serde_json::from_str(text).ok()?;
+    let fault = || {
+        ConfigFault::new(
+            "/version",
+            format!("{version}, of a newer Outrider"),
+            format!("at most {CONFIG_VERSION}"),
+        )
+        .advise("update this Outrider")
+    };
+    (version > u64::from(CONFIG_VERSION)).then(fault)
+}
+
+fn version(members: &mut Members<'_>) {
+    let place = members.place("version");
+    let found = match members.take("version") {
+        Some(raw) if raw.get() == CONFIG_VERSION.to_string() => return,
+        Some(raw) if kind(raw.get()) == "a number" => raw.get().chars().take(40).collect(),
+        Some(raw) => kind(raw.get()).to_owned(),
+        None => "nothing".to_owned(),
+    };
+    members.fault(ConfigFault::new(&place, found, CONFIG_VERSION.to_string()));
+}
+
+/// A text that may stand in a header: visible ASCII without spaces. The text itself is not repeated.
+fn plain(text: String) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("an empty text".to_owned());
+    }
+    if text.len() > LONGEST_TEXT {
+        return Err(format!("a text of {} bytes", text.len()));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a text with a space, a control character or a letter beyond ASCII".to_owned());
+    }
+    Ok(text)
+}
+
+fn word(text: String) -> Result<String, String> {
+    let is_word = !text.is_empty()
+        && text.len() <= 64
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if is_word { Ok(text) } else { Err(quoted(&text)) }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(80).collect::<String>())
+}
+
+/// A path as it stands in the file, seen from the root.
+fn inside(root: &Root, text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("an empty text".to_owned()) } else { Ok(root.path().join(Path::new(text))) }
+}
+
+/// The address of a backend: scheme, host and port.
+pub(crate) fn origin(text: String) -> Result<String, String> {
+    let url =
+        url::Url::parse(&text).map_err(|err| format!("{}, which is no address ({err})", quoted(&text)))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{}, whose scheme is {:?}", quoted(&text), url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not repeated: it holds a password.
+        return Err("an address with a user name or password in it".to_owned());
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("{}, with something after the host and port", quoted(&text)));
+    }
+    Ok(url.origin().ascii_serialization())
+}
+
+fn extra_integrations(members: &mut Members<'_>) -> Vec<IntegrationConfig> {
+    let place = members.place("extra_integrations");
+    let Some(raw) = members.take("extra_integrations") else { return Vec::new() };
+    let Ok(elements) = serde_json::from_str::<Vec<Raw>>(raw.get()) else {
+        members.fault(ConfigFault::new(&place, kind(raw.get()), "an array of integrations"));
+        return Vec::new();
+    };
+    let faults = members.faults();
+    elements
+        .iter()
+        .enumerate()
+        .filter_map(|(i, raw)| integration(&child(&place, &i.to_string()), raw, faults))
+        .collect()
+}
+
+fn integration(place: &str, raw: &Raw, faults: &mut Vec<ConfigFault>) -> Option<IntegrationConfig> {
+    let mut members = Members::read(place, raw.get(), &["name", "id", "config"], faults)?;
+    let id = "letters, digits, - and _, beginning with a letter or digit";
+    let name = members.needed("name", "an integration's name: lower-case letters, digits, - and _", |text| {
+        IntegrationName::new(text).map_err(|bad| format!("{:?}", bad.found))
+    });
+    let id =
+        members.text("id", id, |text| IntegrationId::new(text).map_err(|bad| format!("{:?}", bad.found)));
+    let config = match members.take("config") {
+        Some(config) => config,
+        None => Raw::from(serde_json::value::to_raw_value(&serde_json::Map::new()).ok()?),
+    };
+    Some(IntegrationConfig { name: name?, id, config })
+}
+
+fn limits(members: &mut Members<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let place = members.place("limits");
+    let Some(raw) = members.take("limits") else { return limits };
+    let known: Vec<_> = Limits::FIELDS.iter().map(|field| field.name).collect();
+    let Some(mut members) = Members::read(&place, raw.get(), &known, members.faults()) else { return limits };
+    for name in &known {
+        let Some(value) = members.take(name) else { continue };
+        let value = serde_json::from_str(value.get()).unwrap_or_default();
+        if let Err(LimitFault::OutOfBounds { found, min, max, .. }) = limits.take(name, &value) {
+            let place = members.place(name);
+            members.fault(ConfigFault::new(&place, found, format!("a whole number from {min} to {max}")));
+        }
+    }
+    limits
+}
