@@ -1,1 +1,103 @@
-//! (to be written)
+//! Any pair of byte streams as a link: JSON-RPC 2.0, a message a line, both ends call. Built on jsonrpsee's client,
+//! types and method registry, with a transport of our own.
+//!
+//! **Invariant:** nothing here grows without bound: a line, the outgoing queue, the requests in progress and the calls
+//! under way each have a limit, and whoever exceeds one waits or is refused.
+//!
+//! **Invariant:** the reading task never waits for the writing one, so two ends that both only write still read.
+//!
+//! **Invariant:** a link is lost once. The first cause ([`Lost`]) is kept and told to every waiter, now and later.
+//!
+//! **Invariant:** only a line's envelope is parsed here. Parameters and results stay text until their handler or
+//! caller reads them, and a line is copied once: out of the read buffer.
+//!
+//! **Invariant:** this crate starts no process, opens no file, knows no method but those it is given, and never answers
+//! an answer.
+//!
+//! # How it works
+//!
+//! ```text
+//!  reader ─> Lines ─> Message ─┬─ request ─> slot ─> dispatcher ─> handler ─┐
+//!                              └─ answer ──> jsonrpsee's client ─> caller   │
+//!  writer <─ gathered lines <─ outgoing queue <─┬───────────────────────────┘
+//!                                               └─ jsonrpsee's client <─ caller
+//! ```
+//!
+//! The *reading task* splits lines and sorts them. A request takes a slot ([`Limits::concurrent_requests`]) until its
+//! answer is queued; without a free slot reading pauses, the pipe fills, and the other end waits: this is the whole of
+//! the back-pressure. The *dispatching task* polls each handler first in the order of arrival; they may finish in
+//! another. A notification is handled to its end before what follows it begins, so notifications stay in order. A
+//! handler that began runs to its end even when the link is lost; its answer is then dropped. The *writing task*
+//! gathers short lines into one write.
+//!
+//! As many calls as the other end takes at once may be under way; more wait their turn. A call that is given up (by
+//! time, or because its future was dropped) is not sent if it still was queued, and its entry in jsonrpsee's client is
+//! freed by an answer that this crate makes up.
+//!
+//! # What becomes of a line that is no proper message
+//!
+//! | line | outcome |
+//! | --- | --- |
+//! | blank | skipped |
+//! | not UTF-8, not JSON | logged shortened, answered with -32700 and id null |
+//! | a batch array, no object, wrong version, odd id, a member twice | the same with -32600, and the id where it has one |
+//! | unknown method | answered with -32601; a notification is logged |
+//! | parameters that do not fit | answered with -32602 |
+//! | a handler panics | answered with -32603, and logged |
+//! | an answer with an unknown id, null, or none | logged and dropped |
+//! | an answer to a call that was given up | the same |
+//! | an answer with both or neither of result and error | its caller gets [`CallError::BadReply`] |
+//! | the stream ends inside of a line | the link is lost: [`Lost::Torn`] |
+//! | longer than [`Limits::line_bytes`] | the link is lost: [`Lost::TooLong`] |
+//! | the stream ends after a line | the link is lost: [`Lost::Ended`], when everything before it has reached its handler |
+
+mod handlers;
+mod incoming;
+mod lines;
+mod lost;
+mod message;
+mod outgoing;
+mod peer;
+mod shared;
+mod stdio;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::time::Duration;
+
+pub use handlers::{Handlers, RawParams};
+pub use lost::{CallError, Lost};
+pub use peer::{Peer, connect};
+pub use stdio::{Input, Output, stdio};
+
+/// How long a lost link waits for what came before its end to be dealt with. Well below the second within which a
+/// child exits when its parent is gone.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How long [`Peer::close`] waits for the other end to read what is queued.
+const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// The bounds of one end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest line that is taken or sent, in bytes without its line feed.
+    pub line_bytes: usize,
+    /// Lines that wait to be written. Above this the other end is slow, and whoever sends waits.
+    pub outgoing_lines: usize,
+    /// Requests of the other end in progress. Above this reading pauses. Also the calls of this end under way.
+    pub concurrent_requests: usize,
+    /// How long [`Peer::call`] waits for an answer.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            line_bytes: 32 * 1024 * 1024,
+            outgoing_lines: 64,
+            concurrent_requests: 64,
+            request_timeout: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What this end reads: the task that splits and sorts lines, and the one that runs handlers.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use jsonrpsee::types::{Id, Params};
+use jsonrpsee::{ConnectionId, MethodCallback, MethodResponse, Methods};
+use outrider_protocol::fault::{RpcError, code};
+use tokio::io::AsyncRead;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::handlers::{RawParams, carry, error_object};
+use crate::lines::Lines;
+use crate::message::{Invalid, Message, Outcome, read, shortened};
+use crate::outgoing::{Outgoing, Queue};
+use crate::shared::Shared;
+use crate::transport::{canonical, error_answer};
+use crate::{GRACE, Limits, Lost};
+
+/// Bytes of requests in progress. Above this the handlers are slow and reading pauses; one line may be longer.
+const INCOMING_BYTES: usize = 64 * 1024 * 1024;
+
+/// Every one of the first lines that are no messages is logged, later ones at each doubling of their number, so that
+/// a child that chatters on stdout does not fill the disk.
+const LOGGED_INVALID: u64 = 10;
+
+/// A request's share of what may be in progress; given back when it is answered.
+#[derive(Debug)]
+struct Slot {
+    _request: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// Something for the dispatcher.
+enum Work {
+    /// Run the handler.
+    Request { id: Option<Id<'static>>, method: String, params: RawParams, slot: Slot },
+    /// Answer a line that is no message.
+    Refuse { answer: String, slot: Slot },
+    /// Nothing comes after this. Tell when what was before has begun and its answers so far are written.
+    End(oneshot::Sender<()>),
+}
+
+/// The reading task's side.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    shared: Arc<Shared>,
+    work: mpsc::Sender<Work>,
+    answers: mpsc::Sender<String>,
+    requests: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    invalid: u64,
+}
+
+impl Incoming {
+    /// Starts the dispatcher and gives the reading side of it; `answers` leads to jsonrpsee's client.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        methods: Methods,
+        queue: Queue,
+        answers: mpsc::Sender<String>,
+    ) -> Self {
+        let Limits { concurrent_requests, line_bytes, .. } = shared.limits;
+        // Each item but the last holds a slot, so there is always room.
+        let (work, dispatched) = mpsc::channel(concurrent_requests.max(1) + 1);
+        tokio::spawn(Dispatcher { shared: shared.clone(), methods, queue, line_bytes }.run(dispatched));
+        Self {
+            shared: shared.clone(),
+            work,
+            answers,
+            requests: Arc::new(Semaphore::new(concurrent_requests.max(1))),
+            bytes: Arc::new(Semaphore::new(INCOMING_BYTES)),
+            invalid: 0,
+        }
+    }
+
+    /// Reads until the stream's end, and tells everyone how it ended.
+    pub(crate) async fn run<R: AsyncRead + Unpin>(mut self, reader: R) {
+        let shared = self.shared.clone();
+        let read = async {
+            let mut lines = Lines::new(reader, shared.limits.line_bytes);
+            let cause = loop {
+                match lines.next().await {
+                    Ok(Some(line)) => {
+                        if self.sort(line).await.is_err() {
+                            break Lost::Closed;
+                        }
+                    }
+                    Ok(None) => break Lost::Ended,
+                    Err(cause) => break cause,
+                }
+            };
+            // Whoever hears of the loss finds everything that came before it done or begun, such as the last lines of
+            // an integration's log.
+            let (told, begun) = oneshot::channel();
+            if self.work.send(Work::End(told)).await.is_ok() {
+                drop(tokio::time::timeout(GRACE, begun).await);
+            }
+            shared.lose(cause);
+        };
+        tokio::select! {
+            () = read => {}
+            () = shared.until_stopped() => {}
+        }
+    }
+
+    async fn sort(&mut self, line: Vec<u8>) -> Result<(), mpsc::error::SendError<Work>> {
+        let line = match String::from_utf8(line) {
+            Ok(line) => line,
+            Err(err) => {
+                let found = format!("the line is not UTF-8 from byte {}", err.utf8_error().valid_up_to());
+                let invalid = Invalid { code: code::PARSE, found, id: Id::Null, answer: true };
+                return self.refuse(err.as_bytes(), invalid).await;
+            }
+        };
+        match read(&line) {
+            Message::Request { id, method, params } => {
+                let slot = self.slot(line.len()).await;
+                let params = RawParams::new(line, params);
+                self.work.send(Work::Request { id, method, params, slot }).await
+            }
+            Message::Answer { id, outcome } => {
+                self.answer(&line, &id, &outcome).await;
+                Ok(())
+            }
+            Message::Invalid(invalid) => self.refuse(line.as_bytes(), invalid).await,
+        }
+    }
+
+    /// Hands an answer to jsonrpsee's client, if a call waits for it.
+    async fn answer(&self, line: &str, id: &Id<'static>, outcome: &Outcome<'_>) {
+        let expected = id.as_number().is_some_and(|id| self.shared.answered(*id));
+        if expected {
+            // Fails when the client has ended, and with it everyone who waits for an answer.
+            drop(self.answers.send(canonical(line, id, outcome)).await);
+        } else {
+            tracing::debug!(id = %id, line = %shortened(line.as_bytes()), "AnswerToNobody");
+        }
+    }
+
+    async fn refuse(&mut self, line: &[u8], invalid: Invalid) -> Result<(), mpsc::error::SendError<Work>> {
+        self.invalid += 1;
+        if self.invalid <= LOGGED_INVALID || self.invalid.is_power_of_two() {
+            let (line, found) = (shortened(line), &invalid.found);
+            tracing::warn!(line, %found, so_far = self.invalid, "NoMessage");
+        }
+        if !invalid.answer {
+            return Ok(());
+        }
+        let answer = error_answer(&invalid.id, invalid.code, &invalid.found, None);
+        let slot = self.slot(answer.len()).await;
+        self.work.send(Work::Refuse { answer, slot }).await
+    }
+
+    /// Waits until one more request may be in progress: this is the back-pressure.
+    async fn slot(&self, bytes: usize) -> Slot {
+        let bytes = u32::try_from(bytes.min(INCOMING_BYTES)).unwrap_or(u32::MAX);
+        let request = self.requests.clone().acquire_owned().await;
+        let bytes = self.bytes.clone().acquire_many_owned(bytes).await;
+        let (Ok(request), Ok(bytes)) = (request, bytes) else {
+            unreachable!("the semaphores are never closed")
+        };
+        Slot { _request: request, _bytes: bytes }
+    }
+}
+
+/// Runs handlers, the first poll of each in the order of arrival.
+struct Dispatcher {
+    shared: Arc<Shared>,
+    methods: Methods,
+    queue: Queue,
+    line_bytes: usize,
+}
+
+impl Dispatcher {
+    async fn run(self, mut work: mpsc::Receiver<Work>) {
+        let mut running = FuturesUnordered::new();
+        let mut open = true;
+        while open || !running.is_empty() {
+            let next = tokio::select! {
+                next = work.recv(), if open => next,
+                Some(()) = running.next() => continue,
+                () = self.shared.until_stopped() => return,
+            };
+            match next {
+                Some(Work::Request { id: Some(id), method, params, slot }) => {
+                    let mut answered = self.answered(id, &method, params, slot);
+                    if (&mut answered).now_or_never().is_none() {
+                        running.push(answered);
+                    }
+                }
+                Some(Work::Request { id: None, method, params, slot }) => {
+                    // What follows waits for a notification to be done; what already runs does not.
+                    let mut noticed = self.noticed(&method, params, slot);
+                    let alone = async {
+                        loop {
+                            tokio::select! {
+                                biased;
+                                () = &mut noticed => break,
+                                Some(()) = running.next() => {}
+                            }
+                        }
+                    };
+                    tokio::select! {
+                        () = alone => {}
+                        () = self.shared.until_stopped() => return,
+                    }
+                }
+                Some(Work::Refuse { answer, slot }) => {
+                    let queue = self.queue.clone();
+                    running.push(
+                        async move {
+                            drop(queue.line(answer).await);
+                            drop(slot);
+                        }
+                        .boxed(),
+                    );
+                }
+                Some(Work::End(begun)) => {
+                    open = false;
+                    let queue = self.queue.clone();
+                    running.push(async move { drop(queue.put(Outgoing::Flush(begun)).await) }.boxed());
+                }
+                None => open = false,
+            }
+        }
+    }
+
+    /// Runs a request's handler and queues its answer.
+    fn answered(
+        &self,
+        id: Id<'static>,
+        method: &str,
+        params: RawParams,
+        slot: Slot,
+    ) -> BoxFuture<'static, ()> {
+        let response = self.respond(id.clone(), method, params);
+        let (queue, limit, method) = (self.queue.clone(), self.line_bytes, method.to_owned());
+        async move {
+            let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|panic| {
+                let message = format!("{method}: its handler panicked: {}", said(&*panic));
+                tracing::error!(method, message, "HandlerPanicked");
+                refusal(id.clone(), code::INTERNAL, message)
+            });
+            let mut answer = response.into_json();
+            if answer.get().len() > limit {
+                let bytes = answer.get().len();
+                let message = format!("{method}: the answer has {bytes} bytes, a line may have {limit}");
+                answer = refusal(id, code::INTERNAL, message).into_json();
+            }
+            // Fails when the link is gone: then nobody waits for the answer.
+            drop(queue.line(String::from(Box::<str>::from(answer))).await);
+            drop(slot);
+        }
+        .boxed()
+    }
+
+    /// Runs a notification's handler. Nobody is answered, so what goes wrong is logged.
+    fn noticed(&self, method: &str, params: RawParams, slot: Slot) -> BoxFuture<'static, ()> {
+        let response = self.respond(Id::Null, method, params);
+        let method = method.to_owned();
+        async move {
+            match AssertUnwindSafe(response).catch_unwind().await {
+                Ok(response) if response.is_error() => {
+                    let answer = shortened(response.as_ref().as_bytes());
+                    tracing::warn!(method, answer, "NotificationRefused");
+                }
+                Ok(_) => {}
+                Err(panic) => tracing::error!(method, message = said(&*panic), "HandlerPanicked"),
+            }
+            drop(slot);
+        }
+        .boxed()
+    }
+
+    fn respond(
+        &self,
+        id: Id<'static>,
+        method: &str,
+        params: RawParams,
+    ) -> BoxFuture<'static, MethodResponse> {
+        match self.methods.method(method) {
+            // Nothing but asynchronous methods is ever registered, and what is too long is refused afterwards.
+            Some(MethodCallback::Async(callback)) => {
+                callback(id, Params::new(None), ConnectionId(0), usize::MAX, carry(params))
+            }
+            _ => {
+                let message = format!("the method `{}` is not known here", shortened(method.as_bytes()));
+                futures_util::future::ready(refusal(id, code::METHOD_NOT_FOUND, message)).boxed()
+            }
+        }
+    }
+}
+
+fn refusal(id: Id<'_>, code: i32, message: String) -> MethodResponse {
+    MethodResponse::error(id, error_object(RpcError::new(code, message)))
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

@@ -1,0 +1,178 @@
+//! What the tasks of one link share: how it was lost, and which calls wait for an answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::{Limits, Lost};
+
+/// The state of one link.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    lost: watch::Sender<Option<Lost>>,
+    stop: watch::Sender<bool>,
+    calls: Mutex<Calls>,
+    given_up: Notify,
+}
+
+/// Calls of ours that have no answer yet.
+#[derive(Debug, Default)]
+struct Calls {
+    by_id: HashMap<u64, Call>,
+    /// Calls that jsonrpsee's client still has an entry for and nobody waits for.
+    given_up: VecDeque<u64>,
+    next_id: u64,
+    /// Messages that jsonrpsee's client has handed over to be sent.
+    handed_over: u64,
+}
+
+/// Where a call is on its way.
+#[derive(Debug)]
+enum Call {
+    /// In the queue of jsonrpsee's client, which has no entry for it yet.
+    Queued,
+    /// The client has an entry for it and waits for the answer.
+    Sent,
+    /// Given up while it was queued. When `handed_over` has reached this, it never was in the queue.
+    GivenUp { until: u64 },
+}
+
+/// A call that waits for its answer; given up when dropped before the answer came.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    pub(crate) id: u64,
+    shared: &'a Shared,
+}
+
+impl Shared {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let (lost, stop) = (watch::Sender::new(None), watch::Sender::new(false));
+        Self { limits, lost, stop, calls: Mutex::default(), given_up: Notify::new() }
+    }
+
+    /// Records why the link is gone; only the first cause counts.
+    pub(crate) fn lose(&self, cause: Lost) {
+        self.lost.send_if_modified(|lost| {
+            let first = lost.is_none();
+            if first {
+                tracing::debug!(%cause, "LinkLost");
+                *lost = Some(cause);
+            }
+            first
+        });
+    }
+
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        self.lost.borrow().clone()
+    }
+
+    /// Waits until the link is gone.
+    pub(crate) async fn until_lost(&self) -> Lost {
+        let mut watched = self.lost.subscribe();
+        let lost = watched.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+        lost.unwrap_or(Lost::Closed) // The sender lives as long as `self`.
+    }
+
+    /// Tells every task to end at once.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub(crate) async fn until_stopped(&self) {
+        drop(self.stop.subscribe().wait_for(|stop| *stop).await.map(|stop| *stop));
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new call.
+    pub(crate) fn begin(&self) -> Waiting<'_> {
+        let mut calls = self.calls();
+        let id = calls.next_id;
+        calls.next_id += 1;
+        calls.by_id.insert(id, Call::Queued);
+        Waiting { id, shared: self }
+    }
+
+    /// jsonrpsee's client hands a message over: a call with this id, or a notification. False when nobody waits for
+    /// the answer any more, so that it need not be sent.
+    pub(crate) fn handed_over(&self, id: Option<u64>) -> bool {
+        let mut calls = self.calls();
+        calls.handed_over += 1;
+        let Some(id) = id else { return true };
+        match calls.by_id.get_mut(&id) {
+            Some(call @ Call::Queued) => {
+                *call = Call::Sent;
+                true
+            }
+            Some(Call::Sent) => true,
+            Some(Call::GivenUp { .. }) | None => {
+                calls.by_id.remove(&id);
+                calls.given_up.push_back(id);
+                self.given_up.notify_one();
+                false
+            }
+        }
+    }
+
+    /// Whether an answer to this id is waited for; it is from now on not any more.
+    pub(crate) fn answered(&self, id: u64) -> bool {
+        let mut calls = self.calls();
+        let waited_for = matches!(calls.by_id.get(&id), Some(Call::Sent));
+        if waited_for {
+            calls.by_id.remove(&id);
+        }
+        waited_for
+    }
+
+    /// The next call whose entry in jsonrpsee's client is to be freed.
+    pub(crate) async fn next_given_up(&self) -> u64 {
+        loop {
+            if let Some(id) = self.calls().given_up.pop_front() {
+                return id;
+            }
+            self.given_up.notified().await;
+        }
+    }
+
+    fn give_up(&self, id: u64) {
+        let mut calls = self.calls();
+        // Whatever is in the client's queue now has left it when that many more were handed over.
+        let until = calls.handed_over + queue_of_client(&self.limits) as u64 + 1;
+        match calls.by_id.get_mut(&id) {
+            Some(call @ Call::Queued) => *call = Call::GivenUp { until },
+            Some(Call::Sent) => {
+                calls.by_id.remove(&id);
+                calls.given_up.push_back(id);
+                self.given_up.notify_one();
+            }
+            Some(Call::GivenUp { .. }) | None => {}
+        }
+        // A call that was given up before it got into the queue is never handed over; forget it some time.
+        if calls.by_id.len() > 2 * self.limits.concurrent_requests {
+            let handed_over = calls.handed_over;
+            calls.by_id.retain(|_, call| !matches!(call, Call::GivenUp { until } if *until <= handed_over));
+        }
+    }
+
+    /// Entries for calls without an answer, for tests.
+    #[cfg(test)]
+    pub(crate) fn open_calls(&self) -> usize {
+        let calls = self.calls();
+        calls.by_id.len() + calls.given_up.len()
+    }
+}
+
+/// The room in the queue between callers and jsonrpsee's client, in messages.
+pub(crate) fn queue_of_client(limits: &Limits) -> usize {
+    limits.outgoing_lines.max(1)
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.give_up(self.id);
+    }
+}
