@@ -1,1 +1,107 @@
-//! (to be written)
+//! The spool: durable, bounded hand-over of export files from an export action to the service that uploads them.
+//!
+//! **Invariant:** when a commit has answered, its records are synced to disk; no crash takes them back.
+//!
+//! **Invariant:** a record that was rolled back, or whose session was never committed, is never handed over.
+//!
+//! **Invariant:** a commit is there as a whole or not at all, also when a crash cuts it short, and each of its records
+//! is there once.
+//!
+//! **Invariant:** a file is handed over only with its counts and its hash; nothing of it changes afterwards.
+//!
+//! **Invariant:** this crate knows no network and not what a record means: a record is a line of bytes.
+//!
+//! # Layout
+//!
+//! ```text
+//! <spool>/<export>/lock                     held by the one process that writes this export
+//! <spool>/<export>/manifest                 JSON lines: which files there are and what they hold
+//! <spool>/<export>/<model>/<n>.json.gz      sealed: complete, hashed, to be uploaded
+//! <spool>/<export>/<model>/<n>.json.gz.open grows by commits of small sessions
+//! <spool>/<export>/<model>/<n>.json.gz.part belongs to one large session that is not committed yet
+//! <spool>/sent/<export>/<model>/<n>.json.gz acknowledged; kept for a while
+//! ```
+//!
+//! A file is a sequence of whole gzip members, which every gzip reader takes as one text. In an `.open` file a member
+//! is one commit, so that a half-written one is cut off by its checksum and nothing else is touched.
+//!
+//! # How it works
+//!
+//! A [`Session`] collects records in a buffer. Sessions that end with no more than that are *small*: a commit writes the
+//! buffers of all small sessions of an origin and a model as one member to their `.open` file and syncs it once. A
+//! session that outgrows the buffer *spills*: each full buffer becomes a member of a `.part` file of its own, and the
+//! file is rolled at [`Settings::seal_bytes`] (and synced in the background, while the next is compressed). Its commit
+//! is one line of the manifest that names all its parts; they are renamed afterwards.
+//!
+//! The manifest decides: a file is sealed when a synced line says so, and the rename to its final name only follows.
+//! Recovery ([`Spool::recover`], or [`Spool::export`] for its own export) repeats the rename of what the manifest names,
+//! removes other `.part` files, and cuts, counts and seals `.open` files. Nobody else writes to an export: the lock
+//! tells a dead writer's leftovers from a live writer's work.
+//!
+//! Compression runs on the thread that calls [`Session::append`] and [`ExportWriter::commit`]; one compressor is shared by
+//! all sessions of an export, since its state is larger than most sessions. It is fed from whole buffers and its output
+//! is hashed as it is written: a record is copied once, into the buffer. There is no clock in here beyond the
+//! times of files: the caller says what time it is.
+
+mod encode;
+mod error;
+mod files;
+mod fs;
+mod growing;
+mod manifest;
+mod recovery;
+mod session;
+mod shared;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod faulty;
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use error::SpoolError;
+pub use files::{Amount, Sealed, UNKNOWN_ORIGIN};
+pub use session::Session;
+pub use store::{Recovered, Removed, Spool, Usage};
+pub use writer::{Committed, ExportWriter};
+
+/// How a spool is kept. `Settings::default()` suits an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// A file is complete when it is at least this large, in compressed bytes.
+    pub seal_bytes: u64,
+    /// An `.open` file is complete when it is at least this old (see [`ExportWriter::seal_due`]).
+    pub seal_age: Duration,
+    /// A session keeps at most this much in memory, in bytes before compression.
+    pub buffer_bytes: usize,
+    /// All sessions of an export together: above this, a session spills a buffer that is not full as well.
+    pub memory_bytes: usize,
+    /// Files that wait to be acknowledged, of all exports together, in compressed bytes; above this nothing more is
+    /// taken. What is in `sent/` is not counted.
+    pub total_bytes: u64,
+    /// The gzip level, 1 to 9.
+    pub level: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            // Large enough to cost little a file, small enough to be sent again after a cut.
+            seal_bytes: 16 << 20,
+            // What a person who watches the backend is willing to wait for.
+            seal_age: Duration::from_secs(10),
+            // Above this, a member of its own costs no compression.
+            buffer_bytes: 1 << 20,
+            // Leaves room for the rest of an action within its budget of memory.
+            memory_bytes: 8 << 20,
+            total_bytes: 20 << 30,
+            // Compression is what limits an export; higher levels halve its speed for a tenth of the size.
+            level: 1,
+        }
+    }
+}

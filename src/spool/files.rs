@@ -1,0 +1,108 @@
+//! Names of files, and what is known of a file's content.
+
+use std::ops::AddAssign;
+use std::path::{Path, PathBuf};
+
+use crate::SpoolError;
+
+/// The origin of a file of which no line of the manifest tells it: only when the manifest itself was damaged.
+pub const UNKNOWN_ORIGIN: &str = "unknown";
+
+/// The folder of acknowledged files.
+pub(crate) const SENT: &str = "sent";
+/// The manifest of an export.
+pub(crate) const MANIFEST: &str = "manifest";
+/// The lock of an export.
+pub(crate) const LOCK: &str = "lock";
+
+/// The longest name of an export or a model, in bytes: a folder's name on every file system.
+const LONGEST_NAME: usize = 128;
+const SEALED: &str = ".json.gz";
+const OPEN: &str = ".json.gz.open";
+const PART: &str = ".json.gz.part";
+
+/// How much: of a session, a commit or a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Records.
+    pub records: u64,
+    /// Their bytes before compression, a line feed each included.
+    pub raw_bytes: u64,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.raw_bytes += other.raw_bytes;
+    }
+}
+
+/// A file that is complete and durable, ready to be uploaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Which run.
+    pub export: String,
+    /// Whose records they are; [`UNKNOWN_ORIGIN`] if that was lost.
+    pub origin: String,
+    /// Of which model.
+    pub model: String,
+    /// The file's number within the export and the model. Never used twice, with gaps.
+    pub number: u64,
+    /// How many records it holds.
+    pub records: u64,
+    /// Their bytes before compression, a line feed each included.
+    pub raw_bytes: u64,
+    /// The file's size.
+    pub bytes: u64,
+    /// The file's SHA-256, in lower-case hex.
+    pub sha256: String,
+    /// Where it is until it is acknowledged.
+    pub path: PathBuf,
+}
+
+/// What a file's name says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Sealed,
+    Open,
+    Part,
+}
+
+/// The path of file `number` below the folder of its model.
+pub(crate) fn path(folder: &Path, number: u64, stage: Stage) -> PathBuf {
+    let ending = match stage {
+        Stage::Sealed => SEALED,
+        Stage::Open => OPEN,
+        Stage::Part => PART,
+    };
+    folder.join(format!("{number}{ending}"))
+}
+
+/// The number and the stage of a file of the spool; nothing for a stranger's file.
+pub(crate) fn parse(name: &str) -> Option<(u64, Stage)> {
+    let (number, ending) = name.split_at(name.find('.')?);
+    let stage = match ending {
+        SEALED => Stage::Sealed,
+        OPEN => Stage::Open,
+        PART => Stage::Part,
+        _ => return None,
+    };
+    let number = number.parse::<u64>().ok().filter(|it| it.to_string() == number)?;
+    Some((number, stage))
+}
+
+/// Whether a name can be that of an export's or a model's folder.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+        && ![SENT, MANIFEST, LOCK].contains(&name)
+}
+
+/// Refuses a name that could leave its folder or meet another file.
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), SpoolError> {
+    if is_name(name) {
+        return Ok(());
+    }
+    Err(SpoolError::BadName { what, name: name.chars().take(40).collect(), longest: LONGEST_NAME })
+}

@@ -1,0 +1,191 @@
+//! A session: records that become durable together, or not at all.
+
+use std::sync::Arc;
+
+use crate::encode::lines;
+use crate::files::{Stage, check_name};
+use crate::growing::Growing;
+use crate::shared::Shared;
+use crate::{Amount, SpoolError};
+
+/// The first size of a buffer; most sessions of a large export are small.
+const FIRST_BUFFER: usize = 4 << 10;
+
+/// The records of one scope. Nobody sees them until [`crate::ExportWriter::commit`]; dropping the session instead removes
+/// all it has on disk, as [`Session::rollback`] does.
+///
+/// **Invariant:** when an append fails, what it was given is not in the session, and everything before it is: it may be
+/// repeated, or the session be dropped.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) origin: String,
+    pub(crate) model: String,
+    /// Lines that are in no file yet.
+    pub(crate) buffer: Vec<u8>,
+    buffered: u64,
+    amount: Amount,
+    /// What it has on disk; empty for a small session.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A file of a session.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) number: u64,
+    pub(crate) file: Growing,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, origin: &str, model: &str) -> Self {
+        Self {
+            shared,
+            origin: origin.into(),
+            model: model.into(),
+            buffer: Vec::new(),
+            buffered: 0,
+            amount: Amount::default(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Whose records they are.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Of which model.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// What was appended so far.
+    #[must_use]
+    pub fn amount(&self) -> Amount {
+        self.amount
+    }
+
+    /// Takes one record, given without a line feed.
+    ///
+    /// # Errors
+    /// When the record holds a line feed, when the model cannot be a folder's name, or when a full buffer could not be
+    /// written: the disk or the spool is full, or the disk failed.
+    pub fn append(&mut self, record: &[u8]) -> Result<(), SpoolError> {
+        if record.contains(&b'\n') {
+            let (found, expected) = ("holds a line feed", "one line, with line feeds in texts escaped");
+            return Err(SpoolError::BadRecord { bytes: record.len(), found, expected });
+        }
+        self.take(&[record, b"\n"], 1)
+    }
+
+    /// Takes records that end with a line feed each; faster than one by one.
+    ///
+    /// # Errors
+    /// When the last does not end with a line feed, otherwise as [`Session::append`].
+    pub fn append_lines(&mut self, records: &[u8]) -> Result<(), SpoolError> {
+        match records.last() {
+            None => Ok(()),
+            Some(b'\n') => self.take(&[records], lines(records)),
+            Some(_) => {
+                let (found, expected) = ("ends without a line feed", "lines, the last ended as well");
+                Err(SpoolError::BadRecord { bytes: records.len(), found, expected })
+            }
+        }
+    }
+
+    /// Forgets everything. What cannot be removed now is removed when the export is recovered.
+    pub fn rollback(self) {
+        drop(self);
+    }
+
+    fn take(&mut self, pieces: &[&[u8]], records: u64) -> Result<(), SpoolError> {
+        if self.amount.records == 0 {
+            check_name("a model", &self.model)?;
+        }
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let limit = self.shared.settings.buffer_bytes;
+        let pressed = self.shared.is_pressed(self.buffer.len());
+        if pressed || self.buffer.len() + bytes > limit {
+            self.spill()?;
+        }
+        if pressed {
+            self.release_buffer();
+        }
+        let amount = Amount { records, raw_bytes: bytes as u64 };
+        if bytes >= limit {
+            self.write_member(amount, pieces)?;
+        } else {
+            self.reserve(bytes);
+            pieces.iter().for_each(|piece| self.buffer.extend_from_slice(piece));
+            self.buffered += records;
+        }
+        self.amount += amount;
+        Ok(())
+    }
+
+    /// Makes room in the buffer by doubling it up to its bound, and never beyond.
+    fn reserve(&mut self, bytes: usize) {
+        let (have, need) = (self.buffer.capacity(), self.buffer.len() + bytes);
+        if need > have {
+            let size = need.max(FIRST_BUFFER).max(have * 2).min(self.shared.settings.buffer_bytes).max(need);
+            self.buffer.reserve_exact(size - self.buffer.len());
+            self.shared.remember(have, self.buffer.capacity());
+        }
+    }
+
+    fn release_buffer(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.shared.remember(buffer.capacity(), 0);
+        self.buffered = 0;
+    }
+
+    /// Writes the buffer as a member of a file of the session's own.
+    pub(crate) fn spill(&mut self) -> Result<(), SpoolError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let amount = Amount { records: self.buffered, raw_bytes: buffer.len() as u64 };
+        let written = self.write_member(amount, &[&buffer]);
+        self.buffer = buffer;
+        written?;
+        self.buffer.clear();
+        self.buffered = 0;
+        Ok(())
+    }
+
+    fn write_member(&mut self, amount: Amount, pieces: &[&[u8]]) -> Result<(), SpoolError> {
+        if !self.parts.last().is_some_and(|part| part.file.is_open()) {
+            let (number, file) = self.shared.create(&self.model, Stage::Part)?;
+            self.parts.push(Part { number, file });
+        }
+        let Some((part, earlier)) = self.parts.split_last_mut() else { return Ok(()) };
+        self.shared.stage(&mut part.file, amount, pieces.iter().copied())?;
+        if part.file.bytes() + part.file.staged_bytes() >= self.shared.settings.seal_bytes
+            && let Some(before) = earlier.last_mut()
+        {
+            // One sync at a time for a session: a disk that is slower than the compressor holds the session back.
+            before.file.sync()?;
+        }
+        self.shared.accept(&mut part.file);
+        if part.file.bytes() >= self.shared.settings.seal_bytes {
+            part.file.close(&*self.shared.fs);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.release_buffer();
+        for part in self.parts.drain(..) {
+            let path = part.file.path().to_owned();
+            // Closed first: an open file cannot be removed on Windows.
+            drop(part);
+            // What stays here is removed when the export is recovered.
+            drop(self.shared.fs.remove(&path));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The spool as a whole: what waits, what is acknowledged, what dead exports left.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::error::At;
+use crate::files::{LOCK, MANIFEST, SENT, Stage, check_name, is_name, parse, path};
+use crate::fs::{Fs, RealFs, create_dirs, list_if_there};
+use crate::manifest::load;
+use crate::recovery::{Outcome, is_finished, recover};
+use crate::shared::Shared;
+use crate::{ExportWriter, Sealed, Settings, SpoolError};
+
+/// The spool's folder. Several processes may have it open: writers of different exports, and one that uploads.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    settings: Settings,
+}
+
+/// What [`Spool::recover`] did.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Files that are sealed now and were not before.
+    pub sealed: Vec<Sealed>,
+    /// Exports that a living process writes; they were left alone.
+    pub in_use: Vec<String>,
+    /// Exports that could not be recovered. They stay as they are.
+    pub failed: Vec<(String, SpoolError)>,
+}
+
+/// How much the spool holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Files that are not acknowledged, those being written included.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Acknowledged files that are still kept.
+    pub sent_files: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+}
+
+/// What [`Spool::expire_sent`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Spool {
+    /// Opens the spool at a folder, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When the folder can be neither found nor made.
+    pub fn open(dir: impl Into<PathBuf>, settings: Settings) -> Result<Self, SpoolError> {
+        Self::open_on(Arc::new(RealFs::default()), dir.into(), settings)
+    }
+
+    pub(crate) fn open_on(fs: Arc<dyn Fs>, dir: PathBuf, settings: Settings) -> Result<Self, SpoolError> {
+        create_dirs(&*fs, &dir).at("create folder", &dir)?;
+        Ok(Self { fs, dir, settings })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Begins to write an export, or goes on with one whose writer is gone, after sealing what that left.
+    ///
+    /// # Errors
+    /// When another process writes it, when the id cannot be a folder's name, and when the disk fails.
+    pub fn export(&self, export: &str) -> Result<ExportWriter, SpoolError> {
+        check_name("an export", export)?;
+        let dir = self.dir.join(export);
+        create_dirs(&*self.fs, &dir).at("create folder", &dir)?;
+        let lock = self.fs.try_lock(&dir.join(LOCK)).at("lock", &dir.join(LOCK))?;
+        let lock = lock.ok_or_else(|| SpoolError::InUse { export: export.into() })?;
+        let Outcome { manifest, sealed, next } = recover(&*self.fs, &dir, export)?;
+        let shared =
+            Shared::new(self.fs.clone(), self.settings.clone(), self.dir.clone(), export.into(), lock)?;
+        for (model, number) in next {
+            shared.reserve_numbers(&model, number);
+        }
+        Ok(ExportWriter::new(shared, manifest, sealed))
+    }
+
+    /// Seals what dead exports left. One that cannot be recovered does not keep the others from it.
+    ///
+    /// # Errors
+    /// When the spool's folder cannot be read.
+    pub fn recover(&self) -> Result<Recovered, SpoolError> {
+        let mut all = Recovered::default();
+        for export in self.exports()? {
+            let dir = self.dir.join(&export);
+            match self.fs.try_lock(&dir.join(LOCK)).at("lock", &dir.join(LOCK)) {
+                Ok(None) => all.in_use.push(export),
+                Ok(Some(_lock)) => match recover(&*self.fs, &dir, &export) {
+                    Ok(outcome) => all.sealed.extend(outcome.sealed),
+                    Err(err) => all.failed.push((export, err)),
+                },
+                Err(err) => all.failed.push((export, err)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The sealed files that wait to be acknowledged, the oldest first. After [`Spool::recover`] these are all that there
+    /// are, but for exports that are being written.
+    ///
+    /// # Errors
+    /// When a folder or a manifest cannot be read.
+    pub fn pending(&self) -> Result<Vec<Sealed>, SpoolError> {
+        let mut found = Vec::new();
+        for export in self.exports()? {
+            let dir = self.dir.join(&export);
+            // Listed first: a file that is there now was in the manifest before.
+            let mut files = Vec::new();
+            for entry in list_if_there(&*self.fs, &dir).at("list", &dir)?.into_iter().filter(|it| it.is_dir) {
+                files.extend(self.sealed_in(&dir, &entry.name)?);
+            }
+            if files.is_empty() {
+                continue;
+            }
+            let known = load(&*self.fs, &dir)?;
+            found.extend(files.into_iter().filter_map(|(key, len, modified)| {
+                let line = known.sealed.get(&key).filter(|it| it.bytes == len)?;
+                Some((modified, line.sealed(&export, &dir)))
+            }));
+        }
+        found.sort_by(|(a_time, a), (b_time, b)| {
+            let place = |it: &Sealed| (it.export.clone(), it.model.clone(), it.number);
+            a_time.cmp(b_time).then_with(|| place(a).cmp(&place(b)))
+        });
+        Ok(found.into_iter().map(|(_, file)| file).collect())
+    }
+
+    /// The backend has the file: it moves to `sent/`. May be repeated, also after a crash.
+    ///
+    /// # Errors
+    /// When it cannot be moved; then it waits on, and is uploaded again, which the backend takes for what it is.
+    pub fn acknowledge(&self, file: &Sealed) -> Result<(), SpoolError> {
+        check_name("an export", &file.export)?;
+        check_name("a model", &file.model)?;
+        let from_dir = self.dir.join(&file.export).join(&file.model);
+        let to_dir = self.dir.join(SENT).join(&file.export).join(&file.model);
+        let from = path(&from_dir, file.number, Stage::Sealed);
+        let to = path(&to_dir, file.number, Stage::Sealed);
+        create_dirs(&*self.fs, &to_dir).at("create folder", &to_dir)?;
+        match self.fs.rename(&from, &to) {
+            // It was moved already, or even removed again.
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound && self.fs.read(&from).is_err() => {
+                return Ok(());
+            }
+            other => other.at("rename", &from)?,
+        }
+        // The new place first, so that there is no moment at which a crash finds neither.
+        self.fs.sync_dir(&to_dir).at("sync folder", &to_dir)?;
+        self.fs.sync_dir(&from_dir).at("sync folder", &from_dir)?;
+        // From now on its age counts. If this fails, it goes a little early.
+        drop(self.fs.touch(&to));
+        Ok(())
+    }
+
+    /// Removes acknowledged files that were acknowledged longer ago than `older_than`, and what is left of exports of that
+    /// age all of whose files are gone.
+    ///
+    /// # Errors
+    /// When a folder cannot be read or a file not be removed.
+    pub fn expire_sent(&self, older_than: Duration, now: SystemTime) -> Result<Removed, SpoolError> {
+        let is_old = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age >= older_than);
+        let mut removed = Removed::default();
+        let sent = self.dir.join(SENT);
+        for export in folders(&*self.fs, &sent)? {
+            for model in folders(&*self.fs, &export)? {
+                for entry in list_if_there(&*self.fs, &model).at("list", &model)? {
+                    if parse(&entry.name).is_some() && is_old(entry.modified) {
+                        let file = model.join(&entry.name);
+                        self.fs.remove(&file).at("remove", &file)?;
+                        removed.files += 1;
+                        removed.bytes += entry.len;
+                    }
+                }
+                // Fails as long as something is in it.
+                drop(self.fs.remove_dir(&model));
+            }
+            drop(self.fs.remove_dir(&export));
+        }
+        for export in self.exports()? {
+            self.remove_finished(&export, is_old)?;
+        }
+        Ok(removed)
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn usage(&self) -> Result<Usage, SpoolError> {
+        let mut usage = waiting(&*self.fs, &self.dir)?;
+        let sent = waiting(&*self.fs, &self.dir.join(SENT))?;
+        (usage.sent_files, usage.sent_bytes) = (sent.files, sent.bytes);
+        Ok(usage)
+    }
+
+    /// Removes an export's folder when nothing is in it but its manifest, and that is old: until then its numbers must
+    /// stay known.
+    fn remove_finished(&self, export: &str, is_old: impl Fn(SystemTime) -> bool) -> Result<(), SpoolError> {
+        let dir = self.dir.join(export);
+        let entries = list_if_there(&*self.fs, &dir).at("list", &dir)?;
+        let newest = entries.iter().filter(|it| !it.is_dir).map(|it| it.modified).max();
+        let sent = list_if_there(&*self.fs, &self.dir.join(SENT).join(export)).at("list", &dir)?;
+        if !newest.is_none_or(&is_old) || !sent.is_empty() || !is_finished(&*self.fs, &dir)? {
+            return Ok(());
+        }
+        let lock = dir.join(LOCK);
+        let Some(held) = self.fs.try_lock(&lock).at("lock", &lock)? else { return Ok(()) };
+        for model in folders(&*self.fs, &dir)? {
+            self.fs.remove_dir(&model).at("remove folder", &model)?;
+        }
+        for name in [MANIFEST, LOCK] {
+            match self.fs.remove(&dir.join(name)) {
+                Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.at("remove", &dir.join(name))?,
+            }
+        }
+        drop(held);
+        self.fs.remove_dir(&dir).at("remove folder", &dir)
+    }
+
+    /// The ids of all exports.
+    fn exports(&self) -> Result<Vec<String>, SpoolError> {
+        let entries = self.fs.list(&self.dir).at("list", &self.dir)?;
+        let mut names: Vec<_> =
+            entries.into_iter().filter(|it| it.is_dir && is_name(&it.name)).map(|it| it.name).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    #[expect(clippy::type_complexity, reason = "a row that one caller sorts at once")]
+    fn sealed_in(
+        &self,
+        dir: &Path,
+        model: &str,
+    ) -> Result<Vec<((String, u64), u64, SystemTime)>, SpoolError> {
+        let folder = dir.join(model);
+        let entries = list_if_there(&*self.fs, &folder).at("list", &folder)?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| match parse(&entry.name) {
+                Some((number, Stage::Sealed)) => {
+                    Some(((model.to_owned(), number), entry.len, entry.modified))
+                }
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+/// The files two folders below: `<export>/<model>/<file>`.
+pub(crate) fn waiting(fs: &dyn Fs, dir: &Path) -> Result<Usage, SpoolError> {
+    let mut usage = Usage::default();
+    for export in folders(fs, dir)? {
+        for model in folders(fs, &export)? {
+            for entry in list_if_there(fs, &model).at("list", &model)? {
+                if parse(&entry.name).is_some() {
+                    usage.files += 1;
+                    usage.bytes += entry.len;
+                }
+            }
+        }
+    }
+    Ok(usage)
+}
+
+/// The folders in a folder; none when it is missing. `sent` is never among them.
+fn folders(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let entries = list_if_there(fs, dir).at("list", dir)?;
+    Ok(entries.into_iter().filter(|it| it.is_dir && is_name(&it.name)).map(|it| dir.join(it.name)).collect())
+}
