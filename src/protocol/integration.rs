@@ -153,6 +153,26 @@ pub struct ProjectResult {
     pub error: Option<String>,
 }
 
+impl ProjectResult {
+    /// A project that was exported, or in which nothing was new.
+    #[must_use]
+    pub fn done(id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { id: id.into(), name: name.into(), state: ProjectState::Done, error: None }
+    }
+
+    /// A project with nothing to export, and why.
+    #[must_use]
+    pub fn skipped(id: impl Into<String>, name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { id: id.into(), name: name.into(), state: ProjectState::Skipped, error: Some(why.into()) }
+    }
+
+    /// A project that was not exported, or not fully, and why.
+    #[must_use]
+    pub fn failed(id: impl Into<String>, name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { id: id.into(), name: name.into(), state: ProjectState::Failed, error: Some(why.into()) }
+    }
+}
+
 /// How a project went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
