@@ -149,7 +149,7 @@ impl Child {
     }
 
     async fn exits_within(&mut self, limit: Duration) -> bool {
-        self.ended.is_some() || timeout(limit, self.exited()).await.is_ok()
+        self.ended.is_some() || timeout(limit, self.exited()).await.is_ok() || self.watch.is_over()
     }
 
     /// Waits for the exit, and remembers when it was.

@@ -143,7 +143,8 @@ async fn a_child_that_closes_stdout_and_lives_on_is_stopped() {
     let stdout = child.take_stdout().unwrap();
     assert_eq!(rest_of(stdout).await, "");
     assert!(timeout(Duration::ZERO, child.wait()).await.is_err(), "it lives on");
-    let ended = within(child.stop(ready(()), SHORT)).await;
+    let budget = StopBudget { polite: SHORT.polite, ..PATIENT };
+    let ended = within(child.stop(ready(()), budget)).await;
     assert_eq!(ended.how, How::Killed { for_: KilledFor::Cancel, signal: 15 });
 }
 
@@ -308,4 +309,17 @@ async fn a_relative_program_is_relative_to_our_folder() {
     let err = Spawn::new("./missing").cwd("/").start().unwrap_err();
     let expected = std::env::current_dir().unwrap().join("missing");
     assert!(matches!(&err, SpawnError::NotFound { program } if *program == expected), "{err}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_program_that_is_being_written_is_told_as_busy_until_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    fs::copy("/bin/sh", &program).unwrap();
+    let writing = fs::File::options().append(true).open(&program).unwrap();
+    let err = Spawn::new(&program).start().unwrap_err();
+    assert!(matches!(err, SpawnError::Busy { .. }) && err.is_transient(), "{err}");
+    drop(writing);
+    assert_eq!(run(Spawn::new(&program).args(["-c", "exit 0"])).await.how, How::Ok);
 }
