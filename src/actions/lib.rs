@@ -1,1 +1,56 @@
-//! (to be written)
+//! The child's side: what carries a command out, one module a hidden subcommand.
+//!
+//! | action | module | does |
+//! | --- | --- | --- |
+//! | `export` | [`export`] | runs integrations, takes their objects, makes them durable in the spool |
+//! | `validate-config` | [`validate`] | lets an integration try its configuration |
+//! | `export-onboard-data` | [`onboard`] | asks an integration for the lists a person chooses from |
+//!
+//! An action is run in one of two ways. *Linked*: the service is at the other end of stdin and stdout, gives the
+//! [`Order`](outrider_protocol::action::Order) and gets progress, log lines, sealed files and the report. *By hand*: the
+//! order was made of flags, the log goes to stdout and the report becomes a line for a person. [`Outlet`] is the one
+//! place where the two differ.
+//!
+//! **Invariant:** this crate holds no credentials of the backend and opens no connection.
+//!
+//! **Invariant:** objects are never parsed into a tree: they are cut out of the message as raw JSON and appended to the
+//! spool.
+//!
+//! **Invariant:** every wait has a bound from [`Limits`](outrider_home::Limits), and passing it is an error that names
+//! what was waited for.
+//!
+//! **Invariant:** when the action ends, in whichever way, the process groups of its integrations are gone.
+
+mod by_hand;
+mod cancel;
+mod context;
+pub mod export;
+mod host;
+mod linked;
+mod locate;
+pub mod onboard;
+mod outlet;
+pub mod validate;
+
+pub use by_hand::{Finished, run_by_hand};
+pub use cancel::Cancel;
+pub use context::{Context, PrepareError, Run};
+pub use linked::{LinkError, run_linked};
+pub use outlet::Outlet;
+
+use outrider_protocol::action::Order;
+use outrider_protocol::report::{ActionReport, Failure};
+
+/// Carries an order out.
+///
+/// # Errors
+/// When the action could not do its work at all; bad news that it found out in doing it stand in the report.
+pub async fn carry_out(context: &Context, order: Order) -> Result<ActionReport, Box<Failure>> {
+    match order {
+        Order::Export(order) => export::run(context, order).await.map(ActionReport::Export),
+        Order::ValidateConfig(order) => validate::run(context, order).await.map(ActionReport::ValidateConfig),
+        Order::ExportOnboardData(order) => {
+            onboard::run(context, order).await.map(ActionReport::ExportOnboardData)
+        }
+    }
+}

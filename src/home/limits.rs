@@ -78,7 +78,7 @@ limits! {
         integrations_at_once: usize = 4, 1..=64, "Integrations of one export that run at once.";
         commands_at_once: usize = 8, 1..=64, "Commands that run at once; of exports only one.";
         spool_bytes: u64 = 20 << 30, 67_108_864..=1 << 50, "Export files that wait for the backend, in bytes; above it an export stops with an error.";
-        spool_file_bytes: u64 = 16 << 20, 65_536..=1 << 32, "The size at which an export file is completed and the next begun, in bytes before compression.";
+        spool_file_bytes: u64 = 16 << 20, 65_536..=1 << 32, "The size at which an export file is completed and the next begun, in bytes after compression.";
         session_buffer_bytes: usize = 1 << 20, 4_096..=1 << 28, "Objects of an open session that stay in memory, in bytes; further ones go to a file.";
         gzip_level: u32 = 1, 0..=9, "Compression of export files: 1 is fast, 9 is small.";
         spool_age_days: u64 = 30, 1..=3_650, "How long an export file waits for the backend before it is given up, in days.";

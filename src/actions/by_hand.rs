@@ -1,0 +1,145 @@
+//! An action run from a shell: the order was made of flags, the log goes to stdout.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use outrider_home::Root;
+use outrider_protocol::action::Order;
+use outrider_protocol::exit::Exit;
+use outrider_protocol::ids::ExportId;
+use outrider_protocol::report::{
+    ActionReport, ExportReport, Failure, IntegrationOutcome, OnboardOutcome, OnboardReport, ValidateReport,
+};
+
+use crate::context::{Context, PrepareError, Run};
+use crate::{Cancel, Outlet, carry_out};
+
+/// How a run by hand ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit status.
+    pub exit: Exit,
+    /// What a person reads: a line or a few.
+    pub told: String,
+    /// What the action answered, if it did.
+    pub report: Option<ActionReport>,
+}
+
+/// Carries an order out and tells a person how it went. `programs` is the folder of the `outrider` program, `out` takes
+/// the log, `stop` ends the action early.
+///
+/// # Errors
+/// When the action cannot begin.
+pub async fn run_by_hand(
+    root: Root,
+    programs: PathBuf,
+    order: Order,
+    out: impl Write + Send + 'static,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Finished, PrepareError> {
+    let cancel = Cancel::default();
+    let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
+    let run = Run { id: made_up_id(), programs, outlet, cancel: cancel.clone() };
+    let context = Context::prepare(root, run, &order)?;
+    let work = carry_out(&context, order);
+    tokio::pin!(work, stop);
+    let result = tokio::select! {
+        result = &mut work => result,
+        reason = stop => {
+            cancel.cancel(reason);
+            work.await
+        }
+    };
+    context.flush_log();
+    Ok(match result {
+        Ok(report) => {
+            let (exit, told) = tell(&report, cancel.is_cancelled());
+            Finished { exit, told, report: Some(report) }
+        }
+        Err(failure) => {
+            let exit = if cancel.is_cancelled() { Exit::Cancelled } else { Exit::Failure };
+            Finished { exit, told: tell_failure(&failure), report: None }
+        }
+    })
+}
+
+/// As `hand-20261121T080000-4711`.
+fn made_up_id() -> ExportId {
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    let text = format!("hand-{now}-{}", std::process::id());
+    ExportId::new(text).unwrap_or_else(|_| unreachable!("digits and letters make a valid id"))
+}
+
+fn tell(report: &ActionReport, cancelled: bool) -> (Exit, String) {
+    match report {
+        ActionReport::Export(report) => tell_export(report, cancelled),
+        ActionReport::ValidateConfig(report) => tell_validation(report),
+        ActionReport::ExportOnboardData(report) => tell_onboarding(report),
+    }
+}
+
+fn tell_export(report: &ExportReport, cancelled: bool) -> (Exit, String) {
+    let models = || report.integrations.iter().flat_map(|it| &it.models);
+    let objects: u64 = models().map(|it| it.objects).sum();
+    let bytes: u64 = models().map(|it| it.bytes).sum();
+    let (exit, word) = match (report.succeeded(), cancelled) {
+        (_, true) => (Exit::Cancelled, "cancelled"),
+        (true, false) => (Exit::Ok, "done"),
+        (false, false) => (Exit::Failure, "failed"),
+    };
+    let seconds = std::time::Duration::from_millis(report.duration_ms).as_secs_f64();
+    let mut told =
+        format!("export {} {word}: {objects} objects, {bytes} bytes in {seconds:.1} s", report.export);
+    for it in &report.integrations {
+        if it.state != IntegrationOutcome::Done {
+            let failure = it.error.as_ref().map(tell_failure).unwrap_or_default();
+            told.push_str(&format!("\n{}: {failure}", it.integration));
+        }
+        for project in
+            it.projects.iter().filter(|it| it.state == outrider_protocol::integration::ProjectState::Failed)
+        {
+            let error = project.error.as_deref().unwrap_or("failed without saying why");
+            told.push_str(&format!("\n{}: {}: {error}", it.integration, project.name));
+        }
+    }
+    (exit, told)
+}
+
+fn tell_validation(report: &ValidateReport) -> (Exit, String) {
+    if report.errors.is_empty() {
+        let source = report.source.as_ref().and_then(|it| it.version.as_deref());
+        let source = source.map(|version| format!(", source version {version}")).unwrap_or_default();
+        return (Exit::Ok, format!("{}: the configuration is valid{source}", report.integration));
+    }
+    let mut told = format!("{}: the configuration is not valid:", report.integration);
+    for error in &report.errors {
+        let path = if error.path.is_empty() { "(whole)" } else { &error.path };
+        told.push_str(&format!("\n  {path}: {}", error.message));
+    }
+    (Exit::Failure, told)
+}
+
+fn tell_onboarding(report: &OnboardReport) -> (Exit, String) {
+    match &report.outcome {
+        OnboardOutcome::Records { records } => {
+            (Exit::Ok, format!("{}: {} {}", report.integration, records.len(), report.kind))
+        }
+        OnboardOutcome::NotSupported => (
+            Exit::Failure,
+            format!("{}: {} are not supported by this integration", report.integration, report.kind),
+        ),
+    }
+}
+
+fn tell_failure(failure: &Failure) -> String {
+    let mut told = failure.message.clone();
+    if let Some(hint) = &failure.hint {
+        told.push_str(&format!("\n  hint: {hint}"));
+    }
+    for line in &failure.last_lines {
+        told.push_str(&format!("\n  | {line}"));
+    }
+    told
+}

@@ -1,0 +1,276 @@
+//! What an integration may call while it exports.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use outrider_peer::{Handlers, RawParams};
+use outrider_protocol::fault::{Fault, Retry, RpcError, code};
+use outrider_protocol::ids::{IntegrationId, Model};
+use outrider_protocol::integration::{
+    Empty, Log, Pause, Rejected, Resume, SessionBatch, SessionDone, SessionDoneParams, SessionDoneReply,
+    SessionProgress, SessionRollback, SessionRollbackParams, SessionSend, SessionSendReply, SessionStart,
+    SessionStartParams, SessionStartReply,
+};
+use outrider_protocol::log::{Fields, Level};
+use outrider_protocol::progress::{IntegrationState, SessionState};
+use outrider_protocol::report::{ExportMode, ModelCount};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Export;
+use super::keeper::{Finished, Kept};
+use crate::context::IntegrationLog;
+
+/// One integration's side of an export.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) integration: IntegrationId,
+    pub(crate) export: Arc<Export>,
+    pub(crate) log: IntegrationLog,
+    /// Models whose objects need an `id`; known when the integration has introduced itself.
+    pub(crate) needs_id: OnceLock<HashSet<Model>>,
+    tally: Mutex<Tally>,
+}
+
+/// What an integration has delivered.
+#[derive(Debug, Default)]
+struct Tally {
+    models: BTreeMap<Model, ModelTally>,
+    incremental: bool,
+}
+
+#[derive(Debug)]
+struct ModelTally {
+    since: Instant,
+    took: Duration,
+    kept: Kept,
+}
+
+impl Calls {
+    pub(crate) fn new(integration: IntegrationId, export: Arc<Export>, log: IntegrationLog) -> Self {
+        Self { integration, export, log, needs_id: OnceLock::new(), tally: Mutex::default() }
+    }
+
+    /// What is durable, by model.
+    pub(crate) fn delivered(&self) -> Vec<ModelCount> {
+        let tally = self.tally();
+        let count = |(model, it): (&Model, &ModelTally)| ModelCount {
+            model: model.clone(),
+            objects: it.kept.objects,
+            bytes: it.kept.bytes,
+            duration_ms: u64::try_from(it.took.as_millis()).unwrap_or(u64::MAX),
+        };
+        tally.models.iter().map(count).collect()
+    }
+
+    /// Whether a checkpoint was given back.
+    pub(crate) fn mode(&self) -> ExportMode {
+        if self.tally().incremental { ExportMode::Incremental } else { ExportMode::Historical }
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, params: SessionStartParams) -> Result<SessionStartReply, RpcError> {
+        let model = Model::new(params.name.as_str()).ok();
+        let (session, path) = self.export.sessions().start(&self.integration, params)?;
+        if let Some(model) = model {
+            let fresh = || ModelTally { since: Instant::now(), took: Duration::ZERO, kept: Kept::default() };
+            self.tally().models.entry(model).or_insert_with(fresh);
+        }
+        let last_processed = self.export.last_processed(&path)?;
+        self.tally().incremental |= last_processed.is_some();
+        Ok(SessionStartReply { session, last_processed })
+    }
+
+    async fn send(&self, params: RawParams) -> Result<SessionSendReply, RpcError> {
+        let batch: SessionBatch<'_> = params.parse_borrowed()?;
+        let model = self.export.sessions().sending(&self.integration, batch.session)?;
+        let taken = self.take(&model, &batch.objects);
+        let (session, bytes) = (batch.session, taken.lines.len() as u64 - taken.reply.accepted);
+        drop(params);
+        let appended = self.export.keeper.append(session, self.integration.clone(), model, taken.lines).await;
+        let accepted = if appended.is_ok() { taken.reply.accepted } else { 0 };
+        self.export.sessions().sent(session, accepted);
+        self.export.board().count(&self.integration, accepted, bytes);
+        appended?;
+        if let Some(first) = taken.reply.rejected.first() {
+            let mut fields = Fields::new();
+            fields.insert("rejected".into(), taken.reply.rejected.len().into());
+            fields.insert("first".into(), first.reason.clone().into());
+            self.log.note(Level::Warn, "objects were rejected", fields);
+        }
+        Ok(taken.reply)
+    }
+
+    /// Puts the objects that can be taken into one text, a line each.
+    fn take(&self, model: &Model, objects: &[&RawValue]) -> Taken {
+        let needs_id = self.needs_id.get().is_some_and(|models| models.contains(model));
+        let largest = self.export.largest_object;
+        let bytes = objects.iter().map(|it| it.get().len() + 1).sum();
+        let mut taken = Taken { lines: Vec::with_capacity(bytes), reply: SessionSendReply::default() };
+        for (index, object) in objects.iter().enumerate() {
+            let text = object.get();
+            match fault_of(text, needs_id, largest) {
+                None => {
+                    taken.lines.extend_from_slice(text.as_bytes());
+                    taken.lines.push(b'\n');
+                    taken.reply.accepted += 1;
+                }
+                Some((id, reason)) => taken.reply.rejected.push(Rejected { index: index as u64, id, reason }),
+            }
+        }
+        taken
+    }
+
+    async fn done(&self, params: SessionDoneParams) -> Result<SessionDoneReply, RpcError> {
+        let session = params.session;
+        let closing = self.export.sessions().finish(&self.integration, session)?;
+        let finished = Finished { session, path: closing.path, last_processed: params.last_processed };
+        let kept = match self.export.keeper.commit(finished).await {
+            Ok(kept) => kept,
+            Err(err) => {
+                self.export.sessions().close(session, SessionState::RolledBack);
+                return Err(err.into());
+            }
+        };
+        self.export.sessions().close(session, SessionState::Done);
+        let Some((model, sent)) = closing.model else { return Ok(SessionDoneReply { objects: 0 }) };
+        if kept.objects != sent {
+            let message = format!(
+                "session {session} ({model}): {sent} objects were accepted, but {} are in the spool; this is a bug of the agent",
+                kept.objects
+            );
+            return Err(RpcError::failed(Fault::Bug, Retry::No, message));
+        }
+        if let Some(it) = self.tally().models.get_mut(&model) {
+            it.kept.objects += kept.objects;
+            it.kept.bytes += kept.bytes;
+            it.took = it.since.elapsed();
+        }
+        Ok(SessionDoneReply { objects: kept.objects })
+    }
+
+    async fn rollback(&self, params: SessionRollbackParams) -> Result<Empty, RpcError> {
+        let sessions = self.export.sessions().subtree(&self.integration, params.session)?;
+        self.export.keeper.forget(sessions.clone()).await;
+        for session in sessions {
+            self.export.sessions().close(session, SessionState::RolledBack);
+        }
+        Ok(Empty {})
+    }
+
+    /// Drops what the integration left unfinished. Returns how many sessions that were.
+    pub(crate) async fn abandon(&self) -> usize {
+        let sessions = self.export.sessions().of(&self.integration);
+        let left = sessions.len();
+        self.export.keeper.forget(sessions.clone()).await;
+        for session in sessions {
+            self.export.sessions().close(session, SessionState::RolledBack);
+        }
+        left
+    }
+}
+
+struct Taken {
+    lines: Vec<u8>,
+    reply: SessionSendReply,
+}
+
+#[derive(Deserialize)]
+struct WithId<'a> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+}
+
+/// Why an object cannot be taken, and its id where it has one.
+fn fault_of(text: &str, needs_id: bool, largest: usize) -> Option<(Option<String>, String)> {
+    let id = || serde_json::from_str::<WithId<'_>>(text).ok().and_then(|it| it.id).map(Cow::into_owned);
+    if !text.starts_with('{') {
+        let found: String = text.chars().take(40).collect();
+        return Some((None, format!("found {found}, expected a JSON object")));
+    }
+    if text.len() > largest {
+        return Some((
+            id(),
+            format!("it has {} bytes, more than limits.object_bytes = {largest}", text.len()),
+        ));
+    }
+    if needs_id && id().is_none_or(|id| id.is_empty()) {
+        return Some((None, "it has no text member `id`, which its model needs".into()));
+    }
+    None
+}
+
+/// Everything that may be called, told apart by method.
+pub(crate) fn handlers(calls: Arc<Calls>) -> Handlers<Arc<Calls>> {
+    let mut on = Handlers::new(calls);
+    on.on::<SessionStart, _, _>(|it, params| async move {
+        it.log.heard();
+        it.start(params)
+    });
+    on.on_raw::<SessionSend, _, _>(|it, params| async move {
+        it.log.heard();
+        it.send(params).await
+    });
+    on.on::<SessionDone, _, _>(|it, params| async move {
+        it.log.heard();
+        it.done(params).await
+    });
+    on.on::<SessionRollback, _, _>(|it, params| async move {
+        it.log.heard();
+        it.rollback(params).await
+    });
+    on.on::<Pause, _, _>(|it, params| async move {
+        // Silence until then is no sign of death.
+        it.log.heard_until(params.until);
+        it.export.board().pause(&it.integration, Some(params.until));
+        Ok(Empty {})
+    });
+    on.on::<Resume, _, _>(|it, _| async move {
+        it.log.heard();
+        it.export.board().set(&it.integration, IntegrationState::Running);
+        Ok(Empty {})
+    });
+    on.on_notice::<SessionProgress, _, _>(|it, params| async move {
+        it.log.heard();
+        let progressed = it.export.sessions().progress(&it.integration, params);
+        if let Err(misuse) = progressed {
+            it.log.note(Level::Warn, &format!("session.progress: {misuse}"), Fields::new());
+        }
+    });
+    on.on_notice::<Log, _, _>(|it, line| async move {
+        it.log.heard();
+        it.log.said(line);
+    });
+    on
+}
+
+/// The error of a call that needs a working store.
+pub(crate) fn storage(message: String) -> RpcError {
+    RpcError { code: code::STORAGE, ..RpcError::failed(Fault::Host, Retry::Later, message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fault_of;
+
+    #[test]
+    fn an_object_that_cannot_be_taken_is_named() {
+        let check = |text, needs_id, expected: Option<(Option<&str>, &str)>| {
+            let found = fault_of(text, needs_id, 60);
+            let found = found.as_ref().map(|(id, reason)| (id.as_deref(), reason.as_str()));
+            assert_eq!(found, expected, "{text}");
+        };
+        check(r#"{"id":"1"}"#, true, None);
+        check(r#"{"name":"x"}"#, false, None);
+        check("[1]", false, Some((None, "found [1], expected a JSON object")));
+        check(r#"{"id":7}"#, true, Some((None, "it has no text member `id`, which its model needs")));
+        check(r#"{"id":""}"#, true, Some((None, "it has no text member `id`, which its model needs")));
+        let long = format!(r#"{{"id":"a\"b","text":"{}"}}"#, "x".repeat(60));
+        check(&long, true, Some((Some("a\"b"), "it has 84 bytes, more than limits.object_bytes = 60")));
+    }
+}
