@@ -147,6 +147,9 @@ pub struct AgentConfig {
     pub integrations_dir: Option<String>,
     /// Leave out the processing of git repositories on behalf of other integrations.
     pub skip_git: bool,
+    /// Limits for this order alone, by the names they have under `limits` in config.json.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub limits: serde_json::Map<String, serde_json::Value>,
 }
 
 /// One element of `--integrations-json`: one configured integration.

@@ -73,6 +73,9 @@ pub struct ErrorData {
     /// What a person can do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The last lines that the process behind the error wrote, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<String>,
 }
 
 /// An error as it is told across a link: the `error` member of a JSON-RPC response.
@@ -99,7 +102,7 @@ impl RpcError {
     /// The work failed: [`code::FAILED`].
     #[must_use]
     pub fn failed(fault: Fault, retry: Retry, message: impl Into<String>) -> Self {
-        let data = ErrorData { fault: Some(fault), retry: Some(retry), hint: None };
+        let data = ErrorData { fault: Some(fault), retry: Some(retry), ..ErrorData::default() };
         Self { code: code::FAILED, message: message.into(), data: Some(data) }
     }
 

@@ -1,0 +1,7 @@
+//! The acceptance tests: what the built programs do together, and what holds for the tree as a whole.
+
+#![allow(clippy::disallowed_methods, reason = "tests start the built programs, as a person would")]
+
+mod architecture;
+mod schemas;
+mod support;

@@ -1,0 +1,38 @@
+//! `cargo bench`: the speed and size of the built programs, each with its peer in the same run, as ratios. Machines are
+//! shared and noisy: nothing here fails on a number, the table is for a person to read.
+//!
+//! `cargo bench -- start export` runs only those parts: `start`, `export`, `git`, `idle`, `size`.
+
+#![allow(clippy::disallowed_methods, reason = "a benchmark starts the built programs and their peers")]
+#![allow(clippy::print_stdout, reason = "the table is the benchmark's result")]
+
+mod export;
+mod git;
+mod idle;
+mod measure;
+mod start;
+
+use measure::Table;
+
+fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    let wanted = |part: &str| asked.is_empty() || asked.iter().any(|it| it == part);
+    let mut table = Table::default();
+    if wanted("start") {
+        start::run(&mut table);
+    }
+    if wanted("export") {
+        export::run(&mut table);
+    }
+    if wanted("git") {
+        git::run(&mut table);
+    }
+    if wanted("idle") {
+        idle::run(&mut table);
+    }
+    if wanted("size") {
+        let size = std::fs::metadata(measure::OUTRIDER).map(|it| it.len()).unwrap_or_default();
+        table.row("size of the outrider binary", format!("{:.1} MiB", measure::mib(size)), "below 15 MiB");
+    }
+    println!("{table}");
+}
