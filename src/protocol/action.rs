@@ -72,7 +72,7 @@ pub struct RunParams {
 }
 
 /// What an action is to do: also what the backend sends (see [`crate::control::Command`]).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Order {
@@ -82,6 +82,12 @@ pub enum Order {
     ValidateConfig(ValidateOrder),
     /// Make the lists from which a person chooses what to export.
     ExportOnboardData(OnboardOrder),
+}
+
+crate::tagged::tagged! { Order by "action":
+    "export" => Export,
+    "validate-config" => ValidateConfig,
+    "export-onboard-data" => ExportOnboardData,
 }
 
 impl Order {

@@ -9,7 +9,8 @@
 //! `command.accepted`, a cancel until `command.ended`. The agent takes each once.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::action::{LogBatch, Order};
 use crate::call::calls;
@@ -17,6 +18,7 @@ use crate::ids::{AgentId, CommandId};
 use crate::integration::Empty;
 use crate::progress::Progress;
 use crate::report::{ActionReport, Failure};
+use crate::tagged::Tagged;
 use crate::version::Versions;
 
 /// Where the agent's calls go.
@@ -117,9 +119,9 @@ pub struct PollReply {
 }
 
 /// One order of the backend.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(tag = "order", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Envelope {
     /// Carry a command out.
     Run(Command),
@@ -131,6 +133,26 @@ pub enum Envelope {
         #[serde(default)]
         reason: String,
     },
+}
+
+#[derive(Deserialize)]
+struct CancelEnvelope {
+    command: CommandId,
+    #[serde(default)]
+    reason: String,
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let object = Tagged::read("kind", from)?;
+        match object.variant.as_str() {
+            "run" => object.parse().map(Self::Run),
+            "cancel" => {
+                object.parse().map(|CancelEnvelope { command, reason }| Self::Cancel { command, reason })
+            }
+            other => Err(D::Error::unknown_variant(other, &["run", "cancel"])),
+        }
+    }
 }
 
 /// A command: an order with an id, carried out at most once.

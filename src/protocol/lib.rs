@@ -30,6 +30,7 @@ pub mod progress;
 pub mod report;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod tagged;
 pub mod version;
 
 pub use call::{Call, Notice};

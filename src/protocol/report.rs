@@ -1,12 +1,14 @@
 //! What an action answers: the outcome of a command, down to each integration and project.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Raw;
 use crate::fault::{Fault, Retry};
 use crate::ids::{ExportId, IntegrationId, IntegrationName, Model};
 use crate::integration::{ConfigError, ProjectResult, SourceInfo};
+use crate::tagged::Tagged;
 
 /// Something that failed, as it is reported to the backend and to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub struct Failure {
 }
 
 /// What an action answers when it could do its work; what was found may still be bad news.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum ActionReport {
@@ -37,6 +39,12 @@ pub enum ActionReport {
     ValidateConfig(ValidateReport),
     /// Of `export-onboard-data`.
     ExportOnboardData(OnboardReport),
+}
+
+crate::tagged::tagged! { ActionReport by "action":
+    "export" => Export,
+    "validate-config" => ValidateConfig,
+    "export-onboard-data" => ExportOnboardData,
 }
 
 /// How an export went.
@@ -162,7 +170,7 @@ pub struct OnboardReport {
 }
 
 /// What an integration answered to a request for onboarding data.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum OnboardOutcome {
@@ -173,4 +181,20 @@ pub enum OnboardOutcome {
     },
     /// This integration does not offer that kind.
     NotSupported,
+}
+
+#[derive(Deserialize)]
+struct OnboardRecords {
+    records: Vec<Raw>,
+}
+
+impl<'de> Deserialize<'de> for OnboardOutcome {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let object = Tagged::read("outcome", from)?;
+        match object.variant.as_str() {
+            "records" => object.parse().map(|OnboardRecords { records }| Self::Records { records }),
+            "not_supported" => Ok(Self::NotSupported),
+            other => Err(D::Error::unknown_variant(other, &["records", "not_supported"])),
+        }
+    }
 }
