@@ -1,0 +1,144 @@
+//! The agent's calls, one function each.
+
+use jiff::Timestamp;
+use outrider_protocol::control::{
+    Accepted, CommandParams, Ended, EndedParams, Hello, HelloParams, HelloReply, Log, LogParams, Ping,
+    PingParams, Poll, ProgressChanged, ProgressParams, Running,
+};
+use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
+use outrider_protocol::ids::AgentId;
+use outrider_protocol::integration::Empty;
+use outrider_protocol::{Call, Raw, version};
+
+use super::orders;
+use crate::app::App;
+use crate::http_error::chain;
+use crate::hub::Change;
+use crate::store::{EndFault, Reported, StoreError};
+
+type Answer<M> = Result<<M as Call>::Reply, RpcError>;
+
+/// Finds the call by its name and answers it.
+pub(super) async fn dispatch(
+    app: &App,
+    agent: &AgentId,
+    method: &str,
+    params: &str,
+) -> Result<Raw, RpcError> {
+    match method {
+        Hello::NAME => reply::<Hello>(hello(app, agent, read::<Hello>(params)?).await),
+        Ping::NAME => reply::<Ping>(ping(app, agent, &read::<Ping>(params)?).await),
+        Poll::NAME => reply::<Poll>(orders::poll(app, agent, read::<Poll>(params)?).await),
+        Accepted::NAME => reply::<Accepted>(accepted(app, agent, &read::<Accepted>(params)?).await),
+        Running::NAME => reply::<Running>(running(app, agent, &read::<Running>(params)?).await),
+        ProgressChanged::NAME => {
+            reply::<ProgressChanged>(progress(app, agent, &read::<ProgressChanged>(params)?).await)
+        }
+        Log::NAME => reply::<Log>(log(app, agent, read::<Log>(params)?).await),
+        Ended::NAME => reply::<Ended>(ended(app, agent, &read::<Ended>(params)?).await),
+        other => {
+            let shown: String = other.chars().take(60).collect();
+            Err(RpcError::new(code::METHOD_NOT_FOUND, format!("link A has no method {shown:?}")))
+        }
+    }
+}
+
+fn read<M: Call>(params: &str) -> Result<M::Params, RpcError> {
+    serde_json::from_str(params)
+        .map_err(|err| RpcError::new(code::INVALID_PARAMS, format!("the parameters of {}: {err}", M::NAME)))
+}
+
+fn reply<M: Call>(answer: Answer<M>) -> Result<Raw, RpcError> {
+    serde_json::value::to_raw_value(&answer?)
+        .map_err(|err| RpcError::new(code::INTERNAL, format!("write the answer to {}: {err}", M::NAME)))
+}
+
+async fn hello(app: &App, agent: &AgentId, params: HelloParams) -> Answer<Hello> {
+    let protocol = version::CONTROL.meet(params.protocol).map_err(|err| {
+        RpcError::new(code::VERSION, format!("the backend and agent {agent} cannot talk: {err}"))
+    })?;
+    let now = Timestamp::now();
+    app.store.agent_said_hello(agent, &params).await.map_err(|err| storage(&err))?;
+    app.store.agent_seen(agent, now).await.map_err(|err| storage(&err))?;
+    let lost =
+        app.store.interrupt_forgotten(agent, &params.commands, now).await.map_err(|err| storage(&err))?;
+    for command in lost {
+        tracing::warn!(%agent, %command, "The agent has lost a command; it counts as interrupted.");
+        app.hub.changed(Change::Command(command));
+    }
+    tracing::info!(%agent, version = params.version, host = params.host.hostname, "Agent connected.");
+    app.hub.changed(Change::Agents);
+    let ping_every_ms = u64::try_from(app.limits.ping.as_millis()).unwrap_or(u64::MAX);
+    Ok(HelloReply { protocol, agent: agent.clone(), ping_every_ms })
+}
+
+async fn ping(app: &App, agent: &AgentId, params: &PingParams) -> Answer<Ping> {
+    if app.store.agent_pinged(agent, params).await.map_err(|err| storage(&err))? {
+        app.hub.changed(Change::Agents);
+    }
+    Ok(Empty {})
+}
+
+async fn accepted(app: &App, agent: &AgentId, params: &CommandParams) -> Answer<Accepted> {
+    match app.store.command_accepted(agent, &params.command, Timestamp::now()).await.map_err(refused)? {
+        Reported::Known => {}
+        Reported::New => app.hub.changed(Change::Command(params.command.clone())),
+        Reported::TellAgent => app.hub.orders_changed(agent),
+    }
+    Ok(Empty {})
+}
+
+async fn running(app: &App, agent: &AgentId, params: &CommandParams) -> Answer<Running> {
+    app.store.command_running(agent, &params.command, params.at, Timestamp::now()).await.map_err(refused)?;
+    app.hub.changed(Change::Command(params.command.clone()));
+    Ok(Empty {})
+}
+
+async fn progress(app: &App, agent: &AgentId, params: &ProgressParams) -> Answer<ProgressChanged> {
+    app.store.check_command(agent, &params.command).await.map_err(refused)?;
+    app.store
+        .merge_progress(&params.command, &params.progress, app.tree_bounds())
+        .await
+        .map_err(|err| storage(&err))?;
+    app.hub.changed(Change::Command(params.command.clone()));
+    Ok(Empty {})
+}
+
+async fn log(app: &App, agent: &AgentId, params: LogParams) -> Answer<Log> {
+    app.store.check_command(agent, &params.command).await.map_err(refused)?;
+    let command = params.command.clone();
+    if app.store.append_log(params, app.log_bounds()).await.map_err(|err| storage(&err))? {
+        app.hub.changed(Change::Command(command));
+    }
+    Ok(Empty {})
+}
+
+async fn ended(app: &App, agent: &AgentId, params: &EndedParams) -> Answer<Ended> {
+    let news = app.store.command_ended(agent, params, Timestamp::now()).await.map_err(refused)?;
+    if news == Reported::New {
+        let error = params.outcome.error.as_ref().map(|failure| failure.message.as_str());
+        tracing::info!(%agent, command = %params.command, state = ?params.outcome.state, error, "Command ended.");
+        app.hub.changed(Change::Command(params.command.clone()));
+        app.hub.changed(Change::Agents);
+    }
+    Ok(Empty {})
+}
+
+fn refused(fault: EndFault) -> RpcError {
+    match fault {
+        EndFault::Store(err) => storage(&err),
+        fault @ EndFault::NotYours { .. } => RpcError::failed(Fault::Caller, Retry::No, fault.to_string())
+            .hint("was the backend's data folder replaced?"),
+    }
+}
+
+/// The backend's store failed: nothing was taken, and the agent is to say it again.
+pub(super) fn storage(err: &StoreError) -> RpcError {
+    tracing::error!(error = chain(err), "The store failed.");
+    let data = ErrorData { fault: Some(Fault::Backend), retry: Some(Retry::Later), ..ErrorData::default() };
+    RpcError {
+        code: code::STORAGE,
+        message: "the backend could not store this; its log says why".into(),
+        data: Some(data),
+    }
+}

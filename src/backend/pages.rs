@@ -1,0 +1,6 @@
+//! The pages.
+use crate::app::Shared;
+use axum::Router;
+pub(crate) fn routes(_app: &Shared) -> Router<Shared> {
+    Router::new()
+}

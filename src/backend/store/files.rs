@@ -1,0 +1,111 @@
+//! The list of uploaded files.
+
+use jiff::Timestamp;
+use outrider_protocol::action::SealedFile;
+use outrider_protocol::ids::{AgentId, ExportId, IntegrationId, Model};
+use sqlx::FromRow;
+
+use super::{During, Store, StoreError, count, time, uncount};
+use crate::admin::{File, FileFilter};
+
+#[derive(FromRow)]
+struct Row {
+    agent: String,
+    export: String,
+    model: String,
+    number: i64,
+    integration: String,
+    objects: i64,
+    raw_bytes: i64,
+    bytes: i64,
+    sha256: String,
+    received_at: i64,
+}
+
+impl Row {
+    fn into_file(self) -> Result<File, StoreError> {
+        const WHAT: &str = "read a file's entry";
+        Ok(File {
+            agent: AgentId::new(self.agent).during(WHAT)?,
+            export: ExportId::new(self.export).during(WHAT)?,
+            integration: IntegrationId::new(self.integration).during(WHAT)?,
+            model: Model::new(self.model).during(WHAT)?,
+            number: uncount(self.number),
+            objects: uncount(self.objects),
+            raw_bytes: uncount(self.raw_bytes),
+            bytes: uncount(self.bytes),
+            sha256: self.sha256,
+            received_at: time(self.received_at),
+            path: String::new(),
+        })
+    }
+}
+
+/// Which file, as its agent names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FileKey {
+    pub(crate) agent: AgentId,
+    pub(crate) export: ExportId,
+    pub(crate) model: Model,
+    pub(crate) number: u64,
+}
+
+impl Store {
+    /// Enters a file that is complete and durable. Once: a second entry changes nothing.
+    pub(crate) async fn add_file(
+        &self,
+        agent: &AgentId,
+        file: &SealedFile,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO file (agent, export, model, number, integration, objects, raw_bytes, bytes, sha256,
+                               received_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+        )
+        .bind(agent.as_str())
+        .bind(file.export.as_str())
+        .bind(file.model.as_str())
+        .bind(count(file.number))
+        .bind(file.integration.as_str())
+        .bind(count(file.objects))
+        .bind(count(file.raw_bytes))
+        .bind(count(file.bytes))
+        .bind(&file.sha256)
+        .bind(now.as_millisecond())
+        .execute(&self.write)
+        .await
+        .during("enter an uploaded file")?;
+        Ok(())
+    }
+
+    /// One file's entry.
+    pub(crate) async fn file(&self, key: &FileKey) -> Result<Option<File>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT * FROM file WHERE agent = $1 AND export = $2 AND model = $3 AND number = $4",
+        )
+        .bind(key.agent.as_str())
+        .bind(key.export.as_str())
+        .bind(key.model.as_str())
+        .bind(count(key.number))
+        .fetch_optional(&self.read)
+        .await
+        .during("look up an uploaded file")?;
+        row.map(Row::into_file).transpose()
+    }
+
+    /// Files, the newest first.
+    pub(crate) async fn files(&self, filter: &FileFilter) -> Result<Vec<File>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT * FROM file WHERE ($1 IS NULL OR agent = $1) AND ($2 IS NULL OR export = $2)
+             ORDER BY received_at DESC, export DESC, model, number DESC LIMIT $3",
+        )
+        .bind(filter.agent.as_ref().map(AgentId::as_str))
+        .bind(filter.export.as_ref().map(ExportId::as_str))
+        .bind(i64::from(filter.limit.unwrap_or(1000).min(10_000)))
+        .fetch_all(&self.read)
+        .await
+        .during("list uploaded files")?;
+        rows.into_iter().map(Row::into_file).collect()
+    }
+}

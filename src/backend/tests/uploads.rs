@@ -1,0 +1,104 @@
+//! Uploads: whole, in parts, cut, wrong, twice.
+
+use futures_util::StreamExt as _;
+use reqwest::StatusCode;
+
+use super::harness::{Rig, sealed, within};
+use crate::Limits;
+use crate::admin::FileFilter;
+
+const CONTENT: &[u8] = b"the content of a spool file, which the backend never looks into";
+
+#[tokio::test]
+async fn a_file_comes_in_parts_and_is_there_once() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    let file = sealed(&command, 1, CONTENT);
+    assert_eq!(agent.head(&file).await, (StatusCode::NOT_FOUND, 0, false));
+    assert_eq!(agent.patch(&file, 0, &CONTENT[..20]).await, (StatusCode::OK, 20, false));
+    assert_eq!(agent.head(&file).await, (StatusCode::OK, 20, false));
+    assert_eq!(agent.patch(&file, 7, &CONTENT[7..]).await, (StatusCode::CONFLICT, 20, false));
+    assert_eq!(agent.patch(&file, 20, &CONTENT[20..]).await, (StatusCode::OK, file.bytes, true));
+    assert_eq!(agent.head(&file).await, (StatusCode::OK, file.bytes, true));
+    // Once more, as if the answer had been lost.
+    assert_eq!(agent.patch(&file, 20, &CONTENT[20..]).await, (StatusCode::OK, file.bytes, true));
+    let files = rig.client.files(&FileFilter::default()).await.unwrap();
+    assert_eq!(files.len(), 1);
+    assert_eq!((files[0].objects, files[0].raw_bytes, files[0].bytes), (3, 300, file.bytes));
+    assert_eq!(rig.client.download(&files[0]).await.unwrap(), CONTENT);
+    assert_eq!(std::fs::read(&files[0].path).unwrap(), CONTENT);
+    let counted = rig.client.command(&command).await.unwrap().summary;
+    assert_eq!((counted.files, counted.objects, counted.bytes), (1, 3, file.bytes));
+}
+
+#[tokio::test]
+async fn a_file_with_a_wrong_hash_is_forgotten() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    let file = sealed(&command, 1, CONTENT);
+    let mut wrong = CONTENT.to_vec();
+    wrong[5] ^= 1;
+    assert_eq!(agent.patch(&file, 0, wrong).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(agent.head(&file).await, (StatusCode::NOT_FOUND, 0, false));
+    assert_eq!(agent.patch(&file, 0, CONTENT).await, (StatusCode::OK, file.bytes, true));
+}
+
+#[tokio::test]
+async fn an_upload_that_was_cut_goes_on_where_it_was_cut() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    let content = vec![42u8; 3_000_000];
+    let file = sealed(&command, 1, &content);
+    let some = content[..1_000_000].to_vec();
+    let cut = futures_util::stream::iter([Ok(some), Err(std::io::Error::other("cut"))]);
+    let body = reqwest::Body::wrap_stream(cut.boxed());
+    agent.patch_request(&file, 0).body(body).send().await.unwrap_err();
+    let (_, have, complete) = within(async {
+        // The backend may still be writing what came before the cut: another request waits for that one.
+        let (_, have, _) = agent.patch(&file, u64::MAX, "").await;
+        agent.patch(&file, have, content[usize::try_from(have).unwrap()..].to_vec()).await
+    })
+    .await;
+    assert_eq!((have, complete), (file.bytes, true));
+}
+
+#[tokio::test]
+async fn a_part_survives_a_restart_of_the_backend() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    let file = sealed(&command, 1, CONTENT);
+    agent.patch(&file, 0, &CONTENT[..20]).await;
+    let rig = Rig::in_folder(rig.stop().await, Limits::default()).await;
+    let agent = agent.at(&rig.url);
+    assert_eq!(agent.head(&file).await, (StatusCode::OK, 20, false));
+    assert_eq!(agent.patch(&file, 20, &CONTENT[20..]).await, (StatusCode::OK, file.bytes, true));
+}
+
+#[tokio::test]
+async fn more_bytes_than_announced_and_files_too_large_are_refused() {
+    let rig = Rig::with(Limits { file_bytes: 100, ..Limits::default() }).await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    let mut file = sealed(&command, 1, CONTENT);
+    file.bytes = 10;
+    assert_eq!(agent.patch(&file, 0, CONTENT).await.0, StatusCode::BAD_REQUEST);
+    file.bytes = 101;
+    assert_eq!(agent.patch(&file, 0, CONTENT).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn two_agents_may_have_files_of_the_same_name() {
+    let rig = Rig::new().await;
+    let (one, two) = (rig.agent().await, rig.agent_again("request-of-the-second").await);
+    let command = rig.order(&one).await.summary.id;
+    let file = sealed(&command, 1, CONTENT);
+    assert!(one.patch(&file, 0, CONTENT).await.2);
+    assert_eq!(two.head(&file).await, (StatusCode::NOT_FOUND, 0, false));
+    assert!(two.patch(&file, 0, CONTENT).await.2);
+    assert_eq!(rig.client.files(&FileFilter::default()).await.unwrap().len(), 2);
+    assert_eq!(rig.client.command(&command).await.unwrap().summary.files, 1);
+}
