@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::handlers::{RawParams, carry, error_object};
 use crate::lines::Lines;
-use crate::message::{Invalid, Message, Outcome, read, shortened};
+use crate::message::{Invalid, Message, read, shortened};
 use crate::outgoing::{Outgoing, Queue};
 use crate::shared::Shared;
 use crate::transport::{canonical, error_answer};
@@ -122,23 +122,23 @@ impl Incoming {
                 let params = RawParams::new(line, params);
                 self.work.send(Work::Request { id, method, params, slot }).await
             }
+            Message::Answer { id, .. } if !self.expected(&id) => {
+                tracing::debug!(%id, line = shortened(line.as_bytes()), "AnswerToNobody");
+                Ok(())
+            }
             Message::Answer { id, outcome } => {
-                self.answer(&line, &id, &outcome).await;
+                let answer = canonical(&id, &outcome).unwrap_or(line);
+                // Fails when the client has ended, and with it everyone who waits for an answer.
+                drop(self.answers.send(answer).await);
                 Ok(())
             }
             Message::Invalid(invalid) => self.refuse(line.as_bytes(), invalid).await,
         }
     }
 
-    /// Hands an answer to jsonrpsee's client, if a call waits for it.
-    async fn answer(&self, line: &str, id: &Id<'static>, outcome: &Outcome<'_>) {
-        let expected = id.as_number().is_some_and(|id| self.shared.answered(*id));
-        if expected {
-            // Fails when the client has ended, and with it everyone who waits for an answer.
-            drop(self.answers.send(canonical(line, id, outcome)).await);
-        } else {
-            tracing::debug!(id = %id, line = %shortened(line.as_bytes()), "AnswerToNobody");
-        }
+    /// Whether a call waits for the answer with this id. jsonrpsee's client would end on any other.
+    fn expected(&self, id: &Id<'_>) -> bool {
+        id.as_number().is_some_and(|id| self.shared.answered(*id))
     }
 
     async fn refuse(&mut self, line: &[u8], invalid: Invalid) -> Result<(), mpsc::error::SendError<Work>> {
@@ -183,7 +183,8 @@ impl Dispatcher {
             let next = tokio::select! {
                 next = work.recv(), if open => next,
                 Some(()) = running.next() => continue,
-                () = self.shared.until_stopped() => return,
+                // What has begun runs to its end.
+                () = self.shared.until_stopped(), if open => None,
             };
             match next {
                 Some(Work::Request { id: Some(id), method, params, slot }) => {
@@ -195,18 +196,12 @@ impl Dispatcher {
                 Some(Work::Request { id: None, method, params, slot }) => {
                     // What follows waits for a notification to be done; what already runs does not.
                     let mut noticed = self.noticed(&method, params, slot);
-                    let alone = async {
-                        loop {
-                            tokio::select! {
-                                biased;
-                                () = &mut noticed => break,
-                                Some(()) = running.next() => {}
-                            }
+                    loop {
+                        tokio::select! {
+                            biased;
+                            () = &mut noticed => break,
+                            Some(()) = running.next() => {}
                         }
-                    };
-                    tokio::select! {
-                        () = alone => {}
-                        () = self.shared.until_stopped() => return,
                     }
                 }
                 Some(Work::Refuse { answer, slot }) => {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::value::to_raw_value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::unconstrained;
 
 use crate::incoming::Incoming;
 use crate::outgoing::{Queue, write};
@@ -140,6 +141,12 @@ impl Peer {
         drop(closing.await);
     }
 
+    /// What is kept for calls that have no answer yet.
+    #[cfg(test)]
+    pub(crate) fn open_calls(&self) -> usize {
+        self.end.shared.open_calls()
+    }
+
     fn raw<P: Serialize>(&self, method: &'static str, params: &P) -> Result<Raw, CallError> {
         if let Some(lost) = self.lost() {
             return Err(lost.into());
@@ -157,9 +164,13 @@ impl Peer {
         // No more calls are under way than the other end, if it is one of ours, takes at once: so its reader never
         // pauses on our calls, and answers always pass, however many call in both directions.
         let _in_flight = self.end.in_flight.acquire().await;
+        if !self.end.shared.take_room().await {
+            return Err(self.lost().unwrap_or(Lost::Closed).into());
+        }
         let waiting = self.end.shared.begin();
         let request = Request::borrowed(method, Some(params), Id::Number(waiting.id));
-        let response = match self.end.client.service.call(request).await {
+        // Unconstrained, so that the first poll puts it into the queue, where there is room.
+        let response = match unconstrained(self.end.client.service.call(request)).await {
             Ok(response) => response.into_response().into_inner(),
             Err(err) => return Err(self.gone(&err).into()),
         };
@@ -173,8 +184,11 @@ impl Peer {
     }
 
     async fn send(&self, method: &'static str, params: Option<Raw>) -> Result<(), Lost> {
+        if !self.end.shared.take_room().await {
+            return Err(self.lost().unwrap_or(Lost::Closed));
+        }
         let notification = Notification::new(method.into(), params.map(Cow::Owned));
-        let sent = self.end.client.service.notification(notification).await;
+        let sent = unconstrained(self.end.client.service.notification(notification)).await;
         sent.map(drop).map_err(|err| self.gone(&err))
     }
 

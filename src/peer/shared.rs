@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::{Limits, Lost};
 
@@ -15,6 +15,9 @@ pub(crate) struct Shared {
     stop: watch::Sender<bool>,
     calls: Mutex<Calls>,
     given_up: Notify,
+    /// The room in the queue of jsonrpsee's client. Taken before a message is put there, so that it goes in at once:
+    /// a call is either not begun or in the queue, never in between. Closed when the link is lost.
+    room: Semaphore,
 }
 
 /// Calls of ours that have no answer yet.
@@ -24,8 +27,6 @@ struct Calls {
     /// Calls that jsonrpsee's client still has an entry for and nobody waits for.
     given_up: VecDeque<u64>,
     next_id: u64,
-    /// Messages that jsonrpsee's client has handed over to be sent.
-    handed_over: u64,
 }
 
 /// Where a call is on its way.
@@ -35,8 +36,8 @@ enum Call {
     Queued,
     /// The client has an entry for it and waits for the answer.
     Sent,
-    /// Given up while it was queued. When `handed_over` has reached this, it never was in the queue.
-    GivenUp { until: u64 },
+    /// Given up while it was queued.
+    GivenUp,
 }
 
 /// A call that waits for its answer; given up when dropped before the answer came.
@@ -49,7 +50,8 @@ pub(crate) struct Waiting<'a> {
 impl Shared {
     pub(crate) fn new(limits: Limits) -> Self {
         let (lost, stop) = (watch::Sender::new(None), watch::Sender::new(false));
-        Self { limits, lost, stop, calls: Mutex::default(), given_up: Notify::new() }
+        let room = Semaphore::new(queue_of_client(&limits));
+        Self { limits, lost, stop, calls: Mutex::default(), given_up: Notify::new(), room }
     }
 
     /// Records why the link is gone; only the first cause counts.
@@ -62,6 +64,7 @@ impl Shared {
             }
             first
         });
+        self.room.close();
     }
 
     pub(crate) fn lost(&self) -> Option<Lost> {
@@ -88,7 +91,13 @@ impl Shared {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new call.
+    /// Waits for room in the queue of jsonrpsee's client. The caller must put a message there before it waits for
+    /// anything else. False when the link is lost.
+    pub(crate) async fn take_room(&self) -> bool {
+        self.room.acquire().await.map(SemaphorePermit::forget).is_ok()
+    }
+
+    /// A new call, to be put into the queue.
     pub(crate) fn begin(&self) -> Waiting<'_> {
         let mut calls = self.calls();
         let id = calls.next_id;
@@ -100,16 +109,16 @@ impl Shared {
     /// jsonrpsee's client hands a message over: a call with this id, or a notification. False when nobody waits for
     /// the answer any more, so that it need not be sent.
     pub(crate) fn handed_over(&self, id: Option<u64>) -> bool {
-        let mut calls = self.calls();
-        calls.handed_over += 1;
+        self.room.add_permits(1);
         let Some(id) = id else { return true };
+        let mut calls = self.calls();
         match calls.by_id.get_mut(&id) {
             Some(call @ Call::Queued) => {
                 *call = Call::Sent;
                 true
             }
             Some(Call::Sent) => true,
-            Some(Call::GivenUp { .. }) | None => {
+            Some(Call::GivenUp) | None => {
                 calls.by_id.remove(&id);
                 calls.given_up.push_back(id);
                 self.given_up.notify_one();
@@ -140,21 +149,14 @@ impl Shared {
 
     fn give_up(&self, id: u64) {
         let mut calls = self.calls();
-        // Whatever is in the client's queue now has left it when that many more were handed over.
-        let until = calls.handed_over + queue_of_client(&self.limits) as u64 + 1;
         match calls.by_id.get_mut(&id) {
-            Some(call @ Call::Queued) => *call = Call::GivenUp { until },
+            Some(call @ Call::Queued) => *call = Call::GivenUp,
             Some(Call::Sent) => {
                 calls.by_id.remove(&id);
                 calls.given_up.push_back(id);
                 self.given_up.notify_one();
             }
-            Some(Call::GivenUp { .. }) | None => {}
-        }
-        // A call that was given up before it got into the queue is never handed over; forget it some time.
-        if calls.by_id.len() > 2 * self.limits.concurrent_requests {
-            let handed_over = calls.handed_over;
-            calls.by_id.retain(|_, call| !matches!(call, Call::GivenUp { until } if *until <= handed_over));
+            Some(Call::GivenUp) | None => {}
         }
     }
 

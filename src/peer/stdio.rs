@@ -25,6 +25,9 @@ pub fn stdio() -> io::Result<(Input, Output)> {
     imp::stdio()
 }
 
+#[cfg(all(test, unix))]
+pub(crate) use imp::{input, output};
+
 #[cfg(unix)]
 mod imp {
     use std::fs::File;
@@ -48,14 +51,14 @@ mod imp {
         Ok(file.metadata()?.file_type().is_fifo())
     }
 
-    fn input(file: File) -> io::Result<Input> {
+    pub(crate) fn input(file: File) -> io::Result<Input> {
         if is_pipe(&file)? {
             return Ok(Box::new(pipe::Receiver::from_owned_fd(OwnedFd::from(file))?));
         }
         Ok(Box::new(tokio::fs::File::from_std(file)))
     }
 
-    fn output(file: File) -> io::Result<Output> {
+    pub(crate) fn output(file: File) -> io::Result<Output> {
         if is_pipe(&file)? {
             return Ok(Box::new(pipe::Sender::from_owned_fd(OwnedFd::from(file))?));
         }

@@ -139,8 +139,8 @@ impl TransportReceiverT for Receiver {
     }
 }
 
-/// The answer as jsonrpsee's client takes it. It ends its connection on one that it cannot read.
-pub(crate) fn canonical(line: &str, id: &Id<'_>, outcome: &Outcome<'_>) -> String {
+/// The answer as jsonrpsee's client takes it, which ends on one that it cannot read; `None` where the line is one.
+pub(crate) fn canonical(id: &Id<'_>, outcome: &Outcome<'_>) -> Option<String> {
     #[derive(Deserialize)]
     struct Loose<'a> {
         code: i32,
@@ -149,21 +149,19 @@ pub(crate) fn canonical(line: &str, id: &Id<'_>, outcome: &Outcome<'_>) -> Strin
         #[serde(borrow)]
         data: Option<&'a RawValue>,
     }
-    match outcome {
-        Outcome::AsItStands => line.to_owned(),
+    let bad = |found: &str| error_answer(id, BAD_ANSWER, found, None);
+    Some(match outcome {
+        Outcome::AsItStands => return None,
         Outcome::Result(result) => {
             let response = Response::new(ResponsePayload::success_borrowed(result), id.clone());
-            serde_json::to_string(&response)
-                .unwrap_or_else(|err| error_answer(id, BAD_ANSWER, &err.to_string(), None))
+            serde_json::to_string(&response).unwrap_or_else(|err| bad(&err.to_string()))
         }
         Outcome::Error(error) => match serde_json::from_str::<Loose<'_>>(error.get()) {
             Ok(error) => error_answer(id, error.code, &error.message, error.data),
-            Err(err) => {
-                error_answer(id, BAD_ANSWER, &format!("`error` must have a code and a message: {err}"), None)
-            }
+            Err(err) => bad(&format!("`error` must have a code and a message: {err}")),
         },
-        Outcome::Bad(found) => error_answer(id, BAD_ANSWER, found, None),
-    }
+        Outcome::Bad(found) => bad(found),
+    })
 }
 
 /// An answer that is an error.
