@@ -14,9 +14,12 @@ use outrider_protocol::ids::{ExportId, IntegrationId};
 use outrider_protocol::integration::LogParams;
 use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::report::Failure;
+use serde_json::value::RawValue;
 
 use crate::{Cancel, Outlet};
 
+/// The variable that says how much of its own events an action logs, as for the service.
+const LEVEL_VARIABLE: &str = "OUTRIDER_LOG";
 /// The last lines of an integration that go into the report of its failure.
 const LAST_LINES: usize = 20;
 
@@ -67,6 +70,8 @@ struct Shared {
     action: &'static str,
     run: Run,
     log: RunLog,
+    /// Knows the secrets of every integration of the order.
+    redactor: Redactor,
 }
 
 /// What is particular to one run of an action.
@@ -100,8 +105,24 @@ impl Context {
         let path = root.log_file(order.action());
         let log =
             RunLog::create(&path, limits.log_file_bytes).map_err(|err| PrepareError::Log { path, err })?;
-        let action = order.action();
-        Ok(Self(Arc::new(Shared { root, limits, config_integrations, action, run, log })))
+        let (action, redactor) = (order.action(), redactor(order));
+        let shared = Shared { root, limits, config_integrations, action, run, log, redactor };
+        let context = Self(Arc::new(shared));
+        context.log_events();
+        Ok(context)
+    }
+
+    /// Lets what the libraries below say (garbage on a link, a handler's panic) stand in the action's log.
+    fn log_events(&self) {
+        let what = std::env::var(LEVEL_VARIABLE).unwrap_or_else(|_| "info".into());
+        let context = self.clone();
+        let sink = move |line: &LogLine| {
+            let message = context.redact(&line.message);
+            let fields = line.fields.clone().into_iter().map(|(name, it)| (name, context.redact_value(it)));
+            context.write(&LogLine { message, fields: fields.collect(), ..line.clone() });
+        };
+        // Only a process that carries out several orders, as a test does, has a log of events already.
+        drop(outrider_logs::init_action(self.0.action, &what, sink));
     }
 
     /// The agent's folder.
@@ -158,6 +179,22 @@ impl Context {
         self.0.run.outlet.log(line);
     }
 
+    /// The text without the secrets of the order's integrations.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        self.0.redactor.redact(text).into_owned()
+    }
+
+    fn redact_value(&self, value: serde_json::Value) -> serde_json::Value {
+        match value {
+            serde_json::Value::String(text) => self.redact(&text).into(),
+            serde_json::Value::Array(values) => values.into_iter().map(|it| self.redact_value(it)).collect(),
+            serde_json::Value::Object(map) => {
+                map.into_iter().map(|(name, it)| (name, self.redact_value(it))).collect()
+            }
+            other => other,
+        }
+    }
+
     /// Puts every line that was written into the log file.
     pub fn flush_log(&self) {
         self.0.log.close();
@@ -179,11 +216,22 @@ impl Context {
                 last_lines: Vec::new(),
             })
         })?;
-        let redactor = Redactor::from_config(&integration.config, None);
         let state = State { heard: Instant::now(), last: VecDeque::new() };
-        let inner = Inner { id, file, redactor, context: self.clone(), state: Mutex::new(state) };
+        let inner = Inner { id, file, context: self.clone(), state: Mutex::new(state) };
         Ok(IntegrationLog(Arc::new(inner)))
     }
+}
+
+/// Knows the secrets of every integration of an order.
+fn redactor(order: &Order) -> Redactor {
+    let configs: Vec<&RawValue> = match order {
+        Order::Export(order) => order.integrations.iter().map(|it| &*it.config).collect(),
+        Order::ValidateConfig(order) => vec![&order.integration.config],
+        Order::ExportOnboardData(order) => vec![&order.integration.config],
+    };
+    let all = serde_json::value::to_raw_value(&configs);
+    // Raw JSON in a list is always valid JSON.
+    all.map_or_else(|_| Redactor::new([]), |all| Redactor::from_config(&all, None))
 }
 
 fn with_order(limits: Limits, order: &Order) -> Result<Limits, PrepareError> {
@@ -204,7 +252,6 @@ pub(crate) struct IntegrationLog(Arc<Inner>);
 struct Inner {
     id: IntegrationId,
     file: RunLog,
-    redactor: Redactor,
     context: Context,
     state: Mutex<State>,
 }
@@ -224,7 +271,8 @@ impl IntegrationLog {
     /// A line that the integration logged.
     pub(crate) fn said(&self, line: LogParams) {
         let LogParams { level, message, fields } = line;
-        let fields = fields.into_iter().map(|(name, value)| (name, self.redact_value(value))).collect();
+        let fields =
+            fields.into_iter().map(|(name, value)| (name, self.0.context.redact_value(value))).collect();
         self.write(level, &message, fields);
     }
 
@@ -252,18 +300,7 @@ impl IntegrationLog {
 
     /// The text without the secrets of the integration's configuration.
     pub(crate) fn redact(&self, text: &str) -> String {
-        self.0.redactor.redact(text).into_owned()
-    }
-
-    fn redact_value(&self, value: serde_json::Value) -> serde_json::Value {
-        match value {
-            serde_json::Value::String(text) => self.redact(&text).into(),
-            serde_json::Value::Array(values) => values.into_iter().map(|it| self.redact_value(it)).collect(),
-            serde_json::Value::Object(map) => {
-                map.into_iter().map(|(name, it)| (name, self.redact_value(it))).collect()
-            }
-            other => other,
-        }
+        self.0.context.redact(text)
     }
 
     /// The last lines, oldest first.

@@ -196,6 +196,7 @@ async fn spawn<C: Send + Sync + 'static>(
     let log = log.clone();
     let reader = tokio::spawn(async move {
         while let Some(line) = stderr.recv().await {
+            log.heard();
             log.stderr(&line);
         }
     });
@@ -298,7 +299,12 @@ impl Stopped {
             Self::Lost { method, lost } => {
                 let broke = matches!(lost, Lost::Torn { .. } | Lost::TooLong { .. });
                 let crashed = ended.is_some_and(|it| it.how != How::Ok);
+                let outlived =
+                    ended.is_some_and(|it| matches!(it.how, How::Killed { .. } | How::Unkillable { .. }));
                 let message = match (broke, crashed) {
+                    (false, _) if outlived => {
+                        format!("{name} closed its stdout before it answered {method}, and lived on; {how}")
+                    }
                     (true, true) => format!("{name} ended before it answered {method}: {how}; {lost}"),
                     (true, false) => format!("{name} broke the protocol before it answered {method}: {lost}"),
                     (false, _) => format!("{name} ended before it answered {method}: {how}"),
