@@ -11,7 +11,7 @@
 //! **Invariant:** only a line's envelope is parsed here. Parameters and results stay text until their handler or
 //! caller reads them, and a line is copied once: out of the read buffer.
 //!
-//! **Invariant:** this crate starts no process, opens no file, knows no method but those it is given, and never answers
+//! **Invariant:** this crate starts no process, opens no file (but `/dev/null`), knows no method but those it is given, and never answers
 //! an answer.
 //!
 //! # How it works

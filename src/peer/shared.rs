@@ -7,6 +7,10 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::{Limits, Lost};
 
+/// The room in the queue of jsonrpsee's client, in messages: a few, so that callers and the client need not take turns.
+/// It stands before the outgoing queue, which counts lines and bytes, and its own bytes are not counted.
+pub(crate) const QUEUE_OF_CLIENT: usize = 4;
+
 /// The state of one link.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -50,7 +54,7 @@ pub(crate) struct Waiting<'a> {
 impl Shared {
     pub(crate) fn new(limits: Limits) -> Self {
         let (lost, stop) = (watch::Sender::new(None), watch::Sender::new(false));
-        let room = Semaphore::new(queue_of_client(&limits));
+        let room = Semaphore::new(QUEUE_OF_CLIENT);
         Self { limits, lost, stop, calls: Mutex::default(), given_up: Notify::new(), room }
     }
 
@@ -166,11 +170,6 @@ impl Shared {
         let calls = self.calls();
         calls.by_id.len() + calls.given_up.len()
     }
-}
-
-/// The room in the queue between callers and jsonrpsee's client, in messages.
-pub(crate) fn queue_of_client(limits: &Limits) -> usize {
-    limits.outgoing_lines.max(1)
 }
 
 impl Drop for Waiting<'_> {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::message::Outcome;
 use crate::outgoing::{Outgoing, Queue};
-use crate::shared::{Shared, queue_of_client};
+use crate::shared::{QUEUE_OF_CLIENT, Shared};
 
 /// The method of a notification that is never sent: when it comes out of the client's queue, everything before it has.
 pub(crate) const FLUSH: &str = "outrider.flush";
@@ -44,7 +44,7 @@ impl RpcClient {
         });
         let client = ClientBuilder::new()
             .set_rpc_middleware(layers)
-            .max_concurrent_requests(queue_of_client(&shared.limits))
+            .max_concurrent_requests(QUEUE_OF_CLIENT)
             // No subscriptions pass here, and no pings.
             .max_buffer_capacity_per_subscription(1)
             .disable_ws_ping()

@@ -8,6 +8,7 @@ use outrider_testkit::{soon, until};
 use serde_json::{Value, json};
 
 use super::{Double, Echo, Link, Note, Wait, link_with, pair, settle, small};
+use crate::shared::QUEUE_OF_CLIENT;
 use crate::{Limits, Peer};
 
 #[tokio::test(start_paused = true)]
@@ -34,17 +35,21 @@ async fn a_slow_reader_holds_up_whoever_sends_and_nothing_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn large_lines_wait_by_their_bytes() {
     const LINE: usize = 3 * 1024 * 1024;
-    let limits = Limits { outgoing_lines: 64, ..Limits::default() };
-    let Link { mut raw, peer, .. } = link_with(limits, 64 * 1024);
-    // A pause in time is no failure here: the reader is slow for as long as it takes.
+    let Link { mut raw, peer, .. } = link_with(Limits::default(), 64 * 1024);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = taken.clone();
     let sending = tokio::spawn(async move {
-        for _ in 0..5 {
-            peer.notify::<Note>(&json!("x".repeat(LINE))).await.unwrap();
+        let params = json!("x".repeat(LINE));
+        for _ in 0..16 {
+            peer.notify::<Note>(&params).await.unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
         }
         peer
     });
     settle().await;
-    for _ in 0..5 {
+    let queued = taken.load(Ordering::Relaxed);
+    assert!(queued <= 2 + 1 + QUEUE_OF_CLIENT, "{queued} lines of {LINE} bytes wait: 8 MiB hold two");
+    for _ in 0..16 {
         assert_eq!(raw.told("note").await.as_str().map(str::len), Some(LINE));
     }
     drop(sending.await.unwrap());
