@@ -1,1 +1,31 @@
-fn main() {}
+//! `outrider`: the agent. What people type (`enroll`, `status`, …), the service, and the hidden actions that the service
+//! starts.
+
+mod actions;
+mod args;
+mod enroll;
+mod input;
+mod report;
+mod service;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let root = args.root.resolve();
+    let outcome = root.and_then(|root| match args.command {
+        Command::Enroll(flags) => enroll::enroll(&root, flags),
+        Command::Unenroll(flags) => enroll::unenroll(&root, &flags),
+        Command::Status(flags) => status::status(&root, &flags),
+        Command::ServiceRun(flags) => service::run(root, &flags),
+        Command::Export(flags) => actions::export(root, flags),
+        Command::ValidateConfig(flags) => actions::validate_config(root, flags),
+        Command::ExportOnboardData(flags) => actions::export_onboard_data(root, flags),
+    });
+    report::finish(outcome)
+}

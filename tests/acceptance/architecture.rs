@@ -35,8 +35,20 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// What may stand at the top of the repository, besides dot-files.
-const TOP: &[&str] =
-    &["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "benches", "cmd", "docs", "fixtures", "schemas", "src", "target", "tests"];
+const TOP: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "benches",
+    "cmd",
+    "docs",
+    "fixtures",
+    "schemas",
+    "src",
+    "target",
+    "tests",
+];
 
 fn metadata() -> Vec<Value> {
     let run = Command::new(env!("CARGO"))
@@ -72,8 +84,14 @@ fn crates_use_only_what_the_table_allows() {
         }
         let tests_with = dependencies(&package, true);
         let (service, actions) = ("outrider-service", "outrider-actions");
-        assert!(!(name == "actions" && tests_with.contains(service)), "actions and service never see each other");
-        assert!(!(name == "service" && tests_with.contains(actions)), "actions and service never see each other");
+        assert!(
+            !(name == "actions" && tests_with.contains(service)),
+            "actions and service never see each other"
+        );
+        assert!(
+            !(name == "service" && tests_with.contains(actions)),
+            "actions and service never see each other"
+        );
     }
     let rows: BTreeSet<_> = table.keys().map(|it| (*it).to_owned()).collect();
     assert_eq!(rows, seen, "rows of the table, and crates in src/");
@@ -109,9 +127,14 @@ fn no_acceptance_test_is_forgotten() {
     let folder = repository().join("tests/acceptance");
     let main = std::fs::read_to_string(folder.join("main.rs")).unwrap();
     for file in files(&folder) {
-        let Some(module) = file.strip_prefix(&folder).unwrap().to_str().unwrap().strip_suffix(".rs") else { continue };
+        let Some(module) = file.strip_prefix(&folder).unwrap().to_str().unwrap().strip_suffix(".rs") else {
+            continue;
+        };
         if !module.contains('/') && module != "main" {
-            assert!(main.contains(&format!("mod {module};")), "{module} is no module of the acceptance tests");
+            assert!(
+                main.contains(&format!("mod {module};")),
+                "{module} is no module of the acceptance tests"
+            );
         }
     }
 }
@@ -131,7 +154,11 @@ fn every_fixture_is_claimed_by_a_test() {
         assert!(sources.iter().any(|text| text.contains(&claim)), "no test claims {claim}");
         for kind in std::fs::read_dir(boundary.path()).unwrap() {
             let kind = kind.unwrap().file_name();
-            assert!(kind == "valid" || kind == "invalid", "{claim}/{} is neither valid nor invalid", kind.display());
+            assert!(
+                kind == "valid" || kind == "invalid",
+                "{claim}/{} is neither valid nor invalid",
+                kind.display()
+            );
         }
     }
 }

@@ -3,5 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests start the built programs, as a person would")]
 
 mod architecture;
+mod bad_input;
+mod export_route;
+mod faults;
+mod lifelines;
 mod schemas;
 mod support;

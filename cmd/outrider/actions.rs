@@ -1,0 +1,120 @@
+//! The hidden actions: linked to the service, or by hand with JSON in flags.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use outrider_actions::{Finished, PrepareError, run_by_hand, run_linked};
+use outrider_home::Root;
+use outrider_protocol::action::{
+    AgentConfig, ExportOrder, IntegrationConfig, OnboardOrder, Order, ValidateOrder,
+};
+use outrider_protocol::exit::Exit;
+use outrider_protocol::report::{ActionReport, OnboardOutcome};
+
+use crate::args::{Action, Export, Onboard};
+use crate::input;
+use crate::report::Error;
+use crate::service::{runtime, signals};
+
+pub(crate) fn export(root: Root, flags: Export) -> Result<Exit, Error> {
+    let reprocess_historical = flags.reprocess_historical;
+    run("export", root, flags.action, |agent, integrations| {
+        Ok(Order::Export(ExportOrder { agent, integrations, reprocess_historical }))
+    })
+}
+
+pub(crate) fn validate_config(root: Root, flags: Action) -> Result<Exit, Error> {
+    run("validate-config", root, flags, |agent, integrations| {
+        let integration = only_one(integrations)?;
+        Ok(Order::ValidateConfig(ValidateOrder { agent, integration }))
+    })
+}
+
+pub(crate) fn export_onboard_data(root: Root, flags: Onboard) -> Result<Exit, Error> {
+    let object_type = flags.object_type.unwrap_or_default();
+    run("export-onboard-data", root, flags.action, |agent, integrations| {
+        let integration = only_one(integrations)?;
+        Ok(Order::ExportOnboardData(OnboardOrder { agent, integration, object_type }))
+    })
+}
+
+fn only_one(integrations: Vec<IntegrationConfig>) -> Result<IntegrationConfig, Error> {
+    let found = integrations.len();
+    let mut integrations = integrations.into_iter();
+    match (integrations.next(), integrations.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(Error::usage(format!(
+            "--integrations-json: found {found} integrations, expected exactly one"
+        ))),
+    }
+}
+
+fn run(
+    action: &'static str,
+    root: Root,
+    flags: Action,
+    order: impl FnOnce(AgentConfig, Vec<IntegrationConfig>) -> Result<Order, Error>,
+) -> Result<Exit, Error> {
+    let programs = programs()?;
+    if flags.link {
+        let linked = runtime()?.block_on(run_linked(action, root, programs));
+        return linked.map_err(|err| Error::of(Exit::Usage, &err));
+    }
+    let mut agent: AgentConfig = input::json("--agent-config-json", &flags.agent_config_json)?;
+    let integrations = flags.integrations_json.as_deref().unwrap_or("[]");
+    let integrations = input::json("--integrations-json", integrations)?;
+    if let Some(dir) = flags.integrations_dir {
+        agent.integrations_dir = Some(dir.display().to_string());
+    }
+    let order = order(agent, integrations)?;
+    let runtime = runtime()?;
+    let finished = runtime.block_on(async {
+        let stop = signals()?;
+        run_by_hand(root, programs, order, std::io::stdout(), stop).await.map_err(|err| cannot_begin(&err))
+    })?;
+    conclude(finished, flags.output_file.as_deref())
+}
+
+fn cannot_begin(err: &PrepareError) -> Error {
+    match err {
+        PrepareError::Config(_) | PrepareError::Limits { .. } => Error::of(Exit::Usage, err),
+        PrepareError::Root { .. } | PrepareError::Log { .. } => Error::failure(err),
+    }
+}
+
+/// The folder of this program, where the integrations stand that came with it.
+fn programs() -> Result<PathBuf, Error> {
+    let exe = std::env::current_exe().map_err(|err| Error::failure(&err))?;
+    Ok(exe.parent().unwrap_or(Path::new(".")).to_owned())
+}
+
+/// Gives the result to a file or a person.
+#[expect(clippy::print_stdout, reason = "by hand, the result is for the person at the terminal")]
+fn conclude(finished: Finished, output: Option<&Path>) -> Result<Exit, Error> {
+    let Finished { exit, told, report } = finished;
+    match (output, &report) {
+        (Some(path), Some(report)) => write_result(path, report)?,
+        (None, Some(ActionReport::ExportOnboardData(report))) => {
+            if let OnboardOutcome::Records { records } = &report.outcome {
+                records.iter().for_each(|record| println!("{record}"));
+            }
+        }
+        _ => {}
+    }
+    println!("{told}");
+    Ok(exit)
+}
+
+/// The records of onboarding data as a JSON array, any other report as it is.
+fn write_result(path: &Path, report: &ActionReport) -> Result<(), Error> {
+    let text = match report {
+        ActionReport::ExportOnboardData(onboard) => match &onboard.outcome {
+            OnboardOutcome::Records { records } => serde_json::to_string_pretty(records),
+            OnboardOutcome::NotSupported => serde_json::to_string_pretty(report),
+        },
+        _ => serde_json::to_string_pretty(report),
+    };
+    let text = text.map_err(|err| Error::failure(&err))?;
+    let written = std::fs::File::create(path).and_then(|mut file| writeln!(file, "{text}"));
+    written.map_err(|err| Error::usage(format!("--output-file: write {}: {err}", path.display())))
+}

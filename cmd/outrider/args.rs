@@ -1,0 +1,144 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use outrider_home::Root;
+
+use crate::report::Error;
+
+/// An agent for machines that a backend cannot reach into.
+#[derive(Debug, Parser)]
+#[command(name = "outrider", version, about, after_help = EXITS)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) root: RootFlag,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXITS: &str = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the service is gone (actions), \
+4 the root is in use, 5 cancelled.";
+
+/// Where the agent's folder is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RootFlag {
+    /// The agent's folder [default: the platform's data folder for outrider]
+    #[arg(long, global = true, env = "OUTRIDER_ROOT", visible_alias = "pinpoint-root", value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+impl RootFlag {
+    pub(crate) fn resolve(self) -> Result<Root, Error> {
+        match self.root {
+            Some(path) => {
+                let path = std::path::absolute(&path)
+                    .map_err(|err| Error::usage(format!("--root {}: {err}", path.display())))?;
+                Ok(Root::at(path))
+            }
+            None => Root::default_path().map(Root::at).ok_or_else(|| {
+                Error::usage("this system names no data folder for programs: say where with --root DIR")
+            }),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make this machine an agent of a backend, and start it with the system
+    Enroll(Enroll),
+    /// Take the agent off this machine's startup and forget its identity
+    Unenroll(Unenroll),
+    /// Show what the agent is and does
+    Status(Status),
+    /// Run the agent: take the backend's orders and carry them out
+    ServiceRun(ServiceRun),
+    /// Export all data of the integrations
+    #[command(hide = true)]
+    Export(Export),
+    /// Try an integration's configuration against its source
+    #[command(hide = true)]
+    ValidateConfig(Action),
+    /// Make the lists from which a person chooses what to export
+    #[command(hide = true)]
+    ExportOnboardData(Onboard),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Enroll {
+    /// The enrollment code that the backend gave out
+    pub(crate) code: String,
+    /// The backend's address, such as https://outrider.example.com
+    #[arg(long, value_name = "URL")]
+    pub(crate) backend: String,
+    /// Which releases to take: stable, edge or dev
+    #[arg(long, default_value = "stable", value_parser = ["stable", "edge", "dev"])]
+    pub(crate) channel: String,
+    /// A file of certificates (PEM) to trust besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Allow a backend on another machine without TLS: the token can be read on the way
+    #[arg(long)]
+    pub(crate) allow_http: bool,
+    /// Do not put the agent on the system's startup
+    #[arg(long)]
+    pub(crate) no_service: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Unenroll {
+    /// Also delete the whole root: data that is not uploaded yet, checkpoints, logs
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServiceRun {
+    /// How much to log: error, warn, info, debug or trace, or by part as info,outrider_service=debug
+    #[arg(long, env = "OUTRIDER_LOG", default_value = "info", value_name = "LEVEL")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Action {
+    /// What holds for the whole agent: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) agent_config_json: String,
+    /// The integrations, [{"name":"mock","config":{…}}]: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", required_unless_present = "link")]
+    pub(crate) integrations_json: Option<String>,
+    /// Where the programs of integrations are looked up first
+    #[arg(long, value_name = "DIR")]
+    pub(crate) integrations_dir: Option<PathBuf>,
+    /// Write the result here as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output_file: Option<PathBuf>,
+    /// The service is at the other end of stdin and stdout
+    #[arg(long, hide = true)]
+    pub(crate) link: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) action: Action,
+    /// Export everything again, as if nothing had been exported before
+    #[arg(long)]
+    pub(crate) reprocess_historical: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Onboard {
+    #[command(flatten)]
+    pub(crate) action: Action,
+    /// users, repos, projects, or a kind that the integration adds
+    #[arg(long, value_name = "KIND", required_unless_present = "link")]
+    pub(crate) object_type: Option<String>,
+}

@@ -1,0 +1,146 @@
+//! `outrider enroll` and `outrider unenroll`.
+
+use std::ffi::OsString;
+
+use outrider_home::{LockError, Root};
+use outrider_protocol::exit::Exit;
+use outrider_service::{EnrollOptions, enroll as enroll_at};
+use service_manager::{
+    RestartPolicy, ServiceInstallCtx, ServiceLabel, ServiceLevel, ServiceManager, ServiceStartCtx,
+    ServiceStopCtx, ServiceUninstallCtx,
+};
+
+use crate::args;
+use crate::report::Error;
+use crate::service::runtime;
+
+/// The service's name in systemd, launchd and Windows.
+const LABEL: &str = "outrider";
+
+#[expect(clippy::print_stdout, reason = "the person at the terminal waits for this answer")]
+pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
+    let no_service = flags.no_service;
+    let options = EnrollOptions {
+        backend: flags.backend,
+        code: flags.code,
+        channel: flags.channel,
+        ca_file: flags.ca_file,
+        allow_http: flags.allow_http,
+    };
+    let enrolled = runtime()?.block_on(enroll_at(root, options)).map_err(|err| {
+        let exit = if err.is_usage() { Exit::Usage } else { Exit::Failure };
+        let hint = err.hint();
+        let error = Error::of(exit, &err);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })?;
+    println!("enrolled as agent {} of {}", enrolled.agent, enrolled.backend);
+    println!("root: {}", root.path().display());
+    if no_service {
+        println!("run it with: outrider service-run --root {}", root.path().display());
+        return Ok(Exit::Ok);
+    }
+    install(root)?;
+    println!("it runs now, and starts with the system; logs: {}", root.logs().display());
+    Ok(Exit::Ok)
+}
+
+#[expect(clippy::print_stdout, reason = "the person at the terminal waits for this answer")]
+pub(crate) fn unenroll(root: &Root, flags: &args::Unenroll) -> Result<Exit, Error> {
+    if !root.config_path().exists() {
+        let message = format!(
+            "{} is not enrolled: there is no {}",
+            root.path().display(),
+            root.config_path().display()
+        );
+        return Err(Error::usage(message));
+    }
+    uninstall(root)?;
+    // Nobody may be writing into the root while it is taken apart.
+    let _lock = root.lock().map_err(|err| match err {
+        LockError::InUse { .. } => Error::of(Exit::RootInUse, &err)
+            .hint("a service runs on this root: stop it first (Ctrl-C where it was started by hand)"),
+        _ => Error::failure(&err),
+    })?;
+    let waiting = outrider_service::status(root).spool_files;
+    std::fs::remove_file(root.config_path()).map_err(|err| Error::failure(&err))?;
+    println!("unenrolled: the identity is gone from {}", root.path().display());
+    if flags.purge {
+        std::fs::remove_dir_all(root.path()).map_err(|err| Error::failure(&err))?;
+        println!("deleted {} ({waiting} files were not uploaded)", root.path().display());
+    } else if waiting > 0 {
+        println!("{waiting} files that were not uploaded are kept in {}", root.spool().display());
+    }
+    Ok(Exit::Ok)
+}
+
+/// The system's service manager: the whole system's for root, otherwise the user's own.
+fn manager() -> Result<Box<dyn ServiceManager>, Error> {
+    let mut manager = <dyn ServiceManager>::native().map_err(|err| no_manager(&err))?;
+    let available = manager.available().map_err(|err| no_manager(&err))?;
+    if !available {
+        return Err(no_manager(&std::io::Error::other("it does not answer")));
+    }
+    if !privileged() {
+        manager.set_level(ServiceLevel::User).map_err(|err| no_manager(&err))?;
+    }
+    Ok(manager)
+}
+
+#[cfg(unix)]
+fn privileged() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn privileged() -> bool {
+    true
+}
+
+fn no_manager(err: &std::io::Error) -> Error {
+    Error::usage(format!("find this system's service manager (systemd, launchd, Windows services): {err}"))
+        .hint("leave the startup to something else with --no-service, and let it run `outrider service-run`")
+}
+
+fn label() -> Result<ServiceLabel, Error> {
+    LABEL.parse().map_err(|err: std::io::Error| Error::failure(&err))
+}
+
+fn install(root: &Root) -> Result<(), Error> {
+    let undone = |error: Error| {
+        error.hint("the agent is enrolled; start it with `outrider service-run`, or mend this and run `outrider unenroll` and `enroll` again")
+    };
+    let manager = manager().map_err(undone)?;
+    let program = std::env::current_exe().map_err(|err| Error::failure(&err))?;
+    let args = ["service-run".into(), "--root".into(), OsString::from(root.path())].into();
+    let ctx = ServiceInstallCtx {
+        label: label()?,
+        program,
+        args,
+        contents: None,
+        username: None,
+        working_directory: Some(root.path().to_owned()),
+        environment: None,
+        autostart: true,
+        restart_policy: RestartPolicy::Always { delay_secs: Some(5) },
+    };
+    manager.install(ctx).map_err(|err| undone(Error::failure(&err)))?;
+    manager.start(ServiceStartCtx { label: label()? }).map_err(|err| undone(Error::failure(&err)))
+}
+
+/// Takes the service off the startup, if this system has one that runs this root.
+fn uninstall(root: &Root) -> Result<(), Error> {
+    // A machine without a service manager never had the service installed.
+    let Ok(manager) = manager() else { return Ok(()) };
+    let installed = manager.status(service_manager::ServiceStatusCtx { label: label()? });
+    if matches!(installed, Ok(service_manager::ServiceStatus::NotInstalled) | Err(_)) {
+        return Ok(());
+    }
+    // Stopping a service that does not run is an error of no interest.
+    drop(manager.stop(ServiceStopCtx { label: label()? }));
+    manager.uninstall(ServiceUninstallCtx { label: label()? }).map_err(|err| {
+        Error::failure(&err).hint(format!("the root {} was left as it is", root.path().display()))
+    })
+}

@@ -1,0 +1,64 @@
+//! JSON given in a flag, in a file or on stdin.
+
+use std::io::Read;
+
+use serde::de::DeserializeOwned;
+
+use crate::report::Error;
+
+/// The most that is read, in bytes: a configuration is small, and a wrong file is not.
+const LARGEST: u64 = 16 << 20;
+
+/// Reads the JSON of a flag: the text itself, `@FILE`, or `-` for stdin.
+pub(crate) fn json<T: DeserializeOwned>(flag: &str, value: &str) -> Result<T, Error> {
+    let (place, text) = match value.strip_prefix('@') {
+        Some(path) => {
+            let file = std::fs::File::open(path)
+                .map_err(|err| Error::usage(format!("{flag}: open the file {path}: {err}")))?;
+            (format!("{flag}: {path}"), bounded(flag, file)?)
+        }
+        None if value == "-" => (format!("{flag}: stdin"), bounded(flag, std::io::stdin().lock())?),
+        None => (flag.to_owned(), value.to_owned()),
+    };
+    serde_json::from_str(&text).map_err(|err| {
+        Error::usage(format!("{place}: {err}\n{}", pointed(&text, err.line(), err.column())))
+            .hint("JSON in a shell wants single quotes around it; @FILE reads it from a file, - from stdin")
+    })
+}
+
+fn bounded(flag: &str, source: impl Read) -> Result<String, Error> {
+    let mut text = String::new();
+    source
+        .take(LARGEST + 1)
+        .read_to_string(&mut text)
+        .map_err(|err| Error::usage(format!("{flag}: read the JSON: {err}")))?;
+    if text.len() as u64 > LARGEST {
+        return Err(Error::usage(format!(
+            "{flag}: found more than {LARGEST} bytes, expected a configuration"
+        )));
+    }
+    Ok(text)
+}
+
+/// The part of the text around a place, and a caret below it.
+fn pointed(text: &str, line: usize, column: usize) -> String {
+    /// Characters shown before and after the place.
+    const AROUND: usize = 36;
+    let chars: Vec<char> = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().chars().collect();
+    let at = column.saturating_sub(1).min(chars.len());
+    let from = at.saturating_sub(AROUND);
+    let shown: String = chars[from..chars.len().min(at + AROUND)].iter().collect();
+    format!("  {shown}\n  {}^", " ".repeat(at - from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pointed;
+
+    #[test]
+    fn a_caret_stands_below_the_place() {
+        assert_eq!(pointed(r#"[{"name":mock}]"#, 1, 10), "  [{\"name\":mock}]\n           ^");
+        assert_eq!(pointed("", 1, 0), "  \n  ^");
+        assert_eq!(pointed("{\n \"a\" 1}", 2, 6), "   \"a\" 1}\n       ^");
+    }
+}

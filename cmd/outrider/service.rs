@@ -1,0 +1,80 @@
+//! `outrider service-run`, and what it shares with the actions: the runtime and the signals.
+
+use outrider_home::Root;
+use outrider_protocol::exit::Exit;
+use outrider_service::{Options, ServiceError};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::args::ServiceRun;
+use crate::report::Error;
+
+/// One thread for all that waits: an agent is mostly idle, and should weigh as little.
+pub(crate) fn runtime() -> Result<Runtime, Error> {
+    Builder::new_current_thread().enable_all().build().map_err(|err| Error::failure(&err))
+}
+
+pub(crate) fn run(root: Root, flags: &ServiceRun) -> Result<Exit, Error> {
+    let program = std::env::current_exe().map_err(|err| Error::failure(&err))?;
+    let options = Options { root, program, log: flags.log.clone() };
+    runtime()?.block_on(async {
+        let stop = signals()?;
+        outrider_service::run(options, stop).await.map(|_| Exit::Ok).map_err(|err| cannot_run(&err))
+    })
+}
+
+fn cannot_run(err: &ServiceError) -> Error {
+    let exit = match err {
+        ServiceError::RootInUse(_) => Exit::RootInUse,
+        ServiceError::Config(_) => Exit::Usage,
+        _ => Exit::Failure,
+    };
+    let error = Error::of(exit, err);
+    match err {
+        ServiceError::RootInUse(_) => {
+            error.hint("another `outrider service-run` uses this root: `outrider status` shows it; stop it, or name another --root")
+        }
+        _ => error,
+    }
+}
+
+/// Ends at the first Ctrl-C or SIGTERM, with the reason. A second one ends the process at once; its children notice
+/// by the end of their stdin.
+#[cfg(unix)]
+pub(crate) fn signals() -> Result<impl Future<Output = &'static str>, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|err| Error::failure(&err));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        let reason = tokio::select! {
+            _ = interrupt.recv() => "Ctrl-C",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            leave();
+        });
+        reason
+    })
+}
+
+/// Ends at the first Ctrl-C, with the reason. A second one ends the process at once.
+#[cfg(not(unix))]
+pub(crate) fn signals() -> Result<impl Future<Output = &'static str>, Error> {
+    Ok(async move {
+        // Without the handler the system's own ends the process, which is what is left to do.
+        drop(tokio::signal::ctrl_c().await);
+        tokio::spawn(async {
+            drop(tokio::signal::ctrl_c().await);
+            leave();
+        });
+        "Ctrl-C"
+    })
+}
+
+#[expect(clippy::exit, reason = "a second signal says that the person will not wait for anything")]
+fn leave() -> ! {
+    std::process::exit(Exit::Cancelled.code().into())
+}

@@ -1,0 +1,77 @@
+//! `outrider status`.
+
+use outrider_home::Root;
+use outrider_protocol::exit::Exit;
+use outrider_service::{LinkStatus, ServiceStatus, Status};
+
+use crate::args;
+use crate::report::Error;
+
+/// Shows the agent's state. The exit status says whether it is one: 0 when enrolled, 1 when not.
+#[expect(clippy::print_stdout, reason = "the person at the terminal waits for this answer")]
+pub(crate) fn status(root: &Root, flags: &args::Status) -> Result<Exit, Error> {
+    let status = outrider_service::status(root);
+    if flags.json {
+        println!("{}", serde_json::to_string_pretty(&status).map_err(|err| Error::failure(&err))?);
+    } else {
+        print!("{}", tell(&status));
+    }
+    Ok(if status.enrolled { Exit::Ok } else { Exit::Failure })
+}
+
+fn tell(status: &Status) -> String {
+    let mut lines = vec![row("root", &status.root.display().to_string())];
+    match (&status.agent, &status.config_error) {
+        (Some(agent), _) => {
+            lines.push(row("agent", agent.as_str()));
+            lines.push(row("backend", status.backend.as_deref().unwrap_or("?")));
+            lines.push(row("channel", status.channel.as_deref().unwrap_or("?")));
+        }
+        (None, Some(error)) => lines.push(row("config.json", &format!("not valid: {error}"))),
+        (None, None) => lines.push(row("agent", "not enrolled: see `outrider enroll --help`")),
+    }
+    lines.push(row("service", &service(&status.service)));
+    if let ServiceStatus::Running { link: Some(link), .. } = &status.service {
+        lines.push(row("link", &told(link)));
+    }
+    for it in &status.commands {
+        let taken = it.taken_at.strftime("%Y-%m-%d %H:%M:%SZ");
+        lines.push(row("command", &format!("{} {} {} since {taken}", it.command, it.action, it.stage)));
+    }
+    if status.unreported > 0 {
+        lines.push(row("unreported", &format!("{} outcomes wait for the backend", status.unreported)));
+    }
+    lines.push(row(
+        "spool",
+        &format!("{} files, {} bytes wait for upload", status.spool_files, status.spool_bytes),
+    ));
+    lines.extend(status.unknown.iter().map(|it| row("unknown", it)));
+    lines.concat()
+}
+
+fn service(status: &ServiceStatus) -> String {
+    match status {
+        ServiceStatus::Stopped => "stopped: start it with `outrider service-run`".into(),
+        ServiceStatus::Running { pid, version, .. } => {
+            let version = version.as_deref().map(|it| format!(", version {it}")).unwrap_or_default();
+            let pid = pid.map(|it| format!(", process {it}")).unwrap_or_default();
+            format!("running{version}{pid}")
+        }
+    }
+}
+
+fn told(link: &LinkStatus) -> String {
+    match link {
+        LinkStatus::Connecting => "connecting".into(),
+        LinkStatus::Connected { since, polling: false } => format!("connected since {since:.0}"),
+        LinkStatus::Connected { since, polling: true } => {
+            format!("connected since {since:.0}, by long poll: something on the way holds streams back")
+        }
+        LinkStatus::Away { since, error } => format!("backend out of reach since {since:.0}: {error}"),
+        LinkStatus::Refused { since, error } => format!("token refused since {since:.0}: {error}"),
+    }
+}
+
+fn row(name: &str, value: &str) -> String {
+    format!("{name:<12} {value}\n")
+}
