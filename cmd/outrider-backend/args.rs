@@ -1,0 +1,280 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use outrider_protocol::ids::ExportId;
+
+use crate::connect::BackendFlags;
+
+/// The backend of Outrider: drives agents, and keeps what they report and export.
+#[derive(Debug, Parser)]
+#[command(name = "outrider-backend", version, about, after_help = EXITS)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) backend: BackendFlags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXITS: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 4 the data folder is in use.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a backend
+    Serve(Serve),
+    /// Make, list and revoke enrollment codes
+    Code {
+        #[command(subcommand)]
+        command: Code,
+    },
+    /// List the agents
+    Agents {
+        /// As JSON
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        command: Option<Agents>,
+    },
+    /// Order something of an agent; list, show, cancel and follow what was ordered
+    Command {
+        #[command(subcommand)]
+        command: CommandCommand,
+    },
+    /// List the files that agents have uploaded
+    Files(Files),
+    /// Make a link that logs one browser in to the backend's pages
+    Login,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 for any free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7878")]
+    pub(crate) listen: SocketAddr,
+    /// The certificate with its chain (PEM), to speak TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Say where it listens as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the same line to a file as soon as requests are taken
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How much to log on stderr: error, warn, info, debug or trace
+    #[arg(long, env = "OUTRIDER_LOG", default_value = "info", value_name = "LEVEL")]
+    pub(crate) log: tracing::level_filters::LevelFilter,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Code {
+    /// Make a code; it is shown this once
+    Create {
+        /// How many agents may enroll with it
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it is valid
+        #[arg(long, default_value = "1h", value_name = "TIME", value_parser = time)]
+        expires: Duration,
+        /// Whose agents these will be
+        #[arg(long, value_name = "ID")]
+        customer_id: Option<String>,
+        /// What it is for
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the codes, without the codes themselves
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a code back
+    Revoke {
+        /// Its id, as `code list` shows it
+        id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agents {
+    /// Take an agent's token back: it can no longer call. What it sent stays
+    Revoke {
+        /// Its id, or a beginning of it that no other has
+        agent: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CommandCommand {
+    /// Export everything that is new
+    Export(Export),
+    /// Try an integration's configuration against its source
+    ValidateConfig(Order),
+    /// Make the lists from which a person chooses what to export
+    ExportOnboardData(Onboard),
+    /// List commands, the newest first
+    List(List),
+    /// Show one command with its outcome
+    Show {
+        /// Its id, or a beginning or end of it that no other has
+        command: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a command early
+    Cancel {
+        /// Its id, or a beginning or end of it that no other has
+        command: String,
+        /// Why, for the agent's log
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a command's log
+    Logs(Logs),
+}
+
+/// What all orders have in common.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Order {
+    /// The agent: its id, or a beginning of it that no other has [default: the only one there is]
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// The integration
+    #[arg(long, value_name = "NAME", required_unless_present = "integrations_json")]
+    pub(crate) integration: Option<String>,
+    /// Its configuration: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with = "integrations_json")]
+    pub(crate) config: String,
+    /// The integrations with their configurations, [{"name":"git","config":{…}}]: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", conflicts_with = "integration")]
+    pub(crate) integrations_json: Option<String>,
+    /// What holds for the whole agent: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) agent_config_json: String,
+    /// After which time it is too late to begin [default: a week]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) expires: Option<Duration>,
+    /// How long it may run [default: the agent's own limit]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) time_limit: Option<Duration>,
+    /// Show its progress and log until it ends; exit with 0 if it is done, else with 1
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// As JSON: the command as it was taken, or with --follow as it ended
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) order: Order,
+    /// Export everything again, as if nothing had been exported before
+    #[arg(long)]
+    pub(crate) reprocess_historical: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Onboard {
+    #[command(flatten)]
+    pub(crate) order: Order,
+    /// users, repos, projects, or a kind that the integration adds
+    #[arg(long, value_name = "KIND")]
+    pub(crate) object_type: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Of this agent
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// In this state
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    pub(crate) state: Option<outrider_backend::admin::CommandState>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: u32,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logs {
+    /// Its id, or a beginning or end of it that no other has
+    pub(crate) command: String,
+    /// Only the last lines
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u32>,
+    /// Go on until the command ends
+    #[arg(long, conflicts_with_all = ["json", "tail"])]
+    pub(crate) follow: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Files {
+    /// Of this agent
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// Of this run; the command's id
+    #[arg(long, value_name = "ID")]
+    pub(crate) export: Option<ExportId>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads a time such as `90s`, `1h 30m`, `7d`.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time; expected one such as 90s, 30m, 1h 30m or 7d");
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let time = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(time).map_err(|_| wrong())
+}
+
+fn state(text: &str) -> Result<outrider_backend::admin::CommandState, String> {
+    use outrider_backend::admin::CommandState;
+    CommandState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let known: Vec<&str> = CommandState::ALL.iter().map(|state| state.as_str()).collect();
+        format!("{text:?} is no state; expected one of {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(time("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(time("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert!(time("-1h").unwrap_err().contains("expected one such as 90s"));
+        assert!(time("soon").is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! `serve`: runs a backend until Ctrl-C or SIGTERM.
+
+use std::net::SocketAddr;
+
+use outrider_backend::{Backend, DataError, DataFolder, Settings, StartError, Tls, start};
+use outrider_protocol::exit::Exit;
+use serde_json::json;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use crate::args::Serve;
+use crate::output::{line, note};
+use crate::report::Error;
+
+pub(crate) async fn run(data: DataFolder, flags: Serve) -> Result<Exit, Error> {
+    log_to_stderr(flags.log);
+    let mut settings = Settings::new(data.path().to_owned(), flags.listen);
+    settings.tls = flags.tls_cert.clone().zip(flags.tls_key.clone()).map(|(cert, key)| Tls { cert, key });
+    let tls = settings.tls.is_some();
+    let stop = stop_signal().map_err(|err| Error::failure(&err))?;
+    let backend = start(settings).await.map_err(|err| Error::of(exit_of(&err), &err))?;
+    announce(&backend, &flags, tls).await?;
+    backend.run_until(stop).await.map_err(|err| Error::failure(&err))?;
+    Ok(Exit::Ok)
+}
+
+fn exit_of(err: &StartError) -> Exit {
+    match err {
+        StartError::Data(DataError::InUse { .. }) => Exit::RootInUse,
+        _ => Exit::Failure,
+    }
+}
+
+/// Says where the backend is.
+async fn announce(backend: &Backend, flags: &Serve, tls: bool) -> Result<(), Error> {
+    let url = backend.url();
+    let login = backend.login_link().await;
+    let data = backend.data();
+    let ready = json!({
+        "url": url,
+        "pid": std::process::id(),
+        "login": login,
+        "data": data.path(),
+        "admin_token_file": data.admin_token_file(),
+    })
+    .to_string();
+    if let Some(path) = &flags.ready_file {
+        write_ready(path, &ready)?;
+    }
+    if flags.json {
+        line(&ready);
+        return Ok(());
+    }
+    line(&format!("outrider-backend {} listens at {url}", env!("CARGO_PKG_VERSION")));
+    line(&format!("  data    {}", data.path().display()));
+    if let Some(login) = login {
+        line(&format!("  page    {login}"));
+        line("          (logs one browser in, once; `outrider-backend login` makes another link)");
+    }
+    line("  enroll  `outrider-backend code create` makes a code for an agent");
+    if !tls && !is_loopback(backend.address()) {
+        note("outrider-backend: without TLS, tokens and data can be read on the way; see --tls-cert");
+    }
+    Ok(())
+}
+
+/// The file appears whole: whoever waits for it never reads a half.
+fn write_ready(path: &std::path::Path, ready: &str) -> Result<(), Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let next = std::path::PathBuf::from(name);
+    std::fs::write(&next, format!("{ready}\n"))
+        .and_then(|()| std::fs::rename(&next, path))
+        .map_err(|err| Error::failed(format!("--ready-file {}: {err}", path.display())))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().is_loopback()
+}
+
+/// The time of a log line, as in all logs of Outrider.
+struct Utc;
+
+impl FormatTime for Utc {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        write!(out, "{:.3}", jiff::Timestamp::now())
+    }
+}
+
+fn log_to_stderr(level: tracing::level_filters::LevelFilter) {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_timer(Utc)
+        .with_target(false)
+        .finish();
+    // It fails only if there is one already, and then that one is as good.
+    drop(tracing::subscriber::set_global_default(subscriber));
+}
+
+/// Over when somebody wants the program to end.
+#[cfg(unix)]
+pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// Over when somebody wants the program to end.
+#[cfg(not(unix))]
+pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without a handler there is nothing to wait for: the system ends the program itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
