@@ -7,6 +7,7 @@ use std::time::Duration;
 use outrider_protocol::action::LogBatch;
 use outrider_protocol::log::{Fields, LogLine};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The longest message or set of fields that is passed on, in bytes. The rest is in the log file.
 const LINE_BYTES: usize = 64 << 10;
@@ -29,6 +30,8 @@ struct State {
     bytes: usize,
     dropped: u64,
     closed: bool,
+    /// Since when something waits, but for what was taken.
+    since: Option<Instant>,
 }
 
 impl Outbox {
@@ -48,6 +51,7 @@ impl Outbox {
         }
         state.bytes += size;
         state.lines.push_back((line, size));
+        state.since.get_or_insert_with(Instant::now);
         while state.lines.len() > self.max_lines || (state.bytes > self.max_bytes && state.lines.len() > 1) {
             state.drop_oldest();
         }
@@ -58,7 +62,10 @@ impl Outbox {
     /// Adds what another queue dropped, so that the loss is told.
     pub fn count_dropped(&self, lines: u64) {
         if lines > 0 {
-            self.state().dropped += lines;
+            let mut state = self.state();
+            state.dropped += lines;
+            state.since.get_or_insert_with(Instant::now);
+            drop(state);
             self.changed.notify_waiters();
         }
     }
@@ -75,15 +82,16 @@ impl Outbox {
         self.gather(Duration::ZERO, max_lines, max_bytes).await
     }
 
-    /// As [`Outbox::next_batch`], but after the first line it waits up to `linger` for the batch to become full, so
-    /// that lines travel together.
+    /// As [`Outbox::next_batch`], but it waits until the first line is `linger` old or the batch is full, so that lines
+    /// travel together. The age counts from the line's arrival, also when an earlier wait was given up.
     pub async fn gather(&self, linger: Duration, max_lines: usize, max_bytes: usize) -> Option<LogBatch> {
         self.until(|state| state.closed || !state.is_empty()).await;
         if !linger.is_zero() {
             let full =
                 |state: &State| state.closed || state.lines.len() >= max_lines || state.bytes >= max_bytes;
+            let since = self.state().since.unwrap_or_else(Instant::now);
             // Passing the time is the usual case.
-            drop(tokio::time::timeout(linger, self.until(full)).await);
+            drop(tokio::time::timeout_at(since + linger, self.until(full)).await);
         }
         self.take(max_lines, max_bytes)
     }
@@ -105,6 +113,9 @@ impl Outbox {
             bytes += size;
             state.bytes -= size;
             batch.lines.push(line);
+        }
+        if state.lines.is_empty() {
+            state.since = None;
         }
         Some(batch)
     }
@@ -228,6 +239,21 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(500)).await;
         outbox.push(line("last"));
         assert_eq!(messages(&waiter.await.unwrap().unwrap()), ["first", "last"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_that_are_given_up_do_not_delay_a_line() {
+        let outbox = Outbox::new(10, 1 << 20);
+        let pushed = Instant::now();
+        outbox.push(line("1"));
+        let linger = Duration::from_secs(1);
+        let batch = loop {
+            let wait = outbox.gather(linger, 10, 1 << 20);
+            if let Ok(batch) = tokio::time::timeout(Duration::from_millis(300), wait).await {
+                break batch.unwrap();
+            }
+        };
+        assert_eq!((messages(&batch), pushed.elapsed()), (vec!["1"], linger));
     }
 
     #[tokio::test]

@@ -1,1 +1,78 @@
-//! (to be written)
+//! The parent's side of links A and B: takes the backend's orders and carries each out in a process of its own.
+//!
+//! [`run`] is the service itself; [`enroll()`] makes a root an agent of a backend; [`status()`] tells a person how it is.
+//!
+//! **Invariant:** a command is carried out at most once. It is in the journal, on disk, before the backend is told that
+//! it was accepted, and is marked there as started before its process is started; one that was started and has no
+//! outcome when the service starts is reported as interrupted, and never started again.
+//!
+//! **Invariant:** every accepted command gets exactly one outcome. It is in the journal before it is sent, and is sent,
+//! across restarts, until the backend answers.
+//!
+//! **Invariant:** all state belongs to one loop (`agent`). Everything that can happen is an `event::Event`;
+//! whatever waits for the network, a process or a disk for long is a task that only sends events.
+//!
+//! **Invariant:** whatever happens to an action, it is an outcome of its command: the service goes on.
+//!
+//! **Invariant:** no process of a command outlives it: neither the action, nor the children that it told of.
+//!
+//! **Invariant:** nothing waits without a bound, and what waits for the backend has a bound in memory; log lines beyond
+//! it are dropped and counted, progress is merged.
+//!
+//! **Invariant:** the service never parses an object, and nothing outside `uplink` speaks HTTP.
+//!
+//! # The parts
+//!
+//! ```text
+//!                     ┌────────── agent: the loop ──────────┐
+//!   uplink::orders ──>│ commands: what to start, stop, end  │──> action: one task a running command ──> its process
+//!   uplink::courier <─│ mail: what the backend is to be told│<── what the action says, how it ended
+//!   uplink::uploads <─│ journal: what must outlive a crash  │
+//!                     └─────────────────────────────────────┘
+//! ```
+//!
+//! | module | what it decides or does | pure |
+//! | --- | --- | --- |
+//! | `commands` | which command starts next, what a cancel means | yes |
+//! | `order` | the order that an action gets: the backend's with `extra_integrations` | yes |
+//! | `outcome` | how a run's end becomes a command's outcome | yes |
+//! | `notes` | the order in which the journal is written, and what waits for a full disk | |
+//! | `mail` | what the backend is still to be told of one command; merges progress | yes |
+//! | `action` | one run: spawn, greet, run, cancel, time limit, the ladder of signals | |
+//! | `uplink::http` | the client, JSON-RPC calls by POST | |
+//! | `uplink::orders` | hello, the stream of orders, long poll where a proxy holds streams back, reconnecting | |
+//! | `uplink::courier` | sends one command's mail, again and again until it is answered | |
+//! | `uplink::uploads` | spool files to the backend, resumed where they stopped | |
+//!
+//! # The life of a command
+//!
+//! queued → starting → running → stopping → ended. One export runs at a time, other actions beside it, up to
+//! `limits.commands_at_once`; those that wait start in their order of arrival. A queued command that is cancelled, or
+//! whose time has passed, ends at once.
+//!
+//! # Stopping
+//!
+//! When `stop` of [`run`] is ready, no order is taken any more, running actions are cancelled and, after
+//! `limits.cancel_grace_s`, killed; their commands end as interrupted, unless they were done. What the backend does not
+//! hear within `limits.stop_timeout_s` it hears after the next start, from the journal.
+
+mod action;
+mod agent;
+mod commands;
+mod enroll;
+mod event;
+mod mail;
+mod notes;
+mod order;
+mod outcome;
+mod run;
+mod snapshot;
+mod status;
+mod task;
+mod uplink;
+
+pub use enroll::{EnrollError, EnrollOptions, enroll};
+pub use run::{Options, ServiceError, Stopped, run};
+pub use snapshot::{CommandStatus, LinkStatus};
+pub use status::{ServiceStatus, Status, status};
+pub use uplink::http::{CallError, SetupError};

@@ -1,0 +1,565 @@
+//! The loop that owns all state of the service, and what it does about each event.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use outrider_home::{Config, Entry, Journal, JournalError, Recorded, Root, State};
+use outrider_protocol::action::{LogBatch, SealedFile};
+use outrider_protocol::control::{Command, EndState, EndedParams, Envelope, HostInfo, Outcome};
+use outrider_protocol::fault::{Fault, Retry};
+use outrider_protocol::ids::CommandId;
+use outrider_protocol::report::{ActionReport, Failure};
+use outrider_spool::Spool;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::action::{Job, carry_out};
+use crate::commands::{Cancel, Commands, Due, Stage};
+use crate::event::{Event, Said, View, WAITING};
+use crate::mail::Mail;
+use crate::notes::{Note, Notes, Written};
+use crate::outcome::{Answer, RunEnd, Stop, outcome, without_run};
+use crate::run::{ServiceError, Stopped};
+use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
+use crate::task::{chain, guarded};
+use crate::uplink::Timing;
+use crate::uplink::courier::Courier;
+use crate::uplink::http::Http;
+use crate::uplink::orders::Orders;
+use crate::uplink::uploads::{self, Uploads, Wake};
+
+/// Files that may wait to be told to the uploads; more are found when the spool is looked through.
+const WAKES: usize = 256;
+/// How often the state is written down for `outrider status`.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+/// How often what the disk refused is tried again.
+const NOTES_EVERY: Duration = Duration::from_secs(10);
+/// The share of the time to stop that is left for telling the backend.
+const FLUSH_MOST: Duration = Duration::from_secs(10);
+/// The same when the backend is away: it may be back this instant.
+const FLUSH_AWAY: Duration = Duration::from_secs(1);
+
+/// What the loop begins with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) root: Root,
+    pub(crate) config: Config,
+    pub(crate) program: PathBuf,
+    pub(crate) journal: Journal,
+    pub(crate) http: Http,
+    pub(crate) spool: Spool,
+    pub(crate) timing: Timing,
+    pub(crate) host: HostInfo,
+    pub(crate) started_at: Timestamp,
+}
+
+/// A command that the service has taken and of which the backend has not answered the outcome.
+#[derive(Debug)]
+struct Held {
+    action: &'static str,
+    taken_at: Timestamp,
+    mail: Arc<Mail>,
+    /// What is to be run, until it is started.
+    command: Option<Command>,
+    /// Ends its run.
+    stop: Option<watch::Sender<Option<Stop>>>,
+}
+
+/// The service's state.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    setup: Setup,
+    commands: Commands,
+    notes: Notes,
+    held: HashMap<CommandId, Held>,
+    link: watch::Sender<LinkStatus>,
+    spool_use: (u64, u64),
+    events: mpsc::Sender<Event>,
+    happened: mpsc::Receiver<Event>,
+    wake: mpsc::Sender<Wake>,
+    /// Orders, uploads, couriers: they end with the service.
+    uplink: JoinSet<()>,
+    /// One a run.
+    runs: JoinSet<()>,
+    snapshot: Snapshot,
+    snapshot_at: Option<Instant>,
+    notes_at: Option<Instant>,
+}
+
+impl Agent {
+    /// Reads the journal, ends what was interrupted, and starts the tasks of the uplink.
+    pub(crate) fn start(setup: Setup) -> Result<Self, JournalError> {
+        for entry in setup.journal.recover(Timestamp::now())? {
+            tracing::warn!(command = %entry.id, "A command was interrupted when the service last went down.");
+        }
+        let entries = setup.journal.open_entries()?;
+        let (events, happened) = mpsc::channel(WAITING);
+        let (wake, woken) = mpsc::channel(WAKES);
+        let snapshot = Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: setup.started_at,
+            link: LinkStatus::Connecting,
+            commands: Vec::new(),
+            unreported: 0,
+        };
+        let mut agent = Self {
+            commands: Commands::new(setup.config.limits.commands_at_once),
+            notes: Notes::default(),
+            held: HashMap::new(),
+            link: watch::Sender::new(LinkStatus::Connecting),
+            spool_use: (0, 0),
+            events,
+            happened,
+            wake,
+            uplink: JoinSet::new(),
+            runs: JoinSet::new(),
+            snapshot,
+            snapshot_at: Some(Instant::now()),
+            notes_at: None,
+            setup,
+        };
+        entries.into_iter().for_each(|entry| agent.hold(entry));
+        agent.start_uplink(woken);
+        Ok(agent)
+    }
+
+    fn start_uplink(&mut self, woken: mpsc::Receiver<Wake>) {
+        let Setup { http, timing, config, spool, host, started_at, .. } = &self.setup;
+        let (http, timing) = (http.clone(), timing.clone());
+        let uploads =
+            Uploads::new(http.clone(), timing.clone(), &config.limits, spool.clone(), self.events.clone());
+        let orders =
+            Orders { http, timing, events: self.events.clone(), host: host.clone(), started_at: *started_at };
+        self.keep("uploads", uploads.run(woken));
+        self.keep("orders", orders.run());
+    }
+
+    /// Runs a task of the uplink; its panic ends the service.
+    fn keep(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let events = self.events.clone();
+        self.uplink.spawn(async move {
+            if guarded(name, work).await.is_none() {
+                drop(events.send(Event::Died(name)).await);
+            }
+        });
+    }
+
+    /// Runs until `stop` is ready, and then until everything is stopped.
+    pub(crate) async fn run(
+        mut self,
+        stop: impl Future<Output = &'static str>,
+    ) -> Result<Stopped, ServiceError> {
+        tokio::pin!(stop);
+        let reason = loop {
+            self.start_due();
+            tokio::select! {
+                biased;
+                reason = &mut stop => break reason,
+                event = self.next() => self.on(event)?,
+            }
+        };
+        tracing::info!(reason, "The service stops.");
+        self.stop_runs().await?;
+        self.flush().await?;
+        self.save_snapshot();
+        let queued = self.commands.stages().count();
+        let unreported = self.unreported();
+        self.uplink.shutdown().await;
+        tracing::info!(reason, unreported, queued, "The service has stopped.");
+        Ok(Stopped { reason: reason.to_owned(), unreported, queued })
+    }
+
+    /// The next event. Does what is due by time meanwhile. May be dropped.
+    async fn next(&mut self) -> Event {
+        loop {
+            while self.runs.try_join_next().is_some() || self.uplink.try_join_next().is_some() {}
+            let due = [self.snapshot_at, self.notes_at].into_iter().flatten().min();
+            let due = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // This agent holds a sender, so that there is always one.
+                Some(event) = self.happened.recv() => return event,
+                () = due => self.on_time(),
+            }
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        if self.snapshot_at.is_some_and(|at| at <= now) {
+            self.save_snapshot();
+        }
+        if self.notes_at.is_some_and(|at| at <= now) {
+            self.notes_at = None;
+            self.write_notes();
+        }
+    }
+
+    fn on(&mut self, event: Event) -> Result<(), ServiceError> {
+        match event {
+            Event::Ordered(order) => match *order {
+                Envelope::Run(command) => self.ordered(command),
+                Envelope::Cancel { command, reason } => self.cancelled(&command, reason),
+            },
+            Event::Unreadable { command, why } => self.unreadable(command, &why),
+            Event::Link(status) => self.link_is(status),
+            Event::Said(command, said) => self.said(&command, said),
+            Event::RunEnded(command, end) => self.run_ended(&command, *end),
+            Event::Settled(command) => {
+                self.held.remove(&command);
+                self.note(Note::Acknowledged(command));
+            }
+            Event::Spool { files, bytes } => self.spool_use = (files, bytes),
+            Event::Asked(answer) => drop(answer.send(self.view())),
+            Event::Died(task) => return Err(ServiceError::Bug { task }),
+        }
+        self.snapshot_at.get_or_insert_with(|| Instant::now() + SNAPSHOT_EVERY);
+        Ok(())
+    }
+
+    /// A command was delivered, perhaps not for the first time.
+    fn ordered(&mut self, command: Command) {
+        if self.commands.is_draining() {
+            // Not accepted, so the backend delivers it again.
+            return;
+        }
+        if let Some(held) = self.held.get(&command.id) {
+            tracing::debug!(command = %command.id, "A command was delivered again.");
+            return held.mail.accept_again(Timestamp::now());
+        }
+        tracing::info!(command = %command.id, action = command.order.action(), "Command received.");
+        self.note(Note::Record(Box::new(command)));
+    }
+
+    /// Takes a command of the journal.
+    fn hold(&mut self, entry: Entry) {
+        let (id, now) = (entry.id, Timestamp::now());
+        let mail = Arc::new(Mail::new(now, &self.setup.config.limits));
+        let mut held = Held { action: "", taken_at: now, mail, command: None, stop: None };
+        match entry.state {
+            State::Queued(command) => {
+                self.commands.add(&command);
+                held.action = command.order.action();
+                held.command = Some(*command);
+            }
+            State::Running(_) => {
+                tracing::error!(command = %id, "The journal has a running command that nobody runs: this is a bug.");
+                self.hold_mail(id.clone(), held);
+                let message = "the service does not know what became of it";
+                return self.end(&id, without_run(EndState::Interrupted, message));
+            }
+            State::Ended(ended) => held.mail.ended(*ended),
+            // The backend lost its answer, or all of its memory: it is told again, as far as it is remembered.
+            State::Acknowledged(state) => {
+                let message = "it was carried out before, and its report was delivered then";
+                let outcome = Outcome { error: None, ..without_run(state, message) };
+                held.mail.ended(EndedParams { command: id.clone(), outcome, ended_at: now });
+            }
+        }
+        self.hold_mail(id, held);
+    }
+
+    fn hold_mail(&mut self, id: CommandId, held: Held) {
+        let mail = held.mail.clone();
+        self.held.insert(id.clone(), held);
+        let Setup { http, timing, config, .. } = &self.setup;
+        let courier =
+            Courier::new(id.clone(), mail, http.clone(), self.link.subscribe(), (timing, &config.limits));
+        let events = self.events.clone();
+        self.keep("courier", async move {
+            courier.run().await;
+            drop(events.send(Event::Settled(id)).await);
+        });
+    }
+
+    /// A command that cannot be read cannot be kept either; the backend is told as long as the service runs.
+    fn unreadable(&mut self, id: CommandId, why: &str) {
+        if self.held.contains_key(&id) {
+            return;
+        }
+        tracing::error!(command = %id, why, "The backend ordered a command that this version cannot read.");
+        let now = Timestamp::now();
+        let mail = Arc::new(Mail::new(now, &self.setup.config.limits));
+        let error = Failure {
+            message: format!("this agent cannot read the command: {why}"),
+            fault: Fault::Host,
+            retry: Retry::No,
+            hint: Some("update the agent, or the backend, whichever is older".to_owned()),
+            last_lines: Vec::new(),
+        };
+        let outcome = Outcome { state: EndState::Failed, report: None, error: Some(error) };
+        mail.ended(EndedParams { command: id.clone(), outcome, ended_at: now });
+        self.hold_mail(id, Held { action: "", taken_at: now, mail, command: None, stop: None });
+    }
+
+    fn cancelled(&mut self, id: &CommandId, reason: String) {
+        match self.commands.cancel(id) {
+            Cancel::End => {
+                tracing::info!(command = %id, reason, "Command cancelled before it began.");
+                let message = if reason.is_empty() { "it was cancelled before it began" } else { &reason };
+                self.end(id, without_run(EndState::Cancelled, message));
+            }
+            Cancel::Stop => {
+                tracing::info!(command = %id, reason, "Cancelling a command.");
+                self.stop(id, Stop::Cancelled { reason });
+            }
+            Cancel::Nothing => {
+                tracing::debug!(command = %id, "A cancel changes nothing: it ended, or was cancelled.");
+            }
+        }
+    }
+
+    fn stop(&mut self, id: &CommandId, why: Stop) {
+        let Some(held) = self.held.get_mut(id) else { return };
+        if let Some(stop) = &held.stop {
+            stop.send_replace(Some(why));
+        } else if held.command.take().is_some() {
+            // The journal could not be written, so its process is not there yet.
+            self.run_ended(
+                id,
+                RunEnd {
+                    answer: Answer::NotStarted { message: why.reason(), hint: None },
+                    stopped: Some(why),
+                    ended: None,
+                },
+            );
+        }
+    }
+
+    fn link_is(&mut self, status: LinkStatus) {
+        let status = status.after(&self.link.borrow());
+        let before = self.link.send_replace(status.clone());
+        match (&before, &status) {
+            (_, LinkStatus::Connected { .. }) => self.wake(Wake::Connected),
+            (LinkStatus::Away { .. } | LinkStatus::Refused { .. }, LinkStatus::Away { error, .. }) => {
+                tracing::debug!(error, "The backend is still away.");
+            }
+            (_, LinkStatus::Away { error, .. }) => {
+                tracing::warn!(error, "The backend is away; trying again.");
+            }
+            (LinkStatus::Refused { .. }, LinkStatus::Refused { .. }) | (_, LinkStatus::Connecting) => {}
+            (_, LinkStatus::Refused { error, .. }) => {
+                tracing::error!(error, "The backend refuses this agent.");
+            }
+        }
+    }
+
+    fn wake(&self, wake: Wake) {
+        if self.wake.try_send(wake).is_err() {
+            tracing::debug!("The uploads are busy; they find the file when they look through the spool.");
+        }
+    }
+
+    fn start_due(&mut self) {
+        // A disk that refuses notes would be asked again at every event.
+        if self.notes_at.is_some() {
+            return;
+        }
+        for due in self.commands.due(Timestamp::now()) {
+            match due {
+                Due::Start(id) => self.note(Note::Started(id)),
+                Due::Expire(id) => {
+                    tracing::warn!(command = %id, "Command expired before it could begin.");
+                    let message = "its time to begin had passed when its turn came";
+                    self.end(&id, without_run(EndState::Expired, message));
+                }
+            }
+        }
+    }
+
+    /// Starts the process of a command that the journal has as running.
+    fn start_run(&mut self, id: CommandId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let Some(command) = held.command.take() else { return };
+        tracing::info!(command = %id, action = held.action, "Command starts.");
+        let (stop, stopped) = watch::channel(None);
+        held.stop = Some(stop);
+        let Setup { config, program, root, .. } = &self.setup;
+        let Command { order, time_limit_ms, .. } = command;
+        let job = Job {
+            command: id.clone(),
+            order: crate::order::completed(order, &config.extra_integrations, config.customer_id.as_deref()),
+            time_limit: time_limit_ms.map(Duration::from_millis),
+            program: program.clone(),
+            root: root.path().to_owned(),
+            limits: config.limits.clone(),
+        };
+        let events = self.events.clone();
+        self.runs.spawn(async move {
+            let end = guarded("action", carry_out(&job, &events, stopped)).await;
+            let end = end.unwrap_or(RunEnd { answer: Answer::Broken, stopped: None, ended: None });
+            drop(events.send(Event::RunEnded(id, Box::new(end))).await);
+        });
+    }
+
+    fn said(&mut self, id: &CommandId, said: Said) {
+        let Some(held) = self.held.get(id) else { return };
+        match said {
+            Said::Started => {
+                if self.commands.running(id) {
+                    held.mail.running(Timestamp::now());
+                }
+            }
+            Said::Progress(progress) => held.mail.progress(progress),
+            Said::Log(batch) => {
+                relay(id, &batch);
+                held.mail.log(batch);
+            }
+            Said::Sealed(file) => self.sealed(file),
+        }
+    }
+
+    fn sealed(&self, file: SealedFile) {
+        self.wake(Wake::Sealed(Box::new(uploads::sealed(&self.setup.spool, file))));
+    }
+
+    fn run_ended(&mut self, id: &CommandId, end: RunEnd) {
+        let Some(held) = self.held.get_mut(id) else { return };
+        held.stop = None;
+        let is_export = held.action == "export";
+        let ended = outcome(held.action, end);
+        if let Some(ActionReport::Export(_)) = &ended.report {
+            self.keep_report(id, &ended);
+        }
+        if is_export {
+            self.wake(Wake::Look);
+        }
+        self.commands.ended(id);
+        self.end(id, ended);
+    }
+
+    /// Keeps the report of an export in the root, for a person who looks there.
+    fn keep_report(&self, id: &CommandId, outcome: &Outcome) {
+        let path = self.setup.root.export_report(&id.clone().into());
+        let text = serde_json::to_vec_pretty(outcome).unwrap_or_default();
+        if let Err(err) = outrider_home::atomic::write(&path, &text, outrider_home::atomic::PRIVATE) {
+            tracing::warn!(command = %id, error = chain(&err), "The report of an export was not kept in the root.");
+        }
+    }
+
+    /// A command has its outcome.
+    fn end(&mut self, id: &CommandId, outcome: Outcome) {
+        let error = outcome.error.as_ref().map(|it| it.message.as_str());
+        match outcome.state {
+            EndState::Failed => tracing::error!(command = %id, error, "Command failed."),
+            state => tracing::info!(command = %id, ?state, error, "Command ended."),
+        }
+        let ended = EndedParams { command: id.clone(), outcome, ended_at: Timestamp::now() };
+        self.note(Note::Ended(Box::new(ended)));
+    }
+
+    /// Writes into the journal, and does what may only be done then.
+    fn note(&mut self, note: Note) {
+        self.notes.add(note);
+        if self.notes_at.is_none() {
+            self.write_notes();
+        }
+    }
+
+    fn write_notes(&mut self) {
+        while let Some(written) = self.notes.write_next(&self.setup.journal) {
+            match written {
+                Ok(Written::Recorded(Recorded::New(entry) | Recorded::Known(entry))) => self.hold(entry),
+                Ok(Written::Started(id)) => self.start_run(id),
+                Ok(Written::Ended(ended)) => {
+                    if let Some(held) = self.held.get(&ended.command) {
+                        held.mail.ended(*ended);
+                    }
+                }
+                Ok(Written::Nothing) => {}
+                Err(err) => {
+                    tracing::error!(error = chain(&err), "The journal cannot be written; trying again.");
+                    self.notes_at = Some(Instant::now() + NOTES_EVERY);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stops every run, within the time to stop less what telling the backend may take.
+    async fn stop_runs(&mut self) -> Result<(), ServiceError> {
+        for id in self.commands.drain() {
+            self.stop(&id, Stop::ServiceStops);
+        }
+        let within = self.setup.config.limits.stop_timeout().saturating_sub(FLUSH_MOST).max(FLUSH_AWAY);
+        let stopped = timeout(within, async {
+            while self.commands.any_active() {
+                let event = self.next().await;
+                self.on(event)?;
+            }
+            Ok(())
+        });
+        match stopped.await {
+            Ok(stopped) => stopped,
+            Err(_) => {
+                tracing::warn!(
+                    "Some actions did not stop in time; they are killed, and reported after the next start."
+                );
+                self.runs.shutdown().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the couriers time to tell how the commands ended.
+    async fn flush(&mut self) -> Result<(), ServiceError> {
+        let within = if self.link.borrow().is_connected() { FLUSH_MOST } else { FLUSH_AWAY };
+        let flushed = timeout(within, async {
+            while self.unreported() > 0 {
+                let event = self.next().await;
+                self.on(event)?;
+            }
+            Ok(())
+        });
+        flushed.await.unwrap_or(Ok(()))
+    }
+
+    fn unreported(&self) -> usize {
+        self.held.values().filter(|it| it.mail.has_ended()).count()
+    }
+
+    fn view(&self) -> View {
+        let active = self.commands.stages().filter(|(_, stage)| *stage != Stage::Queued);
+        View {
+            open: self.held.keys().cloned().collect(),
+            running: active.map(|(id, _)| id.clone()).collect(),
+            spool_files: self.spool_use.0,
+            spool_bytes: self.spool_use.1,
+        }
+    }
+
+    fn save_snapshot(&mut self) {
+        self.snapshot_at = None;
+        let status = |(id, stage): (&CommandId, Stage)| {
+            let held = self.held.get(id)?;
+            let (action, stage) = (held.action.to_owned(), stage.name().to_owned());
+            Some(CommandStatus { command: id.clone(), action, stage, taken_at: held.taken_at })
+        };
+        let commands = self.commands.stages().filter_map(status).collect();
+        let (link, unreported) = (self.link.borrow().clone(), self.unreported());
+        let snapshot = Snapshot { link, commands, unreported, ..self.snapshot.clone() };
+        if snapshot == self.snapshot {
+            return;
+        }
+        if let Err(err) = snapshot.save(&self.setup.root) {
+            tracing::debug!(error = chain(&err), "The state for `outrider status` was not written.");
+        }
+        self.snapshot = snapshot;
+    }
+}
+
+/// Repeats an action's lines in the log of the service.
+fn relay(command: &CommandId, batch: &LogBatch) {
+    if batch.dropped > 0 {
+        tracing::warn!(%command, lines = batch.dropped, "Lines of an action's log were dropped.");
+    }
+    batch.lines.iter().for_each(outrider_logs::relay);
+}

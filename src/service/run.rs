@@ -1,0 +1,154 @@
+//! The service from its start to its end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use outrider_home::{Config, ConfigErrors, Journal, JournalError, LockError, Root};
+use outrider_logs::{InitError, ServiceLog, init_service};
+use outrider_protocol::control::HostInfo;
+use outrider_spool::SpoolError;
+
+use crate::agent::{Agent, Setup};
+use crate::uplink::http::{Http, SetupError};
+use crate::uplink::{Timing, uploads};
+
+/// How long to wait for a journal that another process has open: `status` and the like read it for an instant.
+const JOURNAL_WAIT: Duration = Duration::from_secs(5);
+
+/// What the service needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The agent's folder.
+    pub root: Root,
+    /// The `outrider` program, which it starts for every action.
+    pub program: PathBuf,
+    /// What to log: a level, or a list as `info,outrider_service=debug`.
+    pub log: String,
+}
+
+/// How the service ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// Why, as `stop` said.
+    pub reason: String,
+    /// Commands whose outcome the backend has not heard; it will after the next start.
+    pub unreported: usize,
+    /// Commands that had not begun; they will after the next start.
+    pub queued: usize,
+}
+
+/// Why the service could not run, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Another service uses the root.
+    #[error(transparent)]
+    RootInUse(LockError),
+    /// config.json is missing or not valid.
+    #[error("read the agent's configuration")]
+    Config(#[source] ConfigErrors),
+    /// A folder of the root could not be made, or the lock's file not be opened.
+    #[error("prepare the root {}", root.path().display())]
+    Root {
+        /// Which root.
+        root: Root,
+        /// Why not.
+        #[source]
+        err: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The log could not be set up.
+    #[error("set up the service's log")]
+    Log(#[source] InitError),
+    /// The journal of commands could not be opened.
+    #[error("open the journal of commands")]
+    Journal(#[source] JournalError),
+    /// The spool could not be opened.
+    #[error("open the spool")]
+    Spool(#[source] SpoolError),
+    /// The HTTP client could not be made.
+    #[error("prepare the way to the backend")]
+    Uplink(#[source] SetupError),
+    /// A part of the service panicked.
+    #[error("the service's task `{task}` panicked: this is a bug; the log says where")]
+    Bug {
+        /// Which part.
+        task: &'static str,
+    },
+}
+
+/// Runs the service on a root until `stop` is ready; its output says why, for the log. Sets up this process's log.
+///
+/// # Errors
+/// When it cannot start, or when a part of it panicked; the root is as after a crash then, and the next start goes on.
+pub async fn run(
+    options: Options,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Stopped, ServiceError> {
+    let Options { root, program, log } = options;
+    // Before the root is made: a root that is not enrolled stays untouched.
+    let config = Config::load(&root).map_err(ServiceError::Config)?;
+    let at_root =
+        |err: Box<dyn std::error::Error + Send + Sync>| ServiceError::Root { root: root.clone(), err };
+    root.create().map_err(|err| at_root(err.into()))?;
+    let lock = root.lock().map_err(|err| match err {
+        LockError::InUse { .. } => ServiceError::RootInUse(err),
+        err @ LockError::File(_) => at_root(err.into()),
+    })?;
+    let file = root.log_file("service-run");
+    let files_kept = u32::try_from(config.limits.log_files_kept.saturating_sub(1)).unwrap_or(u32::MAX);
+    let service_log = ServiceLog {
+        file: &file,
+        file_bytes: config.limits.log_file_bytes,
+        files_kept,
+        also_stdout: true,
+        what: &log,
+    };
+    let log = init_service(&service_log).map_err(ServiceError::Log)?;
+    let timing = Timing::new(&config.limits);
+    let stopped = serve(root, config, program, timing, stop).await;
+    if let Err(err) = &stopped {
+        tracing::error!(error = crate::task::chain(err), "The service ends.");
+    }
+    drop((log, lock));
+    stopped
+}
+
+/// The service without its lock and log.
+pub(crate) async fn serve(
+    root: Root,
+    config: Config,
+    program: PathBuf,
+    timing: Timing,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Stopped, ServiceError> {
+    let journal = Journal::open(&root, JOURNAL_WAIT).map_err(ServiceError::Journal)?;
+    let http = Http::new(&config).map_err(ServiceError::Uplink)?;
+    let spool = uploads::open(root.spool()).map_err(ServiceError::Spool)?;
+    let started_at = Timestamp::now();
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(
+        version, agent = %config.agent, backend = config.backend, root = %root.path().display(), "The service starts."
+    );
+    let setup = Setup { root, config, program, journal, http, spool, timing, host: host(), started_at };
+    let agent = Agent::start(setup).map_err(ServiceError::Journal)?;
+    agent.run(stop).await
+}
+
+/// This machine.
+pub(crate) fn host() -> HostInfo {
+    HostInfo {
+        hostname: hostname(),
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+    }
+}
+
+#[cfg(unix)]
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(unix))]
+fn hostname() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "unknown".to_owned())
+}

@@ -1,0 +1,163 @@
+//! What an agent is and does, for a person who asks.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use outrider_home::{Config, ConfigErrors, Journal, LockError, Root, State};
+use outrider_protocol::ids::AgentId;
+use serde::Serialize;
+
+use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
+use crate::task::chain;
+use crate::uplink::uploads;
+
+/// How an agent is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Its folder.
+    pub root: PathBuf,
+    /// Whether config.json is there and valid.
+    pub enrolled: bool,
+    /// What is wrong with config.json, if it is there and not valid.
+    pub config_error: Option<String>,
+    /// Its id.
+    pub agent: Option<AgentId>,
+    /// Its backend.
+    pub backend: Option<String>,
+    /// Which releases it wants.
+    pub channel: Option<String>,
+    /// The service.
+    pub service: ServiceStatus,
+    /// Commands that have not ended, in order of arrival.
+    pub commands: Vec<CommandStatus>,
+    /// Commands that have ended, and whose outcome the backend has not answered.
+    pub unreported: usize,
+    /// Export files that the backend has not acknowledged.
+    pub spool_files: u64,
+    /// Their size.
+    pub spool_bytes: u64,
+    /// What could not be found out, each as a sentence.
+    pub unknown: Vec<String>,
+}
+
+/// How the service is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ServiceStatus {
+    /// It does not run.
+    Stopped,
+    /// It runs.
+    Running {
+        /// Its process id, where the system tells.
+        pid: Option<u32>,
+        /// Its version, once it said so.
+        version: Option<String>,
+        /// Its way to the backend, once it said so.
+        link: Option<LinkStatus>,
+    },
+}
+
+/// Looks at a root. Never waits for the service, and never fails: what cannot be found out is said so.
+#[must_use]
+pub fn status(root: &Root) -> Status {
+    let mut status = Status {
+        root: root.path().to_owned(),
+        enrolled: false,
+        config_error: None,
+        agent: None,
+        backend: None,
+        channel: None,
+        service: ServiceStatus::Stopped,
+        commands: Vec::new(),
+        unreported: 0,
+        spool_files: 0,
+        spool_bytes: 0,
+        unknown: Vec::new(),
+    };
+    match Config::load(root) {
+        Ok(config) => {
+            status.enrolled = true;
+            status.agent = Some(config.agent);
+            status.backend = Some(config.backend);
+            status.channel = Some(config.channel);
+        }
+        Err(ConfigErrors::NotEnrolled { .. }) => {}
+        Err(err) => status.config_error = Some(chain(&err)),
+    }
+    match root.in_use() {
+        Err(LockError::InUse { pid, .. }) => status.running(Snapshot::load(root), pid),
+        Ok(()) => status.stopped(root),
+        Err(err @ LockError::File(_)) => status.unknown.push(chain(&err)),
+    }
+    if root.spool().is_dir() {
+        match uploads::open(root.spool()).and_then(|spool| spool.usage()) {
+            Ok(usage) => (status.spool_files, status.spool_bytes) = (usage.files, usage.bytes),
+            Err(err) => status.unknown.push(chain(&err)),
+        }
+    }
+    status
+}
+
+impl Status {
+    fn running(&mut self, snapshot: Option<Snapshot>, pid: Option<u32>) {
+        let (version, link) = snapshot.as_ref().map(|it| (it.version.clone(), it.link.clone())).unzip();
+        self.service = ServiceStatus::Running { pid, version, link };
+        if let Some(snapshot) = snapshot {
+            self.commands = snapshot.commands;
+            self.unreported = snapshot.unreported;
+        }
+    }
+
+    /// Without a service, the journal itself tells.
+    fn stopped(&mut self, root: &Root) {
+        if !root.commands_db().exists() {
+            return;
+        }
+        let entries = match Journal::open(root, Duration::ZERO).and_then(|journal| journal.open_entries()) {
+            Ok(entries) => entries,
+            Err(err) => return self.unknown.push(chain(&err)),
+        };
+        for entry in entries {
+            let (command, stage) = match entry.state {
+                State::Queued(command) => (command, "queued"),
+                State::Running(command) => (command, "interrupted"),
+                State::Ended(_) | State::Acknowledged(_) => {
+                    self.unreported += 1;
+                    continue;
+                }
+            };
+            self.commands.push(CommandStatus {
+                command: command.id,
+                action: command.order.action().to_owned(),
+                stage: stage.to_owned(),
+                taken_at: command.created_at,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_is_not_there_is_neither_enrolled_nor_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path().join("none"));
+        let status = status(&root);
+        assert!(!status.enrolled && status.config_error.is_none() && status.unknown.is_empty(), "{status:?}");
+        assert!(!root.path().exists());
+    }
+
+    #[test]
+    fn a_broken_configuration_and_a_running_service_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        root.create().unwrap();
+        std::fs::write(root.config_path(), "{").unwrap();
+        let _lock = root.lock().unwrap();
+        let status = status(&root);
+        assert!(status.config_error.is_some());
+        assert!(matches!(status.service, ServiceStatus::Running { pid: Some(_), .. }), "{status:?}");
+    }
+}

@@ -1,0 +1,330 @@
+//! The backend's orders: hello, then the stream, or long poll where a proxy holds streams back; and again, for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use outrider_protocol::control::{
+    Envelope, Hello, HelloParams, HelloReply, HostInfo, ORDER_EVENT, ORDERS_PATH, Ping, PingParams, Poll,
+    PollParams,
+};
+use outrider_protocol::ids::CommandId;
+use outrider_protocol::version::CONTROL;
+use reqwest::{Method, StatusCode, header};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Timing;
+use super::backoff::Backoff;
+use super::http::{CallError, Http};
+use super::stream::{StreamEnd, events};
+use crate::event::{Event, View};
+use crate::snapshot::LinkStatus;
+use crate::task::chain;
+
+/// The longest event, in bytes: a command with the configurations of all its integrations.
+const EVENT_BYTES: usize = 16 << 20;
+/// Pings are sent no more often, whatever the backend says.
+const PING_LEAST: Duration = Duration::from_secs(1);
+
+/// Brings in the backend's orders.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) http: Http,
+    pub(crate) timing: Timing,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) host: HostInfo,
+    pub(crate) started_at: Timestamp,
+}
+
+/// How orders come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By the stream.
+    Stream,
+    /// By long poll, until it is time to try a stream again.
+    Poll { until: Instant },
+}
+
+/// How listening ended.
+#[derive(Debug)]
+enum Went {
+    /// Nothing came in, not even a sign of life, though the backend can be called: something on the way holds it back.
+    HeldBack { why: String },
+    /// The stream was alive and ended.
+    Ended { why: String },
+    /// Time to try a stream again.
+    PolledEnough,
+    /// It failed.
+    Failed(CallError),
+}
+
+/// The loop is gone: there is nobody to listen for.
+#[derive(Debug)]
+struct Gone;
+
+impl Orders {
+    /// Runs until the loop of the service is gone.
+    pub(crate) async fn run(self) {
+        let mut backoff = Backoff::new(&self.timing);
+        let mut way = Way::Stream;
+        loop {
+            let Ok(listened) = self.connection(way).await else { return };
+            let went = listened.unwrap_or_else(Went::Failed);
+            let (next, pause) = next(way, &went, &self.timing, &mut backoff);
+            way = next;
+            if self.tell(&went).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One connection: hello, then listening until it ends.
+    async fn connection(&self, way: Way) -> Result<Result<Went, CallError>, Gone> {
+        let hello = match self.hello().await? {
+            Ok(hello) => hello,
+            Err(err) => return Ok(Err(err)),
+        };
+        let polling = matches!(way, Way::Poll { .. });
+        tracing::info!(agent = %hello.agent, polling, "Connected to the backend.");
+        self.link(LinkStatus::Connected { since: Timestamp::now(), polling }).await?;
+        let pings = self.pings(Duration::from_millis(hello.ping_every_ms).max(PING_LEAST));
+        tokio::select! {
+            went = self.listen(way) => went.map(Ok),
+            gone = pings => Err(gone),
+        }
+    }
+
+    async fn hello(&self) -> Result<Result<HelloReply, CallError>, Gone> {
+        let view = self.view().await?;
+        let params = HelloParams {
+            protocol: CONTROL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.host.clone(),
+            started_at: self.started_at,
+            commands: view.open,
+        };
+        Ok(self.http.call::<Hello>(&params).await)
+    }
+
+    async fn listen(&self, way: Way) -> Result<Went, Gone> {
+        match way {
+            Way::Stream => self.stream().await,
+            Way::Poll { until } => self.poll(until).await,
+        }
+    }
+
+    /// Signs of life, for as long as it is awaited. Whether they arrive is not what decides on the connection.
+    async fn pings(&self, every: Duration) -> Gone {
+        loop {
+            tokio::time::sleep(every).await;
+            let Ok(View { running, spool_files, spool_bytes, .. }) = self.view().await else { return Gone };
+            let params = PingParams { running, spool_files, spool_bytes };
+            if let Err(err) = self.http.call::<Ping>(&params).await {
+                tracing::debug!(error = chain(&err), "A ping was not answered.");
+            }
+        }
+    }
+
+    async fn stream(&self) -> Result<Went, Gone> {
+        let request = self.http.request(Method::GET, ORDERS_PATH).header(header::ACCEPT, "text/event-stream");
+        let response = match tokio::time::timeout(self.timing.stream_quiet, self.http.send(request)).await {
+            Err(_) => return Ok(Went::HeldBack { why: "the request for a stream had no answer".to_owned() }),
+            Ok(Err(CallError::Status { status, message })) if is_no_stream(status) => {
+                return Ok(Went::HeldBack {
+                    why: format!("the request for a stream was answered {status}: {message}"),
+                });
+            }
+            Ok(Err(err)) => return Ok(Went::Failed(err)),
+            Ok(Ok(response)) => response,
+        };
+        let kind =
+            response.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with("text/event-stream") {
+            let why = format!("the request for a stream was answered with content of type {kind:?}");
+            return Ok(Went::HeldBack { why });
+        }
+        let alive = Arc::new(AtomicBool::new(false));
+        let on_life = {
+            let alive = alive.clone();
+            move || alive.store(true, Ordering::Relaxed)
+        };
+        let mut orders = Box::pin(events(response, self.timing.stream_quiet, EVENT_BYTES, on_life));
+        let end = loop {
+            match orders.next().await {
+                Some(Ok(event)) => {
+                    if event.event.as_deref() == Some(ORDER_EVENT) {
+                        self.order(event.data.as_deref().unwrap_or_default()).await?;
+                    }
+                }
+                Some(Err(end)) => break end,
+                None => break StreamEnd::Ended,
+            }
+        };
+        let why = end.to_string();
+        Ok(if alive.load(Ordering::Relaxed) { Went::Ended { why } } else { Went::HeldBack { why } })
+    }
+
+    async fn poll(&self, until: Instant) -> Result<Went, Gone> {
+        let wait = self.timing.poll_wait;
+        let params = PollParams { wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) };
+        while Instant::now() < until {
+            let reply = match self.http.call_within::<RawPoll>(wait + self.http.timeout(), &params).await {
+                Ok(reply) => reply,
+                Err(err) => return Ok(Went::Failed(err)),
+            };
+            for order in reply.orders {
+                self.order(order.get()).await?;
+            }
+        }
+        Ok(Went::PolledEnough)
+    }
+
+    /// Passes an order on. One that this version cannot read is passed on as such, if its id can be read.
+    async fn order(&self, text: &str) -> Result<(), Gone> {
+        let event = match serde_json::from_str::<Envelope>(text) {
+            Ok(order) => Event::Ordered(Box::new(order)),
+            Err(err) => match serde_json::from_str::<Head>(text) {
+                Ok(Head { order, id: Some(command) }) if order == "run" => {
+                    Event::Unreadable { command, why: err.to_string() }
+                }
+                _ => {
+                    tracing::warn!(%err, bytes = text.len(), "The backend sent an order that cannot be read.");
+                    return Ok(());
+                }
+            },
+        };
+        self.events.send(event).await.map_err(|_| Gone)
+    }
+
+    /// What the loop has taken. It answers after every order that was passed on before.
+    async fn view(&self) -> Result<View, Gone> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Asked(answer)).await.map_err(|_| Gone)?;
+        answered.await.map_err(|_| Gone)
+    }
+
+    async fn link(&self, status: LinkStatus) -> Result<(), Gone> {
+        self.events.send(Event::Link(status)).await.map_err(|_| Gone)
+    }
+
+    async fn tell(&self, went: &Went) -> Result<(), Gone> {
+        let since = Timestamp::now();
+        let (error, refused) = match went {
+            Went::PolledEnough => return Ok(()),
+            Went::HeldBack { why } => {
+                tracing::info!(why, "Orders do not come by stream here; polling for them.");
+                return Ok(());
+            }
+            Went::Ended { why } => (why.clone(), false),
+            Went::Failed(err) => (chain(err), err.is_token()),
+        };
+        let status =
+            if refused { LinkStatus::Refused { since, error } } else { LinkStatus::Away { since, error } };
+        self.link(status).await
+    }
+}
+
+/// `orders.poll`, with the orders left as they came, so that one that cannot be read does not hide the others.
+enum RawPoll {}
+
+#[derive(serde::Serialize, Deserialize)]
+struct RawPollReply {
+    orders: Vec<outrider_protocol::Raw>,
+}
+
+impl outrider_protocol::Call for RawPoll {
+    const NAME: &'static str = <Poll as outrider_protocol::Call>::NAME;
+    type Params = PollParams;
+    type Reply = RawPollReply;
+}
+
+/// What an order says first, in any version.
+#[derive(Deserialize)]
+struct Head {
+    order: String,
+    id: Option<CommandId>,
+}
+
+/// Whether a status says that there is no stream to be had, though the backend is there.
+fn is_no_stream(status: StatusCode) -> bool {
+    [
+        StatusCode::NOT_FOUND,
+        StatusCode::METHOD_NOT_ALLOWED,
+        StatusCode::NOT_ACCEPTABLE,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        StatusCode::UPGRADE_REQUIRED,
+        StatusCode::NOT_IMPLEMENTED,
+    ]
+    .contains(&status)
+}
+
+/// How to listen next, and after which pause.
+fn next(way: Way, went: &Went, timing: &Timing, backoff: &mut Backoff) -> (Way, Duration) {
+    match (way, went) {
+        (Way::Stream, Went::HeldBack { .. }) => {
+            backoff.reset();
+            (Way::Poll { until: Instant::now() + timing.stream_again }, Duration::ZERO)
+        }
+        (_, Went::PolledEnough) => {
+            backoff.reset();
+            (Way::Stream, Duration::ZERO)
+        }
+        (way, Went::Ended { .. }) => {
+            backoff.reset();
+            (way, backoff.pause())
+        }
+        // A token that is refused is not tried in a hurry.
+        (way, Went::Failed(err)) if err.is_token() => (way, timing.retry_most),
+        (way, Went::Failed(_) | Went::HeldBack { .. }) => (way, backoff.pause()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outrider_home::Limits;
+
+    use super::*;
+
+    fn failed(status: StatusCode) -> Went {
+        Went::Failed(match status {
+            StatusCode::UNAUTHORIZED => CallError::Token { status, message: String::new() },
+            status => CallError::Status { status, message: String::new() },
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_held_back_is_replaced_by_polling_for_a_while() {
+        let timing = Timing::new(&Limits::default());
+        let mut backoff = Backoff::new(&timing);
+        let until = Instant::now() + timing.stream_again;
+        let held = Went::HeldBack { why: String::new() };
+        assert_eq!(next(Way::Stream, &held, &timing, &mut backoff), (Way::Poll { until }, Duration::ZERO));
+        let went = Went::PolledEnough;
+        assert_eq!(next(Way::Poll { until }, &went, &timing, &mut backoff), (Way::Stream, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_is_away_is_tried_more_and_more_rarely_in_the_same_way() {
+        let timing = Timing::new(&Limits::default());
+        let mut backoff = Backoff::new(&timing);
+        let went = failed(StatusCode::BAD_GATEWAY);
+        let pauses: Vec<_> = (0..12).map(|_| next(Way::Stream, &went, &timing, &mut backoff)).collect();
+        assert!(pauses.iter().all(|(way, _)| *way == Way::Stream));
+        assert!(pauses[11].1 >= Duration::from_secs(30));
+        let ended = Went::Ended { why: String::new() };
+        assert!(next(Way::Stream, &ended, &timing, &mut backoff).1 <= Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_tried_rarely_from_the_start() {
+        let timing = Timing::new(&Limits::default());
+        let mut backoff = Backoff::new(&timing);
+        let went = failed(StatusCode::UNAUTHORIZED);
+        assert_eq!(next(Way::Stream, &went, &timing, &mut backoff).1, timing.retry_most);
+    }
+}
