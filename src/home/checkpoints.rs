@@ -60,6 +60,9 @@ impl Checkpoints {
             }
             rows.push((self.key(path)?, text));
         }
+        // In the tree's order, which touches each of its pages once and fills them better. Stable, so that of a path that
+        // is there twice the last value stays.
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.0.write(|transaction| {
             let mut table = transaction.open_table(TABLE)?;
             for (key, text) in &rows {
@@ -157,3 +160,6 @@ impl Range {
         Self { own: key.to_owned(), first: format!("{open},"), end: format!("{open}-") }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,3 +163,6 @@ fn too_open(file: &File, path: &Path) -> Option<ConfigFault> {
 fn too_open(_: &File, _: &Path) -> Option<ConfigFault> {
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,8 @@ pub enum ConfigErrors {
         path: PathBuf,
     },
     /// It could not be read or written.
-    #[error("the agent's configuration")]
-    File(#[source] FileError),
+    #[error(transparent)]
+    File(FileError),
     /// It holds what cannot be used.
     #[error("{} cannot be used:{}", path.display(), lines(faults))]
     Invalid {

@@ -26,7 +26,7 @@ const FIELDS: &[&str] = &[
     "limits",
 ];
 const RESTORE: &str = "put a copy of it back, or run `outrider unenroll` and enroll again";
-/// The longest token, customer id or channel, in bytes: they travel in headers.
+/// The longest token or customer id, in bytes; a token travels in a header.
 const LONGEST_TEXT: usize = 4096;
 
 /// What is read.
@@ -50,8 +50,11 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
     let agent = members.needed("agent", "the agent's id from the backend", |text| {
         AgentId::new(text).map_err(|bad| format!("{:?}, which is no id", bad.found))
     });
-    let customer_id = members.text("customer_id", "a customer's id, or no such field", plain);
-    let backend = members.needed("backend", "the backend's address, as https://backend.example:8443", origin);
+    let customer_id = members.text("customer_id", "a customer's id, or no such field", one_line);
+    let backend =
+        members.needed("backend", "the backend's address, as https://backend.example:8443", |text| {
+            origin(&text)
+        });
     let token = members.needed("token", "the agent's token from the backend", plain).map(Secret::new);
     let channel = members.text("channel", "the name of a channel: stable, edge, dev", word);
     let integrations_dir =
@@ -95,7 +98,9 @@ fn whole_json(bytes: &[u8]) -> Result<&str, ConfigFault> {
     })?;
     serde_json::from_str::<IgnoredAny>(text).map(|_| text).map_err(|err| {
         let place = format!("line {}, column {}", err.line(), err.column());
-        if err.classify() == Category::Eof {
+        // A number or word that is cut in two is a syntax error to the parser.
+        let cut = err.classify() == Category::Eof || !text.trim_end().ends_with(['}', ']']);
+        if cut {
             return half(format!("only a part of it: it breaks off at {place}"));
         }
         let what = err.to_string();
@@ -146,6 +151,15 @@ fn plain(text: String) -> Result<String, String> {
     Ok(text)
 }
 
+/// A text for people and integrations.
+fn one_line(text: String) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("an empty text".to_owned());
+    }
+    let fits = text.len() <= LONGEST_TEXT && !text.contains(char::is_control);
+    if fits { Ok(text) } else { Err(format!("{} in {} bytes", quoted(&text), text.len())) }
+}
+
 fn word(text: String) -> Result<String, String> {
     let is_word = !text.is_empty()
         && text.len() <= 64
@@ -163,18 +177,18 @@ fn inside(root: &Root, text: &str) -> Result<PathBuf, String> {
 }
 
 /// The address of a backend: scheme, host and port.
-pub(crate) fn origin(text: String) -> Result<String, String> {
-    let url =
-        url::Url::parse(&text).map_err(|err| format!("{}, which is no address ({err})", quoted(&text)))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("{}, whose scheme is {:?}", quoted(&text), url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        // Not repeated: it holds a password.
+fn origin(text: &str) -> Result<String, String> {
+    if text.contains('@') {
+        // Not repeated: what stands before the @ is a password.
         return Err("an address with a user name or password in it".to_owned());
     }
+    let url =
+        url::Url::parse(text).map_err(|err| format!("{}, which is no address ({err})", quoted(text)))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{}, whose scheme is {:?}", quoted(text), url.scheme()));
+    }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("{}, with something after the host and port", quoted(&text)));
+        return Err(format!("{}, with something after the host and port", quoted(text)));
     }
     Ok(url.origin().ascii_serialization())
 }

@@ -4,6 +4,8 @@
 //! parameters (which hold secrets) are dropped and only the outcome stays; once the backend acknowledged that, a line
 //! stays that the command was done, so that one delivered again is not run again.
 
+mod tables;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,22 +13,12 @@ use outrider_protocol::control::{Command, EndState, EndedParams, Outcome};
 use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::report::Failure;
-use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+use self::tables::{BOUNDS, Bounds, IDS, OPEN, SETTLED, Tables, Unread, entry_at, open_entry, read_row};
 use crate::store::Store;
 use crate::{Root, StoreError};
-
-/// Commands that are not acknowledged, by their number: a [`Row`] as JSON.
-const OPEN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("open.1");
-/// Acknowledged commands, by their number: a [`Settled`] as JSON.
-const SETTLED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("settled.1");
-/// From a command's id to its number.
-const IDS: TableDefinition<'_, &str, u64> = TableDefinition::new("ids.1");
-/// The acknowledged commands that are remembered: far more than a backend could deliver twice, small on disk.
-const SETTLED_KEPT: u64 = 10_000;
-/// The commands that may be open: above it the backend is not sending orders but flooding.
-const OPEN_MOST: u64 = 10_000;
 
 /// A command as the journal has it.
 #[derive(Debug, Clone)]
@@ -81,8 +73,8 @@ pub enum Recorded {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file behind it.
-    #[error("the journal of commands")]
-    Store(#[source] StoreError),
+    #[error(transparent)]
+    Store(StoreError),
     /// The command was never recorded, or so long ago that it is forgotten.
     #[error("note that command {command} is {to}: the journal does not know that command")]
     Unknown {
@@ -121,30 +113,9 @@ impl From<StoreError> for JournalError {
 ///
 /// Everything that is noted is durable when the call returns. After a full disk it goes on without being opened again.
 #[derive(Debug)]
-pub struct Journal(Store);
-
-/// A row of [`OPEN`].
-#[derive(Serialize, Deserialize)]
-struct Row {
-    id: CommandId,
-    attempts: u32,
-    state: State,
-}
-
-/// A row of [`SETTLED`].
-#[derive(Serialize, Deserialize)]
-struct Settled {
-    id: CommandId,
-    attempts: u32,
-    state: EndState,
-}
-
-/// What is left of a row that this version cannot read, which an older one may find after an update was taken back.
-#[derive(Deserialize)]
-struct Head {
-    id: CommandId,
-    #[serde(default)]
-    attempts: u32,
+pub struct Journal {
+    store: Store,
+    bounds: Bounds,
 }
 
 type Answer<T> = Result<Result<T, JournalError>, redb::Error>;
@@ -156,7 +127,25 @@ impl Journal {
     /// # Errors
     /// [`StoreError::InUse`] after `wait`; when the file cannot be read or written, or is none of ours.
     pub fn open(root: &Root, wait: Duration) -> Result<Self, JournalError> {
-        Ok(Self(Store::open(root.commands_db(), wait, make)?))
+        let store = Store::open(root.commands_db(), wait, make)?;
+        Ok(Self { store, bounds: BOUNDS })
+    }
+
+    /// A journal with less room.
+    #[cfg(test)]
+    fn open_bounded(root: &Root, bounds: Bounds) -> Self {
+        Self { bounds, ..Self::open(root, Duration::ZERO).unwrap() }
+    }
+
+    /// A row as another version may have written it.
+    #[cfg(test)]
+    fn put_row(&self, seq: u64, id: &str, row: &[u8]) {
+        let put = self.store.write(|transaction| -> Answer<()> {
+            transaction.open_table(OPEN)?.insert(seq, row)?;
+            transaction.open_table(IDS)?.insert(id, seq)?;
+            Ok(Ok(()))
+        });
+        put.unwrap();
     }
 
     /// Takes a delivered command. Only after this may the backend be told that it is accepted.
@@ -164,13 +153,13 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Full`] when too many are open; when the store fails.
     pub fn record(&self, command: &Command) -> Result<Recorded, JournalError> {
-        self.0.write(|transaction| {
-            let mut tables = Tables::of(transaction)?;
+        self.store.write(|transaction| {
+            let mut tables = Tables::of(transaction, self.bounds)?;
             if let Some(entry) = tables.find(&command.id)? {
                 return Ok(Ok(Recorded::Known(entry)));
             }
             let open = tables.open.len()?;
-            if open >= OPEN_MOST {
+            if open >= self.bounds.open {
                 return Ok(Err(JournalError::Full { command: command.id.clone(), open }));
             }
             let state = State::Queued(Box::new(command.clone()));
@@ -226,7 +215,7 @@ impl Journal {
     /// # Errors
     /// When the store fails.
     pub fn open_entries(&self) -> Result<Vec<Entry>, JournalError> {
-        let entries = self.0.read(|transaction| {
+        let entries = self.store.read(|transaction| {
             let mut entries = Vec::new();
             for row in transaction.open_table(OPEN)?.iter()? {
                 let (seq, bytes) = row?;
@@ -242,7 +231,7 @@ impl Journal {
     /// # Errors
     /// When the store fails.
     pub fn find(&self, command: &CommandId) -> Result<Option<Entry>, JournalError> {
-        let entry = self.0.read(|transaction| {
+        let entry = self.store.read(|transaction| {
             let ids = transaction.open_table(IDS)?;
             let Some(seq) = ids.get(command.as_str())?.map(|seq| seq.value()) else { return Ok(None) };
             entry_at(seq, &transaction.open_table(OPEN)?, &transaction.open_table(SETTLED)?)
@@ -251,24 +240,23 @@ impl Journal {
     }
 
     /// At the start of a service: every command that was running is ended as interrupted at `now`, since whoever ran it
-    /// is gone. It is not run again by itself. Answers those, in order of arrival; they are to be reported.
+    /// is gone; it is not run again by itself. One that this version cannot read is ended as failed. Answers those, in
+    /// order of arrival; they are to be reported.
     ///
     /// # Errors
     /// When the store fails.
     pub fn recover(&self, now: Timestamp) -> Result<Vec<Entry>, JournalError> {
-        self.0.write(|transaction| {
-            let mut tables = Tables::of(transaction)?;
-            let mut entries = Vec::new();
+        self.store.write(|transaction| {
+            let mut tables = Tables::of(transaction, self.bounds)?;
+            let mut ended = Vec::new();
             for row in tables.open.iter()? {
                 let (seq, bytes) = row?;
-                entries.push(open_entry(seq.value(), bytes.value())?);
+                ended.extend(end_of(read_row(seq.value(), bytes.value())?, now));
             }
-            entries.retain(|entry| matches!(entry.state, State::Running(_)));
-            for entry in &mut entries {
-                entry.state = State::Ended(Box::new(interrupted(entry.id.clone(), now)));
+            for entry in &ended {
                 tables.put(entry)?;
             }
-            Ok(Ok(entries))
+            Ok(Ok(ended))
         })
     }
 
@@ -278,8 +266,8 @@ impl Journal {
         to: &'static str,
         change: impl FnOnce(Entry) -> Result<Entry, State>,
     ) -> Result<(), JournalError> {
-        self.0.write(|transaction| -> Answer<()> {
-            let mut tables = Tables::of(transaction)?;
+        self.store.write(|transaction| -> Answer<()> {
+            let mut tables = Tables::of(transaction, self.bounds)?;
             let Some(entry) = tables.find(command)? else {
                 return Ok(Err(JournalError::Unknown { command: command.clone(), to }));
             };
@@ -290,6 +278,18 @@ impl Journal {
                 }
             }
         })
+    }
+}
+
+/// The end of a command whose service is gone, if it has not ended yet. One that could not be read is told as failed,
+/// and so must not run should a later version be able to read it again.
+fn end_of(row: Result<Entry, Unread>, now: Timestamp) -> Option<Entry> {
+    match row {
+        Ok(entry) if matches!(entry.state, State::Running(_)) => {
+            Some(Entry { state: State::Ended(Box::new(interrupted(entry.id.clone(), now))), ..entry })
+        }
+        Ok(_) => None,
+        Err(unread) => Some(unread.failed(now)),
     }
 }
 
@@ -307,102 +307,8 @@ fn interrupted(command: CommandId, now: Timestamp) -> EndedParams {
 }
 
 fn make(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    Tables::of(transaction).map(drop)
+    Tables::of(transaction, BOUNDS).map(drop)
 }
 
-/// The tables of one transaction.
-struct Tables<'t> {
-    open: Table<'t, u64, &'static [u8]>,
-    settled: Table<'t, u64, &'static [u8]>,
-    ids: Table<'t, &'static str, u64>,
-}
-
-impl<'t> Tables<'t> {
-    fn of(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            open: transaction.open_table(OPEN)?,
-            settled: transaction.open_table(SETTLED)?,
-            ids: transaction.open_table(IDS)?,
-        })
-    }
-
-    /// The number of the next command.
-    fn next(&self) -> Result<u64, redb::Error> {
-        let open = self.open.last()?.map(|(seq, _)| seq.value());
-        let settled = self.settled.last()?.map(|(seq, _)| seq.value());
-        Ok(open.max(settled).map_or(0, |last| last + 1))
-    }
-
-    fn find(&self, command: &CommandId) -> Result<Option<Entry>, redb::Error> {
-        let seq = self.ids.get(command.as_str())?.map(|seq| seq.value());
-        seq.map_or(Ok(None), |seq| entry_at(seq, &self.open, &self.settled))
-    }
-
-    fn put(&mut self, entry: &Entry) -> Result<(), redb::Error> {
-        self.ids.insert(entry.id.as_str(), entry.seq)?;
-        if let State::Acknowledged(state) = entry.state {
-            let settled = Settled { id: entry.id.clone(), attempts: entry.attempts, state };
-            self.open.remove(entry.seq)?;
-            self.settled.insert(entry.seq, json(&settled)?.as_slice())?;
-            return self.forget_oldest();
-        }
-        let row = Row { id: entry.id.clone(), attempts: entry.attempts, state: entry.state.clone() };
-        self.open.insert(entry.seq, json(&row)?.as_slice())?;
-        Ok(())
-    }
-
-    fn forget_oldest(&mut self) -> Result<(), redb::Error> {
-        while self.settled.len()? > SETTLED_KEPT {
-            let Some((_, bytes)) = self.settled.pop_first()? else { return Ok(()) };
-            if let Ok(Head { id, .. }) = serde_json::from_slice(bytes.value()) {
-                self.ids.remove(id.as_str())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn entry_at(
-    seq: u64,
-    open: &impl ReadableTable<u64, &'static [u8]>,
-    settled: &impl ReadableTable<u64, &'static [u8]>,
-) -> Result<Option<Entry>, redb::Error> {
-    if let Some(bytes) = open.get(seq)? {
-        return open_entry(seq, bytes.value()).map(Some);
-    }
-    let Some(bytes) = settled.get(seq)? else { return Ok(None) };
-    let Settled { id, attempts, state } = serde_json::from_slice(bytes.value()).map_err(corrupted)?;
-    Ok(Some(Entry { seq, id, attempts, state: State::Acknowledged(state) }))
-}
-
-/// Reads a row of [`OPEN`]. One whose command this version does not understand counts as failed, so that the backend
-/// hears of it and all the others go on.
-fn open_entry(seq: u64, bytes: &[u8]) -> Result<Entry, redb::Error> {
-    match serde_json::from_slice(bytes) {
-        Ok(Row { id, attempts, state }) => Ok(Entry { seq, id, attempts, state }),
-        Err(err) => {
-            let Head { id, attempts } = serde_json::from_slice(bytes).map_err(corrupted)?;
-            let error = Failure {
-                message: format!(
-                    "read the command from the journal, where another version of Outrider wrote it: {err}"
-                ),
-                fault: Fault::Host,
-                retry: Retry::No,
-                hint: Some("update the agent, then order it again".to_owned()),
-                last_lines: Vec::new(),
-            };
-            let outcome = Outcome { state: EndState::Failed, report: None, error: Some(error) };
-            let ended = EndedParams { command: id.clone(), outcome, ended_at: Timestamp::UNIX_EPOCH };
-            Ok(Entry { seq, id, attempts, state: State::Ended(Box::new(ended)) })
-        }
-    }
-}
-
-fn json(row: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
-    serde_json::to_vec(row).map_err(corrupted)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err passes")]
-fn corrupted(err: serde_json::Error) -> redb::Error {
-    redb::Error::Corrupted(err.to_string())
-}
+#[cfg(test)]
+mod tests;

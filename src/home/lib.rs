@@ -37,6 +37,8 @@ mod root;
 mod secret;
 mod session_path;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use atomic::FileError;
 pub use checkpoints::Checkpoints;

@@ -31,8 +31,8 @@ pub enum LockError {
         pid: Option<u32>,
     },
     /// The file of the lock could not be made, locked or written.
-    #[error("lock the root")]
-    File(#[source] FileError),
+    #[error(transparent)]
+    File(FileError),
 }
 
 fn holder(pid: Option<u32>) -> String {

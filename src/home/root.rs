@@ -138,3 +138,6 @@ fn make_private(folder: &Path) -> io::Result<()> {
     }
     builder.create(folder)
 }
+
+#[cfg(test)]
+mod tests;

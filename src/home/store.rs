@@ -28,8 +28,8 @@ pub enum StoreError {
         waited: Duration,
     },
     /// The file could not be read or written.
-    #[error("use a store of the root")]
-    File(#[source] FileError),
+    #[error(transparent)]
+    File(FileError),
     /// The file is no store, or is damaged.
     #[error(
         "{operation} {}: the store is damaged or was made by something else; move the file away to begin with an empty one",
@@ -211,3 +211,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! config.json: every file of fixtures/config/valid is taken, every one of fixtures/config/invalid is refused with the
+//! text that stands beside it.
+
+use std::path::Path;
+
+use outrider_protocol::ids::AgentId;
+
+use crate::atomic::{self, PRIVATE};
+use crate::testing::{chain, fixtures, fresh};
+use crate::{Config, ConfigErrors, Limits, Root, Secret};
+
+fn put(root: &Root, bytes: &[u8]) {
+    atomic::write(&root.config_path(), bytes, PRIVATE).unwrap();
+}
+
+fn json_files(kind: &str) -> Vec<std::path::PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(fixtures(kind))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "json"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+/// What a person reads, without where this test's root happens to lie.
+fn told(err: &ConfigErrors, root: &Root) -> String {
+    chain(err).replace(&root.path().display().to_string(), "ROOT") + "\n"
+}
+
+#[test]
+fn every_invalid_file_is_refused_with_the_text_beside_it() {
+    for file in json_files("invalid") {
+        let (_folder, root) = fresh();
+        put(&root, &std::fs::read(&file).unwrap());
+        let err = Config::load(&root).expect_err(&file.display().to_string());
+        let expected = std::fs::read_to_string(file.with_extension("txt")).unwrap_or_default();
+        assert_eq!(told(&err, &root), expected, "{}", file.display());
+    }
+}
+
+#[test]
+fn no_text_is_without_its_file() {
+    for entry in std::fs::read_dir(fixtures("invalid")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(path.with_extension("json").exists(), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_valid_file_is_taken_and_saved_without_a_loss() {
+    for file in json_files("valid") {
+        let (_folder, root) = fresh();
+        std::fs::write(root.path().join("ca.pem"), "").unwrap();
+        put(&root, &std::fs::read(&file).unwrap());
+        let loaded = Config::load(&root).unwrap_or_else(|err| panic!("{}: {err}", file.display()));
+        loaded.save(&root).unwrap();
+        let again = Config::load(&root).unwrap();
+        assert_eq!(format!("{loaded:?}"), format!("{again:?}"), "{}", file.display());
+        assert_eq!(loaded.token, again.token);
+        let raw = |config: &Config| serde_json::to_string(&config.extra_integrations).unwrap();
+        assert_eq!(raw(&loaded), raw(&again));
+    }
+}
+
+#[test]
+fn everything_that_can_be_set_is_read() {
+    let (_folder, root) = fresh();
+    std::fs::write(root.path().join("ca.pem"), "").unwrap();
+    put(&root, &std::fs::read(fixtures("valid").join("everything.json")).unwrap());
+    let config = Config::load(&root).unwrap();
+    assert_eq!(config.agent.as_str(), "agent-1");
+    assert_eq!(config.customer_id.as_deref(), Some("c1"));
+    assert_eq!(config.backend, "https://backend.example:8443");
+    assert_eq!(config.token.expose(), "not-a-real-token");
+    assert_eq!(config.channel, "edge");
+    assert_eq!(config.integrations_dir.as_deref(), Some(Path::new("/opt/integrations")));
+    assert_eq!(config.ca_file, Some(root.path().join("ca.pem")));
+    assert_eq!(config.limits.line_bytes, 1 << 20);
+    assert_eq!(config.limits.cancel_grace().as_secs(), 3);
+    assert_eq!(config.limits.object_bytes, Limits::default().object_bytes);
+    let [first, second] = &config.extra_integrations[..] else { panic!() };
+    assert_eq!((first.name.as_str(), first.id().as_str()), ("git", "monorepo"));
+    // Not a digit is lost, and the order of the members stays.
+    assert_eq!(first.config.get(), r#"{ "z": 12345678901234567890123, "a": 1.10 }"#);
+    assert_eq!((second.name.as_str(), second.config.get()), ("mock", "{}"));
+}
+
+#[test]
+fn a_missing_file_means_not_enrolled() {
+    let (_folder, root) = fresh();
+    let err = Config::load(&root).unwrap_err();
+    assert!(err.not_enrolled());
+    let expected = "this root is not enrolled: ROOT/config.json is missing; enroll it with `outrider enroll CODE --backend URL`\n";
+    assert_eq!(told(&err, &root).replace('\\', "/"), expected);
+}
+
+#[test]
+fn a_file_cut_off_anywhere_is_refused_and_said_to_be_half() {
+    let (_folder, root) = fresh();
+    std::fs::write(root.path().join("ca.pem"), "").unwrap();
+    let whole = std::fs::read(fixtures("valid").join("everything.json")).unwrap();
+    let end = whole.iter().rposition(|byte| *byte == b'}').unwrap();
+    for cut in 0..end {
+        put(&root, &whole[..cut]);
+        let err = Config::load(&root).unwrap_err();
+        let ConfigErrors::Invalid { faults, .. } = &err else { panic!("cut at {cut}: {err}") };
+        assert_eq!(faults.len(), 1, "cut at {cut}: {err}");
+        assert!(
+            faults[0].advice.as_deref().unwrap_or_default().contains("enroll again"),
+            "cut at {cut}: {err}"
+        );
+    }
+}
+
+#[test]
+fn no_message_repeats_a_token() {
+    let (_folder, root) = fresh();
+    for token in ["\"hush hush\"", "[\"hush\"]", "{\"hush\": 1}"] {
+        put(
+            &root,
+            format!(r#"{{"version": 1, "agent": "a", "backend": "ftp://u:hush@h", "token": {token}}}"#)
+                .as_bytes(),
+        );
+        let err = Config::load(&root).unwrap_err();
+        assert!(!chain(&err).contains("hush") && !format!("{err:?}").contains("hush"), "{err}");
+    }
+}
+
+#[test]
+fn a_configuration_prints_without_its_secrets() {
+    let (_folder, root) = fresh();
+    let text = r#"{"version": 1, "agent": "a", "backend": "http://localhost", "token": "hush",
+        "extra_integrations": [{"name": "git", "config": {"password": "hush"}}]}"#;
+    put(&root, text.as_bytes());
+    let shown = format!("{:#?}", Config::load(&root).unwrap());
+    assert!(!shown.contains("hush") && shown.contains("***") && shown.contains("git"), "{shown}");
+    assert_eq!(format!("{} {:?}", Secret::new("hush"), Secret::new("hush")), "*** ***");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_read_is_refused_along_with_its_other_faults() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, root) = fresh();
+    put(&root, br#"{"version": 1, "agent": "a", "backend": "http://localhost", "token": ""}"#);
+    std::fs::set_permissions(root.config_path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let expected = "ROOT/config.json cannot be used:
+  the file: found permissions 0644, expected 0600, since it holds the agent's token; run `chmod 600 ROOT/config.json`
+  /token: found an empty text, expected the agent's token from the backend\n";
+    assert_eq!(told(&Config::load(&root).unwrap_err(), &root), expected);
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_saved() {
+    let (_folder, root) = fresh();
+    let good = Config {
+        version: crate::CONFIG_VERSION,
+        agent: AgentId::new("a").unwrap(),
+        customer_id: None,
+        backend: "http://127.0.0.1:7878".to_owned(),
+        token: Secret::new("not-a-real-token"),
+        channel: "stable".to_owned(),
+        integrations_dir: None,
+        ca_file: None,
+        extra_integrations: Vec::new(),
+        limits: Limits::default(),
+    };
+    good.save(&root).unwrap();
+    let before = std::fs::read(root.config_path()).unwrap();
+    let bad = Config { token: Secret::new("two\nlines"), backend: "localhost:1".to_owned(), ..good };
+    let ConfigErrors::Invalid { faults, .. } = bad.save(&root).unwrap_err() else { panic!() };
+    assert_eq!(faults.iter().map(|it| it.pointer.as_str()).collect::<Vec<_>>(), ["/backend", "/token"]);
+    assert_eq!(std::fs::read(root.config_path()).unwrap(), before);
+}
+
+#[test]
+fn every_limit_works_at_its_bounds_and_not_beyond() {
+    for field in Limits::FIELDS {
+        assert!((field.min..=field.max).contains(&field.default), "{}", field.name);
+        let set = |value: u64| {
+            Limits::default().with(&serde_json::Map::from_iter([(field.name.to_owned(), value.into())]))
+        };
+        for value in [field.min, field.max] {
+            let limits = set(value).unwrap();
+            assert_eq!(serde_json::to_value(&limits).unwrap()[field.name], value, "{}", field.name);
+        }
+        let err = set(field.max + 1).unwrap_err();
+        assert!(
+            err.starts_with(field.name)
+                && err.contains(&format!("expected a whole number from {}", field.min)),
+            "{err}"
+        );
+    }
+}
+
+#[test]
+fn an_orders_limits_are_told_all_at_once() {
+    let order = serde_json::json!({"line_bytes": "big", "lines": 1, "cancel_grace_s": 2});
+    let err = Limits::default().with(order.as_object().unwrap()).unwrap_err();
+    assert_eq!(
+        err,
+        "line_bytes: found \"big\", expected a whole number from 65536 to 1073741824; lines is not known"
+    );
+    let limits =
+        Limits::default().with(serde_json::json!({"cancel_grace_s": 2}).as_object().unwrap()).unwrap();
+    assert_eq!(limits, Limits { cancel_grace_s: 2, ..Limits::default() });
+}
+
+#[test]
+fn a_file_of_no_sensible_size_is_refused() {
+    let (_folder, root) = fresh();
+    put(&root, &vec![b' '; (4 << 20) + 1]);
+    let err = Config::load(&root).unwrap_err();
+    assert!(err.to_string().contains("the file: found more than 4194304 bytes"), "{err}");
+}
