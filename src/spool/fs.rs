@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -15,8 +15,8 @@ const BACKGROUND_SYNCS: usize = 4;
 
 /// A file system. Paths are below the spool; a call does one thing.
 pub(crate) trait Fs: Debug + Send + Sync {
-    /// Makes one folder, for the owner alone. Tells whether it is new.
-    fn create_dir(&self, path: &Path) -> io::Result<bool>;
+    /// Makes one folder, for the owner alone, unless it is there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Opens a file for writing at its end, for the owner alone; makes it when it is missing.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
@@ -74,20 +74,30 @@ impl Syncing {
     }
 }
 
-/// Makes a folder and those above it, each durable in its parent.
+/// Makes a folder and those missing above it.
 pub(crate) fn create_dirs(fs: &dyn Fs, path: &Path) -> io::Result<()> {
-    let made = match fs.create_dir(path) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) else { return Err(err) };
+    let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+    match (fs.create_dir(path), parent) {
+        (Err(err), Some(parent)) if err.kind() == io::ErrorKind::NotFound => {
             create_dirs(fs, parent)?;
-            fs.create_dir(path)?
+            fs.create_dir(path)?;
         }
-        other => other?,
-    };
-    match path.parent().filter(|it| made && !it.as_os_str().is_empty()) {
-        Some(parent) => fs.sync_dir(parent),
-        None => Ok(()),
+        (other, _) => drop(other?),
     }
+    // Also when it was there already: whoever made it may have failed, or ended, before this.
+    parent.map_or(Ok(()), |parent| fs.sync_dir(parent))
+}
+
+/// Makes folders below `base`, which is durable, so that all of them are.
+pub(crate) fn create_below(fs: &dyn Fs, base: &Path, names: &[&str]) -> io::Result<PathBuf> {
+    let mut path = base.to_owned();
+    for name in names {
+        let parent = path.clone();
+        path.push(name);
+        fs.create_dir(&path)?;
+        fs.sync_dir(&parent)?;
+    }
+    Ok(path)
 }
 
 /// What a folder holds; nothing when it is missing.
@@ -105,13 +115,13 @@ pub(crate) struct RealFs {
 }
 
 impl Fs for RealFs {
-    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         match builder.create(path) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
-            other => other.map(|()| true),
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
         }
     }
 

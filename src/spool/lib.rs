@@ -61,6 +61,8 @@ mod faulty;
 mod model_test;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::time::Duration;
 

@@ -146,7 +146,8 @@ impl Known {
 pub(crate) struct Manifest(Growing);
 
 impl Manifest {
-    /// Goes on where the last whole line ends.
+    /// Goes on where the last whole line ends. What was read is synced first, since the last writer may have ended before
+    /// it could: nothing may be done because of a line that a crash can still take back.
     pub(crate) fn open(fs: &dyn Fs, dir: &Path, known: &Known) -> Result<Self, SpoolError> {
         let manifest = dir.join(MANIFEST);
         let file = fs.append(&manifest).at("open", &manifest)?;
@@ -154,8 +155,11 @@ impl Manifest {
         let mut this = Self(Growing::new(manifest, file, good));
         if known.good == 0 {
             this.append(&Line::Version(VERSION)).map_err(AppendError::into_inner)?;
-            fs.sync_dir(dir).at("sync", dir)?;
+        } else {
+            this.0.undo()?;
+            this.0.sync()?;
         }
+        fs.sync_dir(dir).at("sync folder", dir)?;
         Ok(this)
     }
 

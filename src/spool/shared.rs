@@ -1,6 +1,6 @@
 //! What the writer of an export and its sessions share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::encode::{Counted, Encoder};
 use crate::error::At;
 use crate::files::{Stage, path};
-use crate::fs::{Fs, Lock, create_dirs};
+use crate::fs::{Fs, Lock, create_below};
 use crate::growing::Growing;
 use crate::{Amount, Settings, SpoolError, store};
 
@@ -43,8 +43,10 @@ impl std::fmt::Debug for HeldLock {
 #[derive(Debug)]
 pub(crate) struct Core {
     encoder: Encoder,
-    /// The next number of each model. Models whose folder is known to be there have one.
+    /// The next number of each model.
     next: HashMap<String, u64>,
+    /// Models whose folder is known to be there, durably.
+    folders: HashSet<String>,
     /// What waits in the whole spool: counted once, then what this export adds. An upper bound, since files leave.
     used: u64,
 }
@@ -58,7 +60,12 @@ impl Shared {
         lock: Lock,
     ) -> Result<Self, SpoolError> {
         let used = store::waiting(&*fs, &spool)?.bytes;
-        let core = Core { encoder: Encoder::new(settings.level), next: HashMap::new(), used };
+        let core = Core {
+            encoder: Encoder::new(settings.level),
+            next: HashMap::new(),
+            folders: HashSet::new(),
+            used,
+        };
         let dir = spool.join(&export);
         let memory = AtomicUsize::new(0);
         Ok(Self { fs, settings, spool, export, dir, memory, core: Mutex::new(core), _lock: HeldLock(lock) })
@@ -84,8 +91,9 @@ impl Shared {
     pub(crate) fn create(&self, model: &str, stage: Stage) -> Result<(u64, Growing), SpoolError> {
         let folder = self.model_dir(model);
         let mut core = self.core();
-        if !core.next.contains_key(model) {
-            create_dirs(&*self.fs, &folder).at("create folder", &folder)?;
+        if !core.folders.contains(model) {
+            create_below(&*self.fs, &self.dir, &[model]).at("create folder", &folder)?;
+            core.folders.insert(model.to_owned());
         }
         let next = core.next.entry(model.to_owned()).or_default();
         let number = *next;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::At;
 use crate::files::{LOCK, MANIFEST, SENT, Stage, check_name, is_name, parse, path};
-use crate::fs::{Fs, RealFs, create_dirs, list_if_there};
+use crate::fs::{Fs, RealFs, create_below, create_dirs, list_if_there};
 use crate::manifest::load;
 use crate::recovery::{Outcome, is_finished, recover};
 use crate::shared::Shared;
@@ -80,7 +80,7 @@ impl Spool {
     pub fn export(&self, export: &str) -> Result<ExportWriter, SpoolError> {
         check_name("an export", export)?;
         let dir = self.dir.join(export);
-        create_dirs(&*self.fs, &dir).at("create folder", &dir)?;
+        create_below(&*self.fs, &self.dir, &[export]).at("create folder", &dir)?;
         let lock = self.fs.try_lock(&dir.join(LOCK)).at("lock", &dir.join(LOCK))?;
         let lock = lock.ok_or_else(|| SpoolError::InUse { export: export.into() })?;
         let Outcome { manifest, sealed, next } = recover(&*self.fs, &dir, export)?;
@@ -153,7 +153,8 @@ impl Spool {
         let to_dir = self.dir.join(SENT).join(&file.export).join(&file.model);
         let from = path(&from_dir, file.number, Stage::Sealed);
         let to = path(&to_dir, file.number, Stage::Sealed);
-        create_dirs(&*self.fs, &to_dir).at("create folder", &to_dir)?;
+        create_below(&*self.fs, &self.dir, &[SENT, &file.export, &file.model])
+            .at("create folder", &to_dir)?;
         match self.fs.rename(&from, &to) {
             // It was moved already, or even removed again.
             Err(err) if err.kind() == std::io::ErrorKind::NotFound && self.fs.read(&from).is_err() => {
