@@ -9,6 +9,19 @@ use crate::error::Error;
 
 /// Reads a configuration.
 pub(crate) fn parse<C: DeserializeOwned>(raw: &RawValue) -> Result<C, Error> {
+    // A list would be taken for a struct's members in order, which nobody means. What was found is not shown: a bare text
+    // may be a secret.
+    let found = match raw.get().as_bytes().first() {
+        Some(b'{') => None,
+        Some(b'[') => Some("an array"),
+        Some(b'"') => Some("a text"),
+        Some(b't' | b'f') => Some("a boolean"),
+        Some(b'n') => Some("null"),
+        _ => Some("a number"),
+    };
+    if let Some(found) = found {
+        return Err(Error::config("", format!("found {found}; expected a JSON object")));
+    }
     let mut json = serde_json::Deserializer::from_str(raw.get());
     serde_path_to_error::deserialize(&mut json).map_err(|err| {
         let path = pointer(err.path());

@@ -100,4 +100,6 @@ pub use serve::{CANCEL_GRACE, Served, run, serve_on};
 pub use session::{ModelSession, Sent, Session, TrackingSession, object};
 
 #[cfg(test)]
+mod hello_tests;
+#[cfg(test)]
 mod tests;

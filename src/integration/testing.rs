@@ -12,7 +12,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use outrider_peer::{CallError, Handlers, Peer, RawParams};
+use outrider_peer::{CallError, Handlers, Limits, Peer, RawParams};
 use outrider_protocol::Raw;
 use outrider_protocol::fault::RpcError;
 use outrider_protocol::ids::{BadId, ExportId, IntegrationId};
@@ -24,6 +24,7 @@ use outrider_protocol::integration::{
 };
 use outrider_protocol::version::INTEGRATION;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::handler::{Integration, record};
@@ -43,7 +44,8 @@ pub struct Agent {
     peer: Peer,
     kept: Arc<Mutex<Kept>>,
     about: InitializeReply,
-    served: JoinHandle<Served>,
+    /// The integration, where it is one of this process.
+    served: Option<JoinHandle<Served>>,
 }
 
 /// Everything that the integration told.
@@ -73,10 +75,23 @@ impl Agent {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let (reader, writer) = tokio::io::split(theirs);
         let served = tokio::spawn(serve_on(integration, reader, writer));
-        let kept = Arc::new(Mutex::new(Kept::default()));
         let (reader, writer) = tokio::io::split(ours);
-        let peer =
-            outrider_peer::connect(reader, writer, handlers(kept.clone()), outrider_peer::Limits::default());
+        let mut agent = Self::greet_over(reader, writer, max_line_bytes).await?;
+        agent.served = Some(served);
+        Ok(agent)
+    }
+
+    /// Greets an integration of another process, in any language, over its stdout and stdin.
+    ///
+    /// # Errors
+    /// What it answered to `initialize`.
+    pub async fn greet_over(
+        reader: impl AsyncRead + Send + 'static,
+        writer: impl AsyncWrite + Send + 'static,
+        max_line_bytes: u64,
+    ) -> Result<Self, CallError> {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let peer = outrider_peer::connect(reader, writer, handlers(kept.clone()), Limits::default());
         let params = InitializeParams {
             protocol: INTEGRATION,
             agent_version: "0.0.0".to_owned(),
@@ -85,7 +100,7 @@ impl Agent {
             cache_dir: std::env::temp_dir().display().to_string(),
         };
         let about = peer.call::<Initialize>(&params).await?;
-        Ok(Self { peer, kept, about, served })
+        Ok(Self { peer, kept, about, served: None })
     }
 
     /// What the integration said of itself.
@@ -136,7 +151,8 @@ impl Agent {
         self.peer.notify::<Cancel>(&CancelParams { reason: reason.to_owned() }).await
     }
 
-    /// Ends the integration, and returns how it ended.
+    /// Ends the integration, and returns how it ended; that of another process is [`Served::Finished`] as far as its
+    /// agent can tell.
     ///
     /// # Errors
     /// When it did not answer.
@@ -148,8 +164,11 @@ impl Agent {
     /// Closes the link as an agent that dies does, and returns how the integration ended.
     pub async fn hang_up(self) -> Served {
         self.peer.close().await;
-        // A panic of the SDK itself is the only other end.
-        self.served.await.unwrap_or(Served::Panicked)
+        match self.served {
+            // A panic of the SDK itself is the only error.
+            Some(served) => served.await.unwrap_or(Served::Panicked),
+            None => Served::Finished,
+        }
     }
 
     /// The durable objects of a model, over all exports, in the order in which their sessions were finished.

@@ -1,0 +1,204 @@
+//! What the made-up objects look like. Texts are slices of one pool, ids are written into buffers that are used again, and
+//! nothing is built as a tree: a million objects of 500 bytes cost about a second.
+
+use std::fmt::Write as _;
+use std::io;
+
+use serde::Serialize;
+
+/// Text from which bodies are cut, in bytes. Much more than what gzip looks back on, so that objects compress like text and
+/// not like copies of each other.
+const POOL_BYTES: usize = 1024 * 1024;
+
+/// The first pull request of a repository was made at this time, in milliseconds since 1970: 2024-01-01.
+const BEGINNING_MS: u64 = 1_704_067_200_000;
+
+/// The kind of source, in every object.
+pub(crate) const REF_TYPE: &str = "mock";
+
+/// An id, stable between runs, and a name for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
+/// The organization of this number, from 0.
+pub(crate) fn organization(n: u64) -> Place {
+    Place { id: format!("o{}", n + 1), name: format!("organization-{}", n + 1) }
+}
+
+/// A repository of an organization.
+pub(crate) fn repo(organization: u64, n: u64) -> Place {
+    let (organization, n) = (organization + 1, n + 1);
+    Place { id: format!("o{organization}-r{n}"), name: format!("organization-{organization}/repo-{n}") }
+}
+
+/// A user of an organization.
+pub(crate) fn user(organization: u64, n: u64) -> Place {
+    let (organization, n) = (organization + 1, n + 1);
+    Place { id: format!("o{organization}-u{n}"), name: format!("User {n} of organization-{organization}") }
+}
+
+/// A made-up `sourcecode.Repo`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Repo<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) ref_type: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) organization_id: &'a str,
+    pub(crate) default_branch: &'static str,
+    pub(crate) description: &'a str,
+}
+
+/// A made-up `sourcecode.User`.
+#[derive(Debug, Serialize)]
+pub(crate) struct User<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) ref_type: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) organization_id: &'a str,
+    pub(crate) member: bool,
+    pub(crate) biography: &'a str,
+}
+
+/// A made-up `sourcecode.PullRequest`.
+#[derive(Debug, Serialize)]
+pub(crate) struct PullRequest<'a> {
+    id: &'a str,
+    ref_type: &'static str,
+    repo_id: &'a str,
+    number: u64,
+    title: &'a str,
+    author_id: &'a str,
+    status: &'static str,
+    created_at_ms: u64,
+    updated_at_ms: u64,
+    body: &'a str,
+}
+
+/// Makes the texts of objects, and pull requests as a whole.
+#[derive(Debug)]
+pub(crate) struct Content {
+    seed: u64,
+    object_bytes: usize,
+    pool: String,
+    /// What the JSON of a pull request has beside its texts and numbers, in bytes: known beforehand, since writing each one
+    /// twice would be felt.
+    skeleton: usize,
+    id: String,
+    author_id: String,
+}
+
+impl Content {
+    /// Content of a seed, for objects of this size.
+    pub(crate) fn new(seed: u64, object_bytes: usize) -> Self {
+        let empty = PullRequest {
+            id: "",
+            ref_type: REF_TYPE,
+            repo_id: "",
+            number: 0,
+            title: "",
+            author_id: "",
+            status: "",
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            body: "",
+        };
+        let skeleton = serialized_bytes(&empty) - 3 * digits(0);
+        let pool = pool(seed, POOL_BYTES + object_bytes);
+        Self { seed, object_bytes, pool, skeleton, id: String::new(), author_id: String::new() }
+    }
+
+    /// Text with which an object, serialized with an empty one in its place as `bare`, gets its size.
+    pub(crate) fn filling(&self, place: u64, bare: &impl Serialize) -> &str {
+        self.text(place, self.object_bytes.saturating_sub(serialized_bytes(bare)))
+    }
+
+    /// The pull request `n` of a repository, from 0; `repo` tells repositories apart.
+    pub(crate) fn pull_request<'a>(&'a mut self, repo: u64, repo_id: &'a str, n: u64) -> PullRequest<'a> {
+        let place = mixed(mixed(self.seed ^ repo) ^ n);
+        self.id.clear();
+        self.author_id.clear();
+        // Writing to a String cannot fail.
+        write!(self.id, "{repo_id}-p{}", n + 1).unwrap_or_default();
+        let organization = repo_id.split('-').next().unwrap_or_default();
+        write!(self.author_id, "{organization}-u{}", 1 + place % 3).unwrap_or_default();
+        let created_at_ms = BEGINNING_MS + n * 3_600_000 + place % 3_600_000;
+        let status = ["open", "merged", "closed"][usize::from(place.to_le_bytes()[0] % 3)];
+        let title = self.text(mixed(place), 30 + usize::from(place.to_le_bytes()[1] % 16));
+        let (number, updated_at_ms) = (n + 1, created_at_ms + place % 86_400_000);
+        let texts = [&self.id, repo_id, title, &self.author_id, status].map(str::len);
+        let numbers = [number, created_at_ms, updated_at_ms].map(digits);
+        let bare = self.skeleton + texts.iter().chain(&numbers).sum::<usize>();
+        PullRequest {
+            id: &self.id,
+            ref_type: REF_TYPE,
+            repo_id,
+            number,
+            title,
+            author_id: &self.author_id,
+            status,
+            created_at_ms,
+            updated_at_ms,
+            body: self.text(place, self.object_bytes.saturating_sub(bare)),
+        }
+    }
+
+    /// A piece of the pool that the number chooses. Plain ASCII without anything that JSON escapes.
+    fn text(&self, place: u64, bytes: usize) -> &str {
+        let starts = (self.pool.len() - bytes.min(self.pool.len())).max(1) as u64;
+        let start = usize::try_from(place % starts).unwrap_or_default();
+        self.pool.get(start..start + bytes).unwrap_or_default()
+    }
+}
+
+/// How long a number is as text.
+fn digits(n: u64) -> usize {
+    n.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+/// The JSON of a value in bytes.
+fn serialized_bytes(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // What cannot be serialized is told when it is sent.
+    serde_json::to_writer(&mut count, value).map_or(0, |()| count.0)
+}
+
+const SYLLABLES: [&str; 16] =
+    ["ba", "con", "de", "fi", "ga", "lo", "mer", "na", "or", "pul", "re", "sta", "ti", "un", "ver", "xy"];
+
+/// Words of a seed, with spaces between.
+fn pool(seed: u64, bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 16);
+    let mut state = seed;
+    while text.len() < bytes {
+        state = mixed(state);
+        // A nibble a syllable, and two bits for how many there are.
+        let syllables = 1 + usize::from(state.to_le_bytes()[7] >> 6);
+        for nibble in state.to_le_bytes().iter().take(syllables) {
+            text.push_str(SYLLABLES[usize::from(nibble % 16)]);
+        }
+        text.push(' ');
+    }
+    text.truncate(bytes);
+    text
+}
+
+/// One step of splitmix64: neighbouring numbers become unrelated ones.
+pub(crate) fn mixed(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
