@@ -14,17 +14,24 @@ use crate::serve::Served;
 /// By this time after the end of input, a call whose line came last has begun.
 const BEGUN_WITHIN: Duration = Duration::from_millis(20);
 
-/// A reader whose end is told when no call runs any more, or after [`LAST_WORDS`]; at once after `shutdown`.
+/// A reader whose end is told when no call runs any more, at once after `shutdown`; or after [`LAST_WORDS`], and then as
+/// [`Served::Orphaned`].
 pub(crate) struct HeldEnd<R> {
     inner: R,
     idle: watch::Receiver<bool>,
-    end: watch::Receiver<Option<Served>>,
-    held: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    end: watch::Sender<Option<Served>>,
+    state: State,
+}
+
+enum State {
+    Reading,
+    Held(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Ended,
 }
 
 impl<R> HeldEnd<R> {
-    pub(crate) fn new(inner: R, idle: watch::Receiver<bool>, end: watch::Receiver<Option<Served>>) -> Self {
-        Self { inner, idle, end, held: None }
+    pub(crate) fn new(inner: R, idle: watch::Receiver<bool>, end: watch::Sender<Option<Served>>) -> Self {
+        Self { inner, idle, end, state: State::Reading }
     }
 }
 
@@ -34,22 +41,38 @@ impl<R: AsyncRead + Unpin> AsyncRead for HeldEnd<R> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.held.is_none() {
+        if let State::Reading = self.state {
             let before = buf.filled().len();
             ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-            if buf.filled().len() > before || buf.remaining() == 0 || self.end.borrow().is_some() {
+            if buf.filled().len() > before || buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            let mut idle = self.idle.clone();
-            self.held = Some(Box::pin(async move {
-                tokio::time::sleep(BEGUN_WITHIN).await;
-                // Either way the end is told now.
-                drop(tokio::time::timeout(LAST_WORDS, idle.wait_for(|idle| *idle)).await.map(|_| ()));
-            }));
+            self.state = if self.end.borrow().is_some() {
+                State::Ended
+            } else {
+                State::Held(Box::pin(until_idle(self.idle.clone(), self.end.clone())))
+            };
         }
-        match &mut self.held {
-            Some(held) => held.as_mut().poll(cx).map(Ok),
-            None => Poll::Ready(Ok(())),
+        if let State::Held(held) = &mut self.state {
+            ready!(held.as_mut().poll(cx));
+            self.state = State::Ended;
         }
+        Poll::Ready(Ok(()))
     }
+}
+
+/// Waits for the end of the running call, if one runs. When it does not end, that is told before the end of input is, which
+/// makes the call fail.
+async fn until_idle(mut idle: watch::Receiver<bool>, end: watch::Sender<Option<Served>>) {
+    tokio::time::sleep(BEGUN_WITHIN).await;
+    if tokio::time::timeout(LAST_WORDS, idle.wait_for(|idle| *idle)).await.is_ok() {
+        return;
+    }
+    end.send_if_modified(|end| {
+        let first = end.is_none();
+        if first {
+            *end = Some(Served::Orphaned);
+        }
+        first
+    });
 }

@@ -116,11 +116,11 @@ pub async fn serve_on<I: Integration>(
         peer: SetOnce::new(),
         phase: Mutex::new(Phase::New),
         idle,
-        end,
+        end: end.clone(),
     };
     let server = Arc::new(server);
     let limits = Limits { request_timeout: AGENT_ANSWERS_WITHIN, ..Limits::default() };
-    let reader = HeldEnd::new(reader, is_idle.clone(), ended.clone());
+    let reader = HeldEnd::new(reader, is_idle, end.clone());
     let peer = outrider_peer::connect(reader, writer, handlers(server.clone()), limits);
     // Set once, here.
     drop(server.peer.set(peer.clone()));
@@ -131,8 +131,7 @@ pub async fn serve_on<I: Integration>(
             end.unwrap_or(Served::Finished)
         }
         lost = peer.closed() => match lost {
-            Lost::Ended if *is_idle.borrow() => Served::Finished,
-            Lost::Ended => Served::Orphaned,
+            Lost::Ended => end.borrow().clone().unwrap_or(Served::Finished),
             lost => Served::Broken(lost),
         },
     };
