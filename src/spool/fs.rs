@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,10 +116,7 @@ pub(crate) struct RealFs {
 
 impl Fs for RealFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        match builder.create(path) {
+        match private_dir().create(path) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             other => other,
         }
@@ -227,6 +224,19 @@ fn take(slot: &std::sync::Mutex<Option<Box<dyn Handle>>>) -> Option<Box<dyn Hand
 
 fn sync_now(mut file: Box<dyn Handle>) -> io::Result<()> {
     file.sync()
+}
+
+#[cfg(unix)]
+fn private_dir() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// The root folder's own rights are inherited.
+#[cfg(not(unix))]
+fn private_dir() -> DirBuilder {
+    DirBuilder::new()
 }
 
 #[derive(Debug)]

@@ -440,6 +440,42 @@ fn a_full_disk_is_an_error_that_names_the_file_and_takes_nothing_back() {
     assert_eq!(text.lines().count(), 5);
 }
 
+/// A writer with one record committed, on a disk that can fail.
+fn on_a_faulty_disk() -> (FaultyFs, Spool, ExportWriter) {
+    let fs = FaultyFs::new(Path::new("/"));
+    let spool = Spool::open_on(Arc::new(fs.clone()), "/spool".into(), small()).unwrap();
+    let mut writer = spool.export("run-1").unwrap();
+    commit(&mut writer, 1);
+    (fs, spool, writer)
+}
+
+#[test]
+fn a_commit_that_failed_is_not_found_by_recovery() {
+    let (fs, spool, mut writer) = on_a_faulty_disk();
+    let session = filled(&writer, "git", 2);
+    let now = fs.operations();
+    // The member is written as a whole, and cannot be synced.
+    fs.fail(now + 1..now + 2, ErrorKind::Other);
+    let err = writer.commit(session).unwrap_err();
+    assert!(err.to_string().starts_with("sync "), "{err}");
+    drop(writer);
+    assert_eq!(spool.recover().unwrap().sealed[0].records, 1);
+}
+
+#[test]
+fn what_is_committed_after_a_sealing_that_failed_is_found_by_recovery() {
+    let (fs, spool, mut writer) = on_a_faulty_disk();
+    let now = fs.operations();
+    // The line of the manifest can neither be synced nor taken back.
+    fs.fail(now + 1..now + 3, ErrorKind::Other);
+    writer.seal_all().unwrap_err();
+    commit(&mut writer, 2);
+    drop(writer);
+    assert_eq!(spool.pending().unwrap(), []);
+    assert_eq!(spool.recover().unwrap().sealed[0].records, 3);
+    assert_eq!(spool.pending().unwrap()[0].records, 3);
+}
+
 #[test]
 fn a_session_whose_rolled_file_could_not_be_synced_is_never_committed() {
     let mut found_out_late = 0;
