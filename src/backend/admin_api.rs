@@ -20,6 +20,8 @@ mod codes;
 mod commands;
 mod files;
 
+pub(crate) use files::send as send_file;
+
 pub(crate) fn routes(app: &Shared) -> Router<Shared> {
     let api = Router::new()
         .route("/about", get(about))

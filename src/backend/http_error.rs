@@ -36,6 +36,14 @@ impl ApiError {
         self
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.body.message
+    }
+
     /// Something of this machine failed. The details go to the log, not to whoever asked.
     pub(crate) fn internal(err: &dyn std::error::Error) -> Self {
         tracing::error!(error = chain(err), "A request failed.");

@@ -1,0 +1,101 @@
+//! The agents, and one agent.
+
+use maud::{Markup, html};
+use outrider_protocol::ids::AgentId;
+
+use super::live::Fragment;
+use super::parts::{ago, bytes, commands, counted};
+use crate::admin::{Agent, CommandFilter};
+use crate::app::Shared;
+use crate::http_error::ApiError;
+
+/// Commands shown on a page.
+const COMMANDS_SHOWN: u32 = 50;
+
+pub(super) async fn all(app: &Shared) -> Result<Vec<Fragment>, ApiError> {
+    let agents = app.agents(None).await?;
+    let filter = CommandFilter { limit: Some(COMMANDS_SHOWN), ..CommandFilter::default() };
+    let recent = app.store.commands(&filter).await?;
+    Ok(vec![
+        Fragment::new("agents", html! { h1 { "Agents" } (table(&agents)) }),
+        Fragment::new("commands", html! { h2 { "Latest commands" } (commands(&recent, true)) }),
+    ])
+}
+
+pub(super) async fn one(app: &Shared, id: &AgentId) -> Result<Vec<Fragment>, ApiError> {
+    let agent = app.agents(Some(id)).await?.pop();
+    let agent = agent.ok_or_else(|| ApiError::not_found(format!("There is no agent {id}.")))?;
+    let filter =
+        CommandFilter { agent: Some(id.clone()), limit: Some(COMMANDS_SHOWN), ..CommandFilter::default() };
+    let recent = app.store.commands(&filter).await?;
+    Ok(vec![
+        Fragment::new("agent", facts(&agent)),
+        Fragment::new("commands", html! { h2 { "Commands" } (commands(&recent, false)) }),
+    ])
+}
+
+fn table(agents: &[Agent]) -> Markup {
+    html! {
+        @if agents.is_empty() {
+            p.empty {
+                "No agents yet. Make a code with " code { "outrider-backend code create" }
+                ", and enroll one with " code { "outrider enroll CODE --backend URL" } "."
+            }
+        } @else {
+            table.cards {
+                thead { tr {
+                    th { "Host" } th { "State" } th { "System" } th { "Version" } th { "Seen" }
+                    th.num { "Open commands" } th.num { "In spool" }
+                } }
+                tbody {
+                    @for agent in agents {
+                        tr {
+                            td.main {
+                                a href=(format!("/agents/{}", agent.id)) { (agent.hostname) " " span.id { (agent.id) } }
+                            }
+                            td data-label="State" { (presence(agent)) }
+                            td data-label="System" { (agent.os) " " (agent.arch) }
+                            td data-label="Version" { (agent.version) " " span.dim { (agent.channel) } }
+                            td data-label="Seen" { (seen(agent)) }
+                            td.num data-label="Open commands" { (agent.open_commands) }
+                            td.num data-label="In spool" { (bytes(agent.spool_bytes)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn facts(agent: &Agent) -> Markup {
+    html! {
+        div.title { h1 { (agent.hostname) } (presence(agent)) }
+        dl.facts {
+            div { dt { "Agent" } dd.id { (agent.id) } }
+            div { dt { "System" } dd { (agent.os) " " (agent.arch) } }
+            div { dt { "Version" } dd { (agent.version) " " span.dim { (agent.channel) } } }
+            @if let Some(customer) = &agent.customer_id { div { dt { "Customer" } dd { (customer) } } }
+            div { dt { "Seen" } dd { (seen(agent)) } }
+            @if let Some(started) = agent.service_started_at { div { dt { "Service started" } dd { (ago(started)) } } }
+            div { dt { "Enrolled" } dd { (ago(agent.enrolled_at)) } }
+            div { dt { "In spool" } dd { (counted(agent.spool_files, "file")) ", " (bytes(agent.spool_bytes)) } }
+        }
+    }
+}
+
+fn presence(agent: &Agent) -> Markup {
+    let (class, word) = match (agent.revoked_at, agent.online) {
+        (Some(_), _) => ("failed", "revoked"),
+        (None, true) => ("done", "online"),
+        (None, false) => ("queued", "away"),
+    };
+    html! { span.chip.(class) { (word) } }
+}
+
+fn seen(agent: &Agent) -> Markup {
+    match agent.seen_at {
+        Some(_) if agent.online => html! { "now" },
+        Some(at) => ago(at),
+        None => html! { span.dim { "never" } },
+    }
+}
