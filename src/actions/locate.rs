@@ -21,7 +21,7 @@ pub(crate) fn locate(name: &IntegrationName, folders: &[PathBuf]) -> Result<Path
     let known = known(folders);
     Err(Box::new(Failure {
         message: format!(
-            "integration {name:?} is not installed: found neither {} nor {} in {}",
+            "integration \"{name}\" is not installed: found neither {} nor {} in {}",
             names[0],
             names[1],
             searched.join(", ")

@@ -102,7 +102,7 @@ fn enrolling_tells_what_is_wrong() {
     enroll(&root, "not-a-code", "nonsense", 2, &["nonsense"]);
     enroll(&root, "not-a-code", "http://outrider.example.com", 2, &["https"]);
     assert!(!root.join("config.json").exists());
-    enroll(&stack.root(), "not-a-code", url, 2, &["already enrolled"]);
+    enroll(&stack.root(), "not-a-code", url, 2, &["enrolled already"]);
 }
 
 #[test]
@@ -138,6 +138,7 @@ fn a_broken_configuration_is_explained() {
 #[test]
 fn a_token_that_the_backend_refuses_is_said_in_the_log_and_nothing_is_lost() {
     let mut stack = Stack::start(&json!({ "reconnect_max_s": 1 }));
+    stack.until_connected();
     stack.service.signal("TERM");
     stack.service.ended();
     let mut token = json!(null);

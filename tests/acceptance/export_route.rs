@@ -134,6 +134,7 @@ fn configurations_are_tried_and_lists_are_made() {
 #[test]
 fn extra_integrations_join_every_export() {
     let mut stack = Stack::start(&json!({}));
+    stack.until_connected();
     stack.service.signal("TERM");
     assert_eq!(stack.service.ended(), Some(0), "{}", stack.service.printed());
     crate::support::edit_config(&stack.root(), |config| {

@@ -88,6 +88,7 @@ fn the_service_stops_gracefully_and_says_what_it_left_undone() {
 #[test]
 fn orders_wait_for_an_agent_that_is_away_and_results_for_a_backend_that_is() {
     let mut stack = Stack::start(&json!({ "reconnect_max_s": 1 }));
+    stack.until_connected();
     stack.service.signal("TERM");
     stack.service.ended();
     let id = stack.order(export(&json!([{ "name": "mock", "config": { "repos": 2 } }])));
@@ -96,16 +97,19 @@ fn orders_wait_for_an_agent_that_is_away_and_results_for_a_backend_that_is() {
     stack.until_state(&id, CommandState::Done);
 
     let long = stack.order(export(
-        &json!([{ "name": "mock", "config": { "repos": 8, "pull_requests": 5, "delay_ms": 50 } }]),
+        &json!([
+        { "name": "mock", "id": "other", "config": { "repos": 8, "pull_requests": 5, "delay_ms": 50 } },
+    ]),
     ));
     stack.until_state(&long, CommandState::Running);
     stack.stop_backend();
     let report = stack.root().join(format!("state/exports/{long}.json"));
     until("the export to end without a backend", || report.exists().then_some(()));
     stack.start_backend_again();
-    stack.until_state(&long, CommandState::Done);
+    let done = stack.until_state(&long, CommandState::Done);
     stack.until_uploaded();
-    assert_eq!(stack.objects(&long, "sourcecode.PullRequest").len(), 40);
+    let arrived = stack.objects(&long, "sourcecode.PullRequest").len();
+    assert_eq!(arrived, 40, "{done:#?}\n{}", stack.service.printed());
 }
 
 #[test]

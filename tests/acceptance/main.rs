@@ -9,3 +9,4 @@ mod faults;
 mod lifelines;
 mod schemas;
 mod support;
+mod traffic;

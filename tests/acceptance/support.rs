@@ -116,14 +116,19 @@ pub(crate) struct Stack {
 impl Stack {
     /// Starts everything. `limits` are set in config.json, as a person would by hand.
     pub(crate) fn start(limits: &Value) -> Self {
+        Self::start_by(limits, str::to_owned)
+    }
+
+    /// The same, with the agent reaching the backend by another address.
+    pub(crate) fn start_by(limits: &Value, address: impl FnOnce(&str) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let backend = start_backend(dir.path(), "127.0.0.1:0");
         let client = client(&runtime, dir.path());
         let root = dir.path().join("root");
         let code = runtime.block_on(client.create_code(&NewCode::default())).unwrap().code;
-        let enrolled =
-            run(outrider(&root).args(["enroll", &code, "--backend", client.url(), "--no-service"]));
+        let backend_url = address(client.url());
+        let enrolled = run(outrider(&root).args(["enroll", &code, "--backend", &backend_url, "--no-service"]));
         assert!(enrolled.status.success(), "{}", printed(&enrolled));
         edit_config(&root, |config| config["limits"] = limits.clone());
         let agent = runtime.block_on(client.agents()).unwrap().remove(0).id;
@@ -143,6 +148,11 @@ impl Stack {
 
     pub(crate) fn start_service(&mut self) {
         self.service = start_service(self.dir.path());
+    }
+
+    /// Waits until the service has reached the backend, and so listens to signals.
+    pub(crate) fn until_connected(&self) {
+        until("the service to connect", || self.service.printed().contains("Connected to the backend").then_some(()));
     }
 
     /// Ends the backend.
