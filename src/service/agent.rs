@@ -1,5 +1,8 @@
 //! The loop that owns all state of the service, and what it does about each event.
 
+mod stopping;
+mod telling;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,16 +18,16 @@ use outrider_protocol::report::{ActionReport, Failure};
 use outrider_spool::Spool;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::action::{Job, carry_out};
-use crate::commands::{Cancel, Commands, Due, Stage};
-use crate::event::{Event, Said, View, WAITING};
+use crate::commands::{Cancel, Commands, Due};
+use crate::event::{Event, Said, WAITING};
 use crate::mail::Mail;
 use crate::notes::{Note, Notes, Written};
 use crate::outcome::{Answer, RunEnd, Stop, outcome, without_run};
 use crate::run::{ServiceError, Stopped};
-use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
+use crate::snapshot::{LinkStatus, Snapshot};
 use crate::task::{chain, guarded};
 use crate::uplink::Timing;
 use crate::uplink::courier::Courier;
@@ -38,11 +41,6 @@ const WAKES: usize = 256;
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 /// How often what the disk refused is tried again.
 const NOTES_EVERY: Duration = Duration::from_secs(10);
-/// The share of the time to stop that is left for telling the backend.
-const FLUSH_MOST: Duration = Duration::from_secs(10);
-/// The same when the backend is away: it may be back this instant.
-const FLUSH_AWAY: Duration = Duration::from_secs(1);
-
 /// What the loop begins with.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -334,24 +332,6 @@ impl Agent {
         }
     }
 
-    fn link_is(&mut self, status: LinkStatus) {
-        let status = status.after(&self.link.borrow());
-        let before = self.link.send_replace(status.clone());
-        match (&before, &status) {
-            (_, LinkStatus::Connected { .. }) => self.wake(Wake::Connected),
-            (LinkStatus::Away { .. } | LinkStatus::Refused { .. }, LinkStatus::Away { error, .. }) => {
-                tracing::debug!(error, "The backend is still away.");
-            }
-            (_, LinkStatus::Away { error, .. }) => {
-                tracing::warn!(error, "The backend is away; trying again.");
-            }
-            (LinkStatus::Refused { .. }, LinkStatus::Refused { .. }) | (_, LinkStatus::Connecting) => {}
-            (_, LinkStatus::Refused { error, .. }) => {
-                tracing::error!(error, "The backend refuses this agent.");
-            }
-        }
-    }
-
     fn wake(&self, wake: Wake) {
         if self.wake.try_send(wake).is_err() {
             tracing::debug!("The uploads are busy; they find the file when they look through the spool.");
@@ -482,77 +462,6 @@ impl Agent {
                 }
             }
         }
-    }
-
-    /// Stops every run, within the time to stop less what telling the backend may take.
-    async fn stop_runs(&mut self) -> Result<(), ServiceError> {
-        for id in self.commands.drain() {
-            self.stop(&id, Stop::ServiceStops);
-        }
-        let within = self.setup.config.limits.stop_timeout().saturating_sub(FLUSH_MOST).max(FLUSH_AWAY);
-        let stopped = timeout(within, async {
-            while self.commands.any_active() {
-                let event = self.next().await;
-                self.on(event)?;
-            }
-            Ok(())
-        });
-        match stopped.await {
-            Ok(stopped) => stopped,
-            Err(_) => {
-                tracing::warn!(
-                    "Some actions did not stop in time; they are killed, and reported after the next start."
-                );
-                self.runs.shutdown().await;
-                Ok(())
-            }
-        }
-    }
-
-    /// Gives the couriers time to tell how the commands ended.
-    async fn flush(&mut self) -> Result<(), ServiceError> {
-        let within = if self.link.borrow().is_connected() { FLUSH_MOST } else { FLUSH_AWAY };
-        let flushed = timeout(within, async {
-            while self.unreported() > 0 {
-                let event = self.next().await;
-                self.on(event)?;
-            }
-            Ok(())
-        });
-        flushed.await.unwrap_or(Ok(()))
-    }
-
-    fn unreported(&self) -> usize {
-        self.held.values().filter(|it| it.mail.has_ended()).count()
-    }
-
-    fn view(&self) -> View {
-        let active = self.commands.stages().filter(|(_, stage)| *stage != Stage::Queued);
-        View {
-            open: self.held.keys().cloned().collect(),
-            running: active.map(|(id, _)| id.clone()).collect(),
-            spool_files: self.spool_use.0,
-            spool_bytes: self.spool_use.1,
-        }
-    }
-
-    fn save_snapshot(&mut self) {
-        self.snapshot_at = None;
-        let status = |(id, stage): (&CommandId, Stage)| {
-            let held = self.held.get(id)?;
-            let (action, stage) = (held.action.to_owned(), stage.name().to_owned());
-            Some(CommandStatus { command: id.clone(), action, stage, taken_at: held.taken_at })
-        };
-        let commands = self.commands.stages().filter_map(status).collect();
-        let (link, unreported) = (self.link.borrow().clone(), self.unreported());
-        let snapshot = Snapshot { link, commands, unreported, ..self.snapshot.clone() };
-        if snapshot == self.snapshot {
-            return;
-        }
-        if let Err(err) = snapshot.save(&self.setup.root) {
-            tracing::debug!(error = chain(&err), "The state for `outrider status` was not written.");
-        }
-        self.snapshot = snapshot;
     }
 }
 

@@ -247,7 +247,7 @@ mod tests {
         let mut commands = commands(8, &[export("e1"), export("e2")]);
         commands.due(now());
         let e1 = CommandId::new("e1").unwrap();
-        assert_eq!(commands.drain(), [e1.clone()]);
+        assert_eq!(commands.drain(), std::slice::from_ref(&e1));
         commands.ended(&e1);
         assert!(commands.due(now()).is_empty());
         assert!(!commands.any_active());

@@ -71,6 +71,10 @@ mod status;
 mod task;
 mod uplink;
 
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;
+
 pub use enroll::{EnrollError, EnrollOptions, enroll};
 pub use run::{Options, ServiceError, Stopped, run};
 pub use snapshot::{CommandStatus, LinkStatus};

@@ -5,6 +5,7 @@ pub(crate) mod courier;
 pub(crate) mod http;
 pub(crate) mod orders;
 mod stream;
+mod upload;
 pub(crate) mod uploads;
 
 use std::time::Duration;

@@ -189,7 +189,7 @@ impl Orders {
         let event = match serde_json::from_str::<Envelope>(text) {
             Ok(order) => Event::Ordered(Box::new(order)),
             Err(err) => match serde_json::from_str::<Head>(text) {
-                Ok(Head { order, id: Some(command) }) if order == "run" => {
+                Ok(Head { kind, id: Some(command) }) if kind == "run" => {
                     Event::Unreadable { command, why: err.to_string() }
                 }
                 _ => {
@@ -246,7 +246,7 @@ impl outrider_protocol::Call for RawPoll {
 /// What an order says first, in any version.
 #[derive(Deserialize)]
 struct Head {
-    order: String,
+    kind: String,
     id: Option<CommandId>,
 }
 

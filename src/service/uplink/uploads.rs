@@ -7,31 +7,18 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::OptionFuture;
 use outrider_home::Limits;
 use outrider_protocol::action::SealedFile;
-use outrider_protocol::bulk::{
-    INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET, upload_path,
-};
-use outrider_protocol::ids::{BadId, ExportId, IntegrationId, Model};
 use outrider_spool::{Sealed, Settings, Spool, SpoolError};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Body, Method, Response, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use reqwest::StatusCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::io::ReaderStream;
 
 use super::Timing;
 use super::backoff::Backoff;
-use super::http::{CallError, Http, refusal};
+use super::http::{CallError, Http};
+use super::upload::{Upload, UploadError};
 use crate::event::Event;
 use crate::task::chain;
-
-/// A connection slower than this, in bytes a second, counts as broken.
-const SLOWEST: u64 = 4 << 10;
-/// Bytes read from a file at once.
-const READ_BYTES: usize = 64 << 10;
-/// How often one try may be sent back to another offset, or to the beginning, before it counts as failed.
-const TURNS: u32 = 8;
 
 /// The name of a file: export, model, number.
 type Key = (String, String, u64);
@@ -63,36 +50,6 @@ struct Resting {
     backoff: Backoff,
     until: Instant,
     active: bool,
-}
-
-/// Why a file is not uploaded yet.
-#[derive(Debug, thiserror::Error)]
-enum UploadError {
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error("read the file")]
-    Read(#[source] std::io::Error),
-    #[error("the file holds {found} bytes, expected {expected}: something has changed it")]
-    Size { found: u64, expected: u64 },
-    #[error("the file's name is none of ours")]
-    Name(#[source] BadId),
-    #[error("the backend said where to go on {TURNS} times, and never had it all")]
-    Turns,
-    #[error("the backend's answer lacks the header {0}")]
-    Header(&'static str),
-    #[error("acknowledge it in the spool")]
-    Spool(#[source] SpoolError),
-}
-
-/// What the backend's answer asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// It has it all.
-    Done,
-    /// Send what follows this offset.
-    From(u64),
-    /// It has forgotten the file, since the hash was wrong.
-    Again,
 }
 
 impl Uploads {
@@ -311,127 +268,4 @@ fn is_away(err: &CallError) -> bool {
 
 fn key(file: &Sealed) -> Key {
     (file.export.clone(), file.model.clone(), file.number)
-}
-
-/// One try to upload one file.
-struct Upload {
-    http: Http,
-    spool: Spool,
-    chunk: u64,
-}
-
-impl Upload {
-    async fn file(&self, file: &Sealed) -> Result<(), UploadError> {
-        let path = upload_path(&described(file).map_err(UploadError::Name)?);
-        let head = self.http.request(Method::HEAD, &path).timeout(self.http.timeout());
-        let mut step = head_step(&self.http.send_any(head).await?)?;
-        let mut turns = 0;
-        loop {
-            let offset = match step {
-                Step::Done => break,
-                Step::From(offset) => offset,
-                Step::Again => 0,
-            };
-            let response = self.http.send_any(self.patch(file, &path, offset).await?).await?;
-            let turned = response.status() == StatusCode::CONFLICT;
-            step = match patch_step(&response) {
-                Some(step) => step?,
-                None => return Err(refusal(response).await.into()),
-            };
-            if turned || step == Step::Again || step == Step::From(offset) {
-                tracing::debug!(
-                    export = file.export,
-                    model = file.model,
-                    number = file.number,
-                    ?step,
-                    "Sent back."
-                );
-                turns += 1;
-            }
-            if turns > TURNS {
-                return Err(UploadError::Turns);
-            }
-        }
-        let (spool, file) = (self.spool.clone(), file.clone());
-        match tokio::task::spawn_blocking(move || spool.acknowledge(&file)).await {
-            Ok(acknowledged) => acknowledged.map_err(UploadError::Spool),
-            Err(err) => Err(UploadError::Read(std::io::Error::other(err))),
-        }
-    }
-
-    /// The next piece of the file, as a request that reads it while it is sent.
-    async fn patch(
-        &self,
-        file: &Sealed,
-        path: &str,
-        offset: u64,
-    ) -> Result<reqwest::RequestBuilder, UploadError> {
-        let mut from = tokio::fs::File::open(&file.path).await.map_err(UploadError::Read)?;
-        let found = from.metadata().await.map_err(UploadError::Read)?.len();
-        if found != file.bytes || offset > found {
-            return Err(UploadError::Size { found, expected: file.bytes.max(offset) });
-        }
-        from.seek(std::io::SeekFrom::Start(offset)).await.map_err(UploadError::Read)?;
-        let size = self.chunk.min(file.bytes - offset);
-        let body = Body::wrap_stream(ReaderStream::with_capacity(from.take(size), READ_BYTES));
-        let within = self.http.timeout() + Duration::from_secs(size / SLOWEST);
-        Ok(self
-            .http
-            .request(Method::PATCH, path)
-            .timeout(within)
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_LENGTH, size)
-            .header(UPLOAD_OFFSET, offset)
-            .header(UPLOAD_LENGTH, file.bytes)
-            .header(SHA256, &file.sha256)
-            .header(OBJECTS, file.records)
-            .header(RAW_BYTES, file.raw_bytes)
-            .header(INTEGRATION, &file.origin)
-            .body(body))
-    }
-}
-
-fn described(file: &Sealed) -> Result<SealedFile, BadId> {
-    let Sealed { number, records, raw_bytes, bytes, sha256, .. } = file;
-    Ok(SealedFile {
-        export: ExportId::new(&file.export)?,
-        integration: IntegrationId::new(&file.origin)?,
-        model: Model::new(&file.model)?,
-        number: *number,
-        objects: *records,
-        raw_bytes: *raw_bytes,
-        bytes: *bytes,
-        sha256: sha256.clone(),
-    })
-}
-
-/// What the answer to `HEAD` asks for.
-fn head_step(response: &Response) -> Result<Step, UploadError> {
-    match response.status() {
-        StatusCode::NOT_FOUND => Ok(Step::From(0)),
-        status if status.is_success() => told(response),
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            Err(CallError::Token { status, message: "asked for a file".to_owned() }.into())
-        }
-        status => Err(CallError::Status { status, message: "asked for a file".to_owned() }.into()),
-    }
-}
-
-/// What the answer to `PATCH` asks for; `None` when it is a refusal.
-fn patch_step(response: &Response) -> Option<Result<Step, UploadError>> {
-    match response.status() {
-        StatusCode::UNPROCESSABLE_ENTITY => Some(Ok(Step::Again)),
-        StatusCode::CONFLICT => Some(told(response)),
-        status if status.is_success() => Some(told(response)),
-        _ => None,
-    }
-}
-
-fn told(response: &Response) -> Result<Step, UploadError> {
-    let text = |name| response.headers().get(name).and_then(|it| it.to_str().ok());
-    if text(UPLOAD_COMPLETE) == Some("?1") {
-        return Ok(Step::Done);
-    }
-    let offset = text(UPLOAD_OFFSET).and_then(|it| it.parse().ok());
-    offset.map(Step::From).ok_or(UploadError::Header(UPLOAD_OFFSET))
 }

@@ -1,0 +1,375 @@
+//! A backend by script, over real HTTP on a loopback port: it notes every call, and answers as it is told to.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::{StreamExt, stream};
+use outrider_protocol::bulk::{ENROLL_PATH, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET};
+use outrider_protocol::control::{ORDER_EVENT, ORDERS_PATH, RPC_PATH};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+/// The token of the tests' agent.
+pub(super) const TOKEN: &str = "token-of-the-test";
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the scripted backend has heard and how it behaves.
+#[derive(Clone)]
+pub(super) struct Backend(Arc<Shared>);
+
+struct Shared {
+    script: Mutex<Script>,
+    /// Counts what happened, so that a test can wait for more.
+    happened: watch::Sender<u64>,
+}
+
+/// How orders are given out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    Works,
+    /// The path is not known, as behind an old proxy.
+    Missing,
+    /// It is answered, and nothing ever comes.
+    Silent,
+}
+
+#[derive(Default)]
+struct Script {
+    calls: Vec<(String, Value)>,
+    /// The answers that were successes.
+    taken: Vec<(String, Value)>,
+    /// So many calls of a method are answered with a status of 500.
+    failing: HashMap<String, u32>,
+    orders: VecDeque<Value>,
+    stream: Option<Stream>,
+    refuse_token: bool,
+    files: HashMap<String, File>,
+    /// The next `PATCH` breaks off after so many bytes.
+    cut_after: Option<usize>,
+    /// So many complete files are said to have the wrong hash.
+    wrong_hash: u32,
+    patches: u32,
+    enrollments: VecDeque<(StatusCode, Value)>,
+}
+
+#[derive(Default)]
+struct File {
+    bytes: Vec<u8>,
+    complete: bool,
+}
+
+/// A running server; it and every connection end when it is dropped.
+pub(super) struct Server {
+    pub(super) addr: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Backend {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Shared { script: Mutex::default(), happened: watch::Sender::new(0) }))
+    }
+
+    /// Serves on a free port, or on one that an earlier server had.
+    pub(super) fn serve(&self, at: Option<SocketAddr>) -> Server {
+        let (stop, stopped) = oneshot::channel();
+        let (bound, addr) = std::sync::mpsc::channel();
+        let app = self.router();
+        let at = at.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
+        // A runtime of its own, which takes every connection with it when it ends.
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind(at).await.unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                tokio::select! {
+                    served = async { axum::serve(listener, app).await } => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Server { addr: addr.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn router(&self) -> Router {
+        Router::new()
+            .route(RPC_PATH, post(call))
+            .route(ORDERS_PATH, get(orders))
+            .route(ENROLL_PATH, post(enroll))
+            .route("/agent/v1/uploads/{export}/{model}/{number}", get(missing).head(head).patch(patch))
+            .with_state(self.clone())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        let changed = change(&mut self.0.script.lock().unwrap());
+        self.0.happened.send_modify(|it| *it += 1);
+        changed
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Script) -> T) -> T {
+        look(&self.0.script.lock().unwrap())
+    }
+
+    /// Gives an order out: on the stream that is open, or the next one, or to the next poll.
+    pub(super) fn order(&self, order: Value) {
+        self.change(|it| it.orders.push_back(order));
+    }
+
+    /// Orders a command.
+    pub(super) fn run(&self, id: &str, order: &Value) {
+        self.order(command(id, order));
+    }
+
+    pub(super) fn stream_is(&self, stream: Stream) {
+        self.change(|it| it.stream = Some(stream));
+    }
+
+    pub(super) fn fail(&self, method: &str, times: u32) {
+        self.change(|it| it.failing.insert(method.to_owned(), times));
+    }
+
+    pub(super) fn refuse_token(&self, refuse: bool) {
+        self.change(|it| it.refuse_token = refuse);
+    }
+
+    pub(super) fn cut_next_upload_after(&self, bytes: usize) {
+        self.change(|it| it.cut_after = Some(bytes));
+    }
+
+    pub(super) fn say_wrong_hash(&self, times: u32) {
+        self.change(|it| it.wrong_hash = times);
+    }
+
+    pub(super) fn answer_enrollment(&self, status: StatusCode, body: Value) {
+        self.change(|it| it.enrollments.push_back((status, body)));
+    }
+
+    /// The parameters of every call of a method that was answered with success.
+    pub(super) fn taken(&self, method: &str) -> Vec<Value> {
+        self.look(|it| {
+            it.taken.iter().filter(|(name, _)| name == method).map(|(_, params)| params.clone()).collect()
+        })
+    }
+
+    /// The methods of the calls about a command, in order, that were answered with success.
+    pub(super) fn told_of(&self, id: &str) -> Vec<String> {
+        self.look(|it| {
+            it.taken
+                .iter()
+                .filter(|(_, params)| params["command"] == id)
+                .map(|(name, _)| name.clone())
+                .collect()
+        })
+    }
+
+    /// How often a method was called, answered or not.
+    pub(super) fn called(&self, method: &str) -> usize {
+        self.look(|it| it.calls.iter().filter(|(name, _)| name == method).count())
+    }
+
+    pub(super) fn patches(&self) -> u32 {
+        self.look(|it| it.patches)
+    }
+
+    /// The content of a complete file.
+    pub(super) fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.look(|it| it.files.get(path).filter(|it| it.complete).map(|it| it.bytes.clone()))
+    }
+
+    /// The messages of a command's log, in order.
+    pub(super) fn log_of(&self, id: &str) -> Vec<String> {
+        let mut batches = self.taken("command.log");
+        batches.retain(|it| it["command"] == id);
+        // One whose answer was lost came twice.
+        batches.dedup_by_key(|it| it["batch"].clone());
+        let lines = batches.into_iter().flat_map(|it| it["log"]["lines"].as_array().unwrap().clone());
+        lines.map(|it| it["message"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The outcome of a command, once it was told.
+    pub(super) async fn ended(&self, id: &str) -> Value {
+        let ended = |it: &Self| it.taken("command.ended").into_iter().find(|it| it["command"] == id);
+        self.until(&format!("the outcome of {id}"), ended).await["outcome"].clone()
+    }
+
+    /// Waits until something has happened.
+    pub(super) async fn until<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
+        let mut happened = self.0.happened.subscribe();
+        let wait = async {
+            loop {
+                if let Some(found) = look(self) {
+                    return found;
+                }
+                happened.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(found) => found,
+            Err(_) => panic!("{what} did not come; calls: {:#?}", self.look(|it| it.calls.clone())),
+        }
+    }
+}
+
+/// An order to run a command.
+pub(super) fn command(id: &str, order: &Value) -> Value {
+    json!({"kind": "run", "id": id, "created_at": "2026-11-21T08:00:00Z", "order": order})
+}
+
+async fn call(State(backend): State<Backend>, headers: HeaderMap, body: Bytes) -> Response {
+    if backend.look(|it| it.refuse_token) || headers["authorization"] != format!("Bearer {TOKEN}") {
+        let error = json!({"message": "this token was revoked"});
+        return (StatusCode::UNAUTHORIZED, error.to_string()).into_response();
+    }
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    let (method, params) = (request["method"].as_str().unwrap().to_owned(), request["params"].clone());
+    let fails = backend.change(|it| {
+        it.calls.push((method.clone(), params.clone()));
+        let left = it.failing.get_mut(&method).filter(|it| **it > 0);
+        left.map(|it| *it -= 1).is_some()
+    });
+    if fails {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let result = match method.as_str() {
+        "agent.hello" => json!({"protocol": 1, "agent": "a1", "ping_every_ms": 60_000}),
+        "orders.poll" => json!({"orders": poll(&backend).await}),
+        _ => json!({}),
+    };
+    backend.change(|it| it.taken.push((method, params)));
+    json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string().into_response()
+}
+
+async fn poll(backend: &Backend) -> Vec<Value> {
+    let mut happened = backend.0.happened.subscribe();
+    let wait = async {
+        while backend.look(|it| it.orders.is_empty()) {
+            happened.changed().await.unwrap();
+        }
+    };
+    drop(tokio::time::timeout(Duration::from_millis(200), wait).await);
+    backend.change(|it| it.orders.drain(..).collect())
+}
+
+async fn orders(State(backend): State<Backend>) -> Response {
+    match backend.look(|it| it.stream.unwrap_or(Stream::Works)) {
+        Stream::Missing => StatusCode::NOT_FOUND.into_response(),
+        Stream::Silent => {
+            let nothing = stream::pending::<Result<Bytes, Infallible>>();
+            ([("content-type", "text/event-stream")], Body::from_stream(nothing)).into_response()
+        }
+        Stream::Works => {
+            let events = stream::unfold(backend, |backend| async move {
+                let mut happened = backend.0.happened.subscribe();
+                loop {
+                    if let Some(order) = backend.change_quietly(|it| it.orders.pop_front()) {
+                        let event = Event::default().event(ORDER_EVENT).data(order.to_string());
+                        return Some((Ok::<_, Infallible>(event), backend));
+                    }
+                    happened.changed().await.ok()?;
+                }
+            });
+            let hello = stream::iter([Ok(Event::default().comment("orders"))]);
+            let alive = KeepAlive::new().interval(Duration::from_millis(100));
+            Sse::new(hello.chain(events)).keep_alive(alive).into_response()
+        }
+    }
+}
+
+impl Backend {
+    fn change_quietly<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        change(&mut self.0.script.lock().unwrap())
+    }
+}
+
+async fn enroll(State(backend): State<Backend>, body: Bytes) -> Response {
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    let answer = backend.change(|it| {
+        it.calls.push(("enroll".into(), request.clone()));
+        it.taken.push(("enroll".into(), request));
+        it.enrollments.pop_front()
+    });
+    let (status, body) = answer.unwrap_or((StatusCode::IM_A_TEAPOT, json!({"message": "not scripted"})));
+    (status, body.to_string()).into_response()
+}
+
+async fn missing() -> StatusCode {
+    StatusCode::METHOD_NOT_ALLOWED
+}
+
+fn progress(file: &File) -> [(&'static str, String); 2] {
+    let complete = if file.complete { "?1" } else { "?0" };
+    [(UPLOAD_OFFSET, file.bytes.len().to_string()), (UPLOAD_COMPLETE, complete.to_owned())]
+}
+
+async fn head(State(backend): State<Backend>, request: Request) -> Response {
+    backend.look(|it| match it.files.get(request.uri().path()) {
+        Some(file) => progress(file).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
+}
+
+async fn patch(State(backend): State<Backend>, headers: HeaderMap, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let number = |name: &str| headers[name].to_str().unwrap().parse::<usize>().unwrap();
+    let (offset, length) = (number(UPLOAD_OFFSET), number(UPLOAD_LENGTH));
+    let cut = backend.change(|it| {
+        it.patches += 1;
+        it.cut_after.take()
+    });
+    let conflict = backend.change(|it| {
+        let file = it.files.entry(path.clone()).or_default();
+        (file.bytes.len() != offset).then(|| (StatusCode::CONFLICT, progress(file)).into_response())
+    });
+    if let Some(conflict) = conflict {
+        return conflict;
+    }
+    let mut body = request.into_body().into_data_stream();
+    let mut taken = 0;
+    while let Some(Ok(piece)) = body.next().await {
+        let room = cut.map_or(piece.len(), |cut| piece.len().min(cut - taken));
+        backend
+            .change(|it| it.files.entry(path.clone()).or_default().bytes.extend_from_slice(&piece[..room]));
+        taken += room;
+        if cut == Some(taken) {
+            // As a proxy that gives up: the rest is not read.
+            return StatusCode::BAD_GATEWAY.into_response();
+        }
+    }
+    backend.change(|it| {
+        let wrong = it.wrong_hash > 0;
+        let file = it.files.entry(path.clone()).or_default();
+        if file.bytes.len() < length {
+            return progress(file).into_response();
+        }
+        let found: String = Sha256::digest(&file.bytes).iter().map(|it| format!("{it:02x}")).collect();
+        if wrong || found != headers[SHA256].to_str().unwrap() {
+            it.wrong_hash = it.wrong_hash.saturating_sub(1);
+            it.files.remove(&path);
+            return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+        }
+        file.complete = true;
+        progress(file).into_response()
+    })
+}

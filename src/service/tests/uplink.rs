@@ -1,0 +1,231 @@
+//! The way to the backend: it breaks, it is held back, it refuses; and in the end everything has arrived.
+
+use outrider_spool::{Settings, Spool};
+use serde_json::json;
+
+use super::action::DONE;
+use super::backend::Stream;
+use super::*;
+use crate::snapshot::{LinkStatus, Snapshot};
+
+/// The backend is told nothing while it is away, and everything once it is back.
+#[tokio::test]
+async fn a_backend_that_vanishes_and_returns_gets_what_happened_meanwhile() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let script = r#"
+log("before")
+while not os.path.exists(os.path.join(root, "go")):
+    time.sleep(0.01)
+log("meanwhile")
+answer(report())"#;
+    let agent = Agent::new(&server, script);
+    let running = agent.start();
+    backend.run("c1", &export());
+    backend.until("the first line", |it| (it.log_of("c1") == ["before"]).then_some(())).await;
+    let addr = server.addr;
+    drop(server);
+    std::fs::write(agent.dir.path().join("go"), "").unwrap();
+    until_file(&agent.root().exports().join("c1.json")).await;
+    let hellos = backend.taken("agent.hello").len();
+    let _server = backend.serve(Some(addr));
+    assert_eq!(backend.ended("c1").await["state"], "done");
+    assert_eq!(backend.log_of("c1"), ["before", "meanwhile"]);
+    let hello = |it: &Backend| it.taken("agent.hello").get(hellos).cloned();
+    backend.until("another hello", hello).await;
+    backend.run("c2", &export());
+    assert_eq!(backend.ended("c2").await["state"], "done");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn each_batch_of_a_log_has_the_next_number_and_is_sent_until_it_is_answered() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let mut agent = Agent::new(&server, "for i in range(25): log(str(i))\nanswer(report())");
+    agent.config.limits.log_batch_lines = 10;
+    backend.fail("command.log", 2);
+    let running = agent.start();
+    backend.run("c1", &export());
+    backend.ended("c1").await;
+    let expected: Vec<_> = (0..25).map(|it| it.to_string()).collect();
+    assert_eq!(backend.log_of("c1"), expected);
+    let numbers: Vec<_> =
+        backend.taken("command.log").iter().map(|it| it["batch"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_outcome_is_told_until_it_is_answered() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, DONE);
+    backend.fail("command.ended", 3);
+    backend.fail("command.accepted", 2);
+    let running = agent.start();
+    backend.run("c1", &export());
+    backend.ended("c1").await;
+    assert_eq!(backend.called("command.ended"), 4);
+    assert_eq!(backend.told_of("c1")[0], "command.accepted");
+    running.stop().await;
+    // It is settled: a restart says nothing more.
+    let running = agent.start();
+    backend.run("c2", &export());
+    backend.ended("c2").await;
+    running.stop().await;
+    assert_eq!(backend.called("command.ended"), 5);
+}
+
+#[tokio::test]
+async fn orders_are_polled_for_where_there_is_no_stream() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.stream_is(Stream::Missing);
+    let agent = Agent::new(&server, DONE);
+    let running = agent.start();
+    backend.run("c1", &export());
+    assert_eq!(backend.ended("c1").await["state"], "done");
+    assert!(backend.called("orders.poll") > 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_held_back_is_replaced_by_polling_and_tried_again() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.stream_is(Stream::Silent);
+    let agent = Agent::new(&server, DONE);
+    let timing = Timing {
+        retry_first: Duration::from_millis(10),
+        retry_most: Duration::from_millis(200),
+        stream_quiet: Duration::from_millis(500),
+        stream_again: Duration::from_secs(1),
+        poll_wait: Duration::from_millis(100),
+        ..Timing::new(&agent.config.limits)
+    };
+    let running = agent.start_with(timing);
+    backend.run("c1", &export());
+    assert_eq!(backend.ended("c1").await["state"], "done");
+    assert!(backend.called("orders.poll") > 0);
+    backend.stream_is(Stream::Works);
+    // On a stream, no more polls come; a poll that is under way may still take the order.
+    let hellos = backend.called("agent.hello");
+    backend.until("the stream", |it| (it.called("agent.hello") > hellos).then_some(())).await;
+    backend.run("c2", &export());
+    assert_eq!(backend.ended("c2").await["state"], "done");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_token_is_said_and_tried_again() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.refuse_token(true);
+    let agent = Agent::new(&server, DONE);
+    let running = agent.start();
+    let refused = async {
+        loop {
+            match Snapshot::load(&agent.root()).map(|it| it.link) {
+                Some(LinkStatus::Refused { error, .. }) => break error,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap();
+    assert!(error.contains("this token was revoked") && error.contains("enroll again"), "{error}");
+    backend.refuse_token(false);
+    backend.run("c1", &export());
+    backend.ended("c1").await;
+    running.stop().await;
+}
+
+/// Puts an export of `records` records into the spool, as a run that is over left it.
+fn spooled(agent: &Agent, export: &str, records: usize) -> Vec<u8> {
+    let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();
+    let mut writer = spool.export(export).unwrap();
+    let mut session = writer.session("mock", "sourcecode.Commit");
+    for number in 0..records {
+        // Digits of a square do not compress well.
+        session
+            .append(format!(r#"{{"id":"{}"}}"#, number * number * 7_919 % 1_000_000_007).as_bytes())
+            .unwrap();
+    }
+    writer.commit(session).unwrap();
+    writer.seal_all().unwrap();
+    let path = spool.pending().unwrap()[0].path.clone();
+    std::fs::read(path).unwrap()
+}
+
+const FILE: &str = "/agent/v1/uploads/e1/sourcecode.Commit/0";
+
+async fn uploaded(agent: &Agent, backend: &Backend) -> Vec<u8> {
+    let bytes = backend.until("the file", |it| it.file(FILE)).await;
+    let sent = agent.root().spool().join("sent/e1/sourcecode.Commit/0.json.gz");
+    for _ in 0..3000 {
+        if sent.exists() {
+            return bytes;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the file was not acknowledged")
+}
+
+#[tokio::test]
+async fn a_file_is_uploaded_in_pieces_and_goes_on_where_a_cut_stopped_it() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, DONE);
+    let written = spooled(&agent, "e1", 60_000);
+    assert!(written.len() > 150_000, "{} bytes", written.len());
+    backend.cut_next_upload_after(10_000);
+    let running = agent.start();
+    assert_eq!(uploaded(&agent, &backend).await, written);
+    // What had come before the cut was not sent again: three pieces, and the one that was cut.
+    let pieces = (written.len() - 10_000).div_ceil(65_536);
+    assert_eq!(backend.patches() as usize, pieces + 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_whose_hash_was_wrong_is_sent_from_the_beginning() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, DONE);
+    let written = spooled(&agent, "e1", 10);
+    backend.say_wrong_hash(2);
+    let running = agent.start();
+    assert_eq!(uploaded(&agent, &backend).await, written);
+    assert_eq!(backend.patches(), 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_an_action_tells_of_is_uploaded_while_it_runs() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let script = r#"
+while not os.path.exists(os.path.join(root, "sealed.json")):
+    time.sleep(0.01)
+call("sealed", json.load(open(os.path.join(root, "sealed.json"))))
+until_cancelled()
+answer(report())"#;
+    let agent = Agent::new(&server, script);
+    let running = agent.start();
+    backend.run("e1", &export());
+    backend.until("the start", |it| it.told_of("e1").contains(&"command.running".into()).then_some(())).await;
+    let written = spooled(&agent, "e1", 10);
+    let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();
+    let file = &spool.pending().unwrap()[0];
+    let sealed = json!({"export": "e1", "integration": "mock", "model": "sourcecode.Commit", "number": 0,
+        "objects": file.records, "raw_bytes": file.raw_bytes, "bytes": file.bytes, "sha256": file.sha256});
+    // Put in place whole, since the action looks at any time.
+    let path = agent.dir.path().join("sealed.json");
+    std::fs::write(path.with_extension("tmp"), sealed.to_string()).unwrap();
+    std::fs::rename(path.with_extension("tmp"), path).unwrap();
+    assert_eq!(uploaded(&agent, &backend).await, written);
+    assert!(backend.taken("command.ended").is_empty(), "the export still runs");
+    backend.order(json!({"kind": "cancel", "command": "e1"}));
+    backend.ended("e1").await;
+    running.stop().await;
+}
