@@ -25,7 +25,7 @@ use crate::commands::{Cancel, Commands, Due};
 use crate::event::{Event, Said, WAITING};
 use crate::mail::Mail;
 use crate::notes::{Note, Notes, Written};
-use crate::outcome::{Answer, RunEnd, Stop, outcome, without_run};
+use crate::outcome::{Answer, RunEnd, Stop, outcome, without_run, word};
 use crate::run::{ServiceError, Stopped};
 use crate::snapshot::{LinkStatus, Snapshot};
 use crate::task::{chain, guarded};
@@ -83,7 +83,8 @@ pub(crate) struct Agent {
     uplink: JoinSet<()>,
     /// One a run.
     runs: JoinSet<()>,
-    snapshot: Snapshot,
+    /// What was written down last.
+    snapshot: Option<Snapshot>,
     snapshot_at: Option<Instant>,
     notes_at: Option<Instant>,
 }
@@ -97,13 +98,6 @@ impl Agent {
         let entries = setup.journal.open_entries()?;
         let (events, happened) = mpsc::channel(WAITING);
         let (wake, woken) = mpsc::channel(WAKES);
-        let snapshot = Snapshot {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: setup.started_at,
-            link: LinkStatus::Connecting,
-            commands: Vec::new(),
-            unreported: 0,
-        };
         let mut agent = Self {
             commands: Commands::new(setup.config.limits.commands_at_once),
             notes: Notes::default(),
@@ -115,12 +109,13 @@ impl Agent {
             wake,
             uplink: JoinSet::new(),
             runs: JoinSet::new(),
-            snapshot,
-            snapshot_at: Some(Instant::now()),
+            snapshot: None,
+            snapshot_at: None,
             notes_at: None,
             setup,
         };
         entries.into_iter().for_each(|entry| agent.hold(entry));
+        agent.save_snapshot();
         agent.start_uplink(woken);
         Ok(agent)
     }
@@ -208,7 +203,10 @@ impl Agent {
                 Envelope::Cancel { command, reason } => self.cancelled(&command, reason),
             },
             Event::Unreadable { command, why } => self.unreadable(command, &why),
-            Event::Link(status) => self.link_is(status),
+            Event::Link(status) => {
+                self.link_is(status);
+                self.save_snapshot();
+            }
             Event::Said(command, said) => self.said(&command, said),
             Event::RunEnded(command, end) => self.run_ended(&command, *end),
             Event::Settled(command) => {
@@ -219,6 +217,7 @@ impl Agent {
             Event::Asked(answer) => drop(answer.send(self.view())),
             Event::Died(task) => return Err(ServiceError::Bug { task }),
         }
+        // Counted from the first change, so that a busy service is not a reason to wait longer.
         self.snapshot_at.get_or_insert_with(|| Instant::now() + SNAPSHOT_EVERY);
         Ok(())
     }
@@ -430,7 +429,7 @@ impl Agent {
         let error = outcome.error.as_ref().map(|it| it.message.as_str());
         match outcome.state {
             EndState::Failed => tracing::error!(command = %id, error, "Command failed."),
-            state => tracing::info!(command = %id, ?state, error, "Command ended."),
+            state => tracing::info!(command = %id, state = word(state), error, "Command ended."),
         }
         let ended = EndedParams { command: id.clone(), outcome, ended_at: Timestamp::now() };
         self.note(Note::Ended(Box::new(ended)));

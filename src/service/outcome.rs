@@ -105,6 +105,17 @@ pub(crate) fn without_run(state: EndState, message: &str) -> Outcome {
     Outcome { state, report: None, error: Some(error) }
 }
 
+/// The state as the protocol spells it.
+pub(crate) fn word(state: EndState) -> &'static str {
+    match state {
+        EndState::Done => "done",
+        EndState::Failed => "failed",
+        EndState::Cancelled => "cancelled",
+        EndState::Interrupted => "interrupted",
+        EndState::Expired => "expired",
+    }
+}
+
 fn failed(error: Failure) -> Outcome {
     Outcome { state: EndState::Failed, report: None, error: Some(error) }
 }

@@ -49,13 +49,14 @@ impl Agent {
         };
         let commands = self.commands.stages().filter_map(status).collect();
         let (link, unreported) = (self.link.borrow().clone(), self.unreported());
-        let snapshot = Snapshot { link, commands, unreported, ..self.snapshot.clone() };
-        if snapshot == self.snapshot {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let snapshot = Snapshot { version, started_at: self.setup.started_at, link, commands, unreported };
+        if self.snapshot.as_ref() == Some(&snapshot) {
             return;
         }
         if let Err(err) = snapshot.save(&self.setup.root) {
             tracing::debug!(error = chain(&err), "The state for `outrider status` was not written.");
         }
-        self.snapshot = snapshot;
+        self.snapshot = Some(snapshot);
     }
 }
