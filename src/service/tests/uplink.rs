@@ -57,6 +57,29 @@ async fn each_batch_of_a_log_has_the_next_number_and_is_sent_until_it_is_answere
 }
 
 #[tokio::test]
+async fn a_log_that_is_too_long_for_the_time_the_backend_is_away_loses_its_middle_and_says_so() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let mut agent = Agent::new(&server, "for i in range(300): log(str(i))\nanswer(report())");
+    agent.config.limits.log_queue_lines = 100;
+    agent.config.limits.log_batch_lines = 10;
+    backend.fail("command.log", u32::MAX);
+    let running = agent.start();
+    backend.run("c1", &export());
+    until_file(&agent.root().exports().join("c1.json")).await;
+    backend.fail("command.log", 0);
+    backend.ended("c1").await;
+    let log = backend.log_of("c1");
+    assert_eq!(log.last().unwrap(), "299");
+    let lost = log.iter().filter_map(|it| it.split_once(" lines of the log were dropped here"));
+    let lost: usize = lost.map(|(count, _)| count.parse::<usize>().unwrap()).sum();
+    let kept = log.iter().filter(|it| it.parse::<u32>().is_ok()).count();
+    assert_eq!(kept + lost, 300, "{log:?}");
+    assert!(lost > 100, "{log:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_outcome_is_told_until_it_is_answered() {
     let backend = Backend::new();
     let server = backend.serve(None);
