@@ -15,7 +15,8 @@ use crate::git::{Repository, Selection};
 use crate::models::Repo;
 use crate::named;
 use crate::process::Stop;
-use crate::read::{self, Piece};
+use crate::read::{self, Pace, Piece};
+use crate::text::user_key;
 
 /// The model of [`Repo`].
 pub(crate) const REPO: &str = "sourcecode.Repo";
@@ -90,7 +91,7 @@ pub(crate) async fn everything(run: &Run, config: &Config) -> Result<ExportReply
     let version = Hand::new(run.context().clone(), config.quiet_limit())
         .off_thread("git version", |stop| crate::git::git_version(&stop))
         .await?;
-    run.debug(&format!("reading with git {version}, {} at once", read::lanes())).await;
+    run.debug(&format!("reading with git {version}, {} at once", Pace::default().lanes)).await;
     let mut projects = Vec::with_capacity(config.repositories.len());
     let mut seen = HashSet::new();
     for entry in &config.repositories {
@@ -228,11 +229,11 @@ impl Export<'_> {
             let mut total = self.count(&selection);
             let mut known = None;
             let mut seen = HashSet::new();
-            let mut reading = read::commits(&self.repository, selection, read::lanes());
+            let mut reading = read::commits(&self.repository, selection, Pace::default());
             while let Some(piece) = self.hand.within("git diff-tree", reading.next()).await?? {
                 let Piece { commits: ready, users: people, .. } = piece;
                 for user in people {
-                    if seen.insert(user.id.clone()) {
+                    if seen.insert(user_key(&user.id)) {
                         users.send(&user).await?;
                     }
                 }

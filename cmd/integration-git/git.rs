@@ -241,8 +241,11 @@ impl Repository {
     }
 }
 
+/// Git's output as it is read.
+pub(crate) type Output = BufReader<Box<dyn Read + Send>>;
+
 /// Git's output with a buffer that takes much at once; nothing where it was taken already.
-pub(crate) fn output(running: &mut Running) -> BufReader<Box<dyn Read + Send>> {
+pub(crate) fn output(running: &mut Running) -> Output {
     let stream: Box<dyn Read + Send> = match running.stdout.take() {
         Some(stdout) => Box::new(stdout),
         None => Box::new(std::io::empty()),

@@ -28,15 +28,20 @@ use outrider_integration::Raw;
 use tokio::sync::mpsc;
 
 use crate::error::GitError;
-use crate::git::{Repository, Selection, output};
+use crate::git::{Output, Repository, Selection, output};
 use crate::models::{Commit, Signature, User};
 use crate::parse::{Commits, Limits};
+use crate::process::Running;
+use crate::text::user_key;
 use crate::tokens::{ParseError, unexpected};
 
 /// Commits in a batch: about 30 ms of work, so that the lanes stay even and the first objects come soon.
 const BATCH: usize = 64;
 /// Batches that wait for a lane's git.
 const WAITING_BATCHES: usize = 4;
+/// A git keeps something of every commit that it shows, 1.6 KB each, and so is followed by another after this many
+/// batches: it never needs more than some 30 MB for that.
+const BATCHES_OF_A_GIT: usize = 256;
 /// Finished pieces of a lane that wait to be taken.
 const WAITING_PIECES: usize = 4;
 /// A batch is handed on in pieces of about this many bytes of JSON.
@@ -78,17 +83,32 @@ pub(crate) struct Reading {
     lister: Option<JoinHandle<Result<u64, GitError>>>,
 }
 
-/// As many lanes as there are cores, within reason.
-pub(crate) fn lanes() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LANES)
+/// How the work is shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// How many gits show commits at the same time; at least one.
+    pub(crate) lanes: usize,
+    /// After how many batches a git is followed by another; at least one.
+    pub(crate) batches_of_a_git: usize,
+}
+
+impl Default for Pace {
+    /// As many lanes as there are cores, within reason.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { lanes: cores.min(MOST_LANES), batches_of_a_git: BATCHES_OF_A_GIT }
+    }
 }
 
 /// Begins to read the commits of `selection`, the newest first.
-pub(crate) fn commits(repository: &Repository, selection: Selection, lanes: usize) -> Reading {
+pub(crate) fn commits(repository: &Repository, selection: Selection, pace: Pace) -> Reading {
     let (senders, lanes) =
-        (0..lanes.max(1)).map(|_| mpsc::channel(WAITING_PIECES)).unzip::<_, _, Vec<_>, Vec<_>>();
+        (0..pace.lanes).map(|_| mpsc::channel(WAITING_PIECES)).unzip::<_, _, Vec<_>, Vec<_>>();
     let repository = repository.clone();
-    let lister = std::thread::spawn(move || deal(&repository, &selection, senders));
+    let lister = std::thread::spawn(move || {
+        let start = |results| start_lane(&repository, results, pace.batches_of_a_git);
+        deal(&repository, &selection, senders, start)
+    });
     Reading { lanes, turn: 0, taken: 0, lister: Some(lister) }
 }
 
@@ -125,7 +145,12 @@ impl Reading {
 type Results = mpsc::Sender<Result<Piece, GitError>>;
 
 /// Lists hashes and deals them to the lanes, which are started when their first batch comes.
-fn deal(repository: &Repository, selection: &Selection, results: Vec<Results>) -> Result<u64, GitError> {
+fn deal(
+    repository: &Repository,
+    selection: &Selection,
+    results: Vec<Results>,
+    start: impl Fn(Results) -> SyncSender<Vec<u8>>,
+) -> Result<u64, GitError> {
     let mut running = repository.list(selection)?;
     let mut hashes = output(&mut running);
     let mut waiting = results.into_iter();
@@ -137,7 +162,7 @@ fn deal(repository: &Repository, selection: &Selection, results: Vec<Results>) -
             break;
         }
         if let Some(results) = waiting.next() {
-            lanes.push(start_lane(repository.clone(), results)?);
+            lanes.push(start(results));
         }
         if lanes[turn % count].send(batch).is_err() {
             // The lane has failed, and has said so itself.
@@ -160,89 +185,156 @@ fn batch(input: &mut impl BufRead) -> std::io::Result<(Vec<u8>, u64)> {
     Ok((batch, BATCH as u64))
 }
 
-/// Starts a git and the two threads that keep it busy; what is sent goes through it.
-fn start_lane(repository: Repository, results: Results) -> Result<SyncSender<Vec<u8>>, GitError> {
-    let mut running = repository.show_commits()?;
+/// Starts the two threads of a lane: one feeds gits with batches, the other reads what they show.
+fn start_lane(repository: &Repository, results: Results, batches_of_a_git: usize) -> SyncSender<Vec<u8>> {
     let (queue, batches) = sync_channel::<Vec<u8>>(WAITING_BATCHES);
-    let (asked, to_answer) = sync_channel::<Vec<u8>>(WAITING_BATCHES);
-    if let Some(stdin) = running.stdin.take() {
-        std::thread::spawn(move || feed(stdin, &batches, &asked));
-    }
+    let (tell, told) = sync_channel(WAITING_BATCHES);
+    let feeder = repository.clone();
     std::thread::spawn(move || {
-        let commits = Commits::new(output(&mut running), &repository.id(), Limits::default());
-        let mut lane = Lane { commits, results: &results, seen: HashSet::new() };
-        let outcome = match lane.answer(&to_answer) {
-            // Why it ended early is better known to git itself.
-            Err(Halt::Failed(err @ ParseError::Torn { .. })) => {
-                repository.finish(running).and_then(|()| Err(repository.unread(err)))
-            }
-            Err(Halt::Failed(err)) => Err(repository.unread(err)),
-            Err(Halt::NobodyListens) => Ok(()),
-            Ok(()) => repository.finish(running),
-        };
-        if let Err(err) = outcome {
+        if let Err(err) = feed(&feeder, &batches, &tell, batches_of_a_git) {
+            // Nobody is told when nobody listens.
+            drop(tell.send(Step::Failed(err)));
+        }
+    });
+    let repository = repository.clone();
+    std::thread::spawn(move || {
+        let mut lane = Lane { repository, results: results.clone(), seen: HashSet::new() };
+        if let Err(Halt::Failed(err)) = lane.follow(&told) {
             drop(results.blocking_send(Err(err)));
         }
     });
-    Ok(queue)
+    queue
 }
 
-fn feed(mut stdin: ChildStdin, batches: &Receiver<Vec<u8>>, asked: &SyncSender<Vec<u8>>) {
-    for batch in batches {
-        let hashes = batch.clone();
-        // The answering side has ended, or git has: the answering side will say so.
-        if asked.send(batch).is_err() || stdin.write_all(&hashes).is_err() {
-            return;
+/// What the reading side of a lane has to do next.
+enum Step {
+    /// A new git shows what follows.
+    Git(Running),
+    /// It was given these hashes.
+    Batch(Vec<u8>),
+    /// There is no git.
+    Failed(GitError),
+}
+
+/// Gives batches to a git, and to a new one from time to time.
+fn feed(
+    repository: &Repository,
+    batches: &Receiver<Vec<u8>>,
+    tell: &SyncSender<Step>,
+    batches_of_a_git: usize,
+) -> Result<(), GitError> {
+    let mut stdin: Option<ChildStdin> = None;
+    for (number, hashes) in batches.iter().enumerate() {
+        if number % batches_of_a_git == 0 {
+            // The end of its input ends the one before.
+            drop(stdin.take());
+            let mut git = repository.show_commits()?;
+            stdin = git.stdin.take();
+            if tell.send(Step::Git(git)).is_err() {
+                break;
+            }
+        }
+        // Where the reading side or git has ended, the reading side says why.
+        let told = tell.send(Step::Batch(hashes.clone()));
+        let written = stdin.as_mut().map(|stdin| stdin.write_all(&hashes));
+        if told.is_err() || !matches!(written, Some(Ok(()))) {
+            break;
         }
     }
+    Ok(())
 }
 
-struct Lane<'a, R> {
-    commits: Commits<R>,
-    results: &'a Results,
-    /// Ids of the people that were handed on.
-    seen: HashSet<String>,
+/// The reading side of a lane.
+struct Lane {
+    repository: Repository,
+    results: Results,
+    /// The people that were handed on.
+    seen: HashSet<u128>,
+}
+
+/// A git that shows commits, and its output.
+struct Showing {
+    git: Running,
+    commits: Commits<Output>,
 }
 
 enum Halt {
-    Failed(ParseError),
+    Failed(GitError),
     NobodyListens,
 }
 
-impl From<ParseError> for Halt {
-    fn from(err: ParseError) -> Self {
+impl From<GitError> for Halt {
+    fn from(err: GitError) -> Self {
         Self::Failed(err)
     }
 }
 
-impl<R: BufRead> Lane<'_, R> {
-    /// Reads the commits of each batch and hands them on.
-    fn answer(&mut self, to_answer: &Receiver<Vec<u8>>) -> Result<(), Halt> {
-        for batch in to_answer {
-            let mut piece = Piece::default();
-            for wanted in batch.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-                let commit = self.commits.next()?.ok_or(ParseError::Torn { part: "the history" })?;
-                if commit.sha.as_bytes() != wanted {
-                    return Err(unexpected(commit.sha.as_bytes(), "the commit that was asked for").into());
+impl Lane {
+    fn follow(&mut self, told: &Receiver<Step>) -> Result<(), Halt> {
+        let mut showing: Option<Showing> = None;
+        for step in told {
+            match step {
+                Step::Git(mut git) => {
+                    showing.take().map_or(Ok(()), |before| self.end(before))?;
+                    let commits = Commits::new(output(&mut git), &self.repository.id(), Limits::default());
+                    showing = Some(Showing { git, commits });
                 }
-                self.add(&mut piece, commit);
-                if piece.bytes >= PIECE_BYTES {
-                    self.hand_on(std::mem::take(&mut piece))?;
-                }
+                Step::Batch(hashes) => match showing.take() {
+                    Some(git) => showing = Some(self.answer(git, &hashes)?),
+                    None => return Ok(()),
+                },
+                Step::Failed(err) => return Err(err.into()),
             }
-            piece.last = true;
-            self.hand_on(piece)?;
         }
-        match self.commits.next()? {
-            None => Ok(()),
-            Some(commit) => Err(unexpected(commit.sha.as_bytes(), "the end").into()),
+        showing.map_or(Ok(()), |last| self.end(last))
+    }
+
+    /// A git that has shown everything it was asked for ends without another word.
+    fn end(&self, Showing { git, mut commits }: Showing) -> Result<(), Halt> {
+        match commits.next() {
+            Ok(None) => Ok(self.repository.finish(git)?),
+            Ok(Some(commit)) => {
+                Err(self.repository.unread(unexpected(commit.sha.as_bytes(), "the end")).into())
+            }
+            Err(err) => Err(self.broken(git, err)),
         }
+    }
+
+    /// Reads the commits of a batch and hands them on.
+    fn answer(&mut self, Showing { git, mut commits }: Showing, hashes: &[u8]) -> Result<Showing, Halt> {
+        let mut piece = Piece::default();
+        for wanted in hashes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let commit = match commits.next() {
+                Ok(Some(commit)) => commit,
+                Ok(None) => return Err(self.broken(git, ParseError::Torn { part: "the history" })),
+                Err(err) => return Err(self.broken(git, err)),
+            };
+            if commit.sha.as_bytes() != wanted {
+                let err = unexpected(commit.sha.as_bytes(), "the commit that was asked for");
+                return Err(self.repository.unread(err).into());
+            }
+            self.add(&mut piece, commit);
+            if piece.bytes >= PIECE_BYTES {
+                self.hand_on(std::mem::take(&mut piece))?;
+            }
+        }
+        piece.last = true;
+        self.hand_on(piece)?;
+        Ok(Showing { git, commits })
+    }
+
+    /// Output that ends too early: git itself knows better why.
+    fn broken(&self, git: Running, err: ParseError) -> Halt {
+        let known = match err {
+            ParseError::Torn { .. } => self.repository.finish(git),
+            _ => Ok(()),
+        };
+        Halt::Failed(known.err().unwrap_or_else(|| self.repository.unread(err)))
     }
 
     fn add(&mut self, piece: &mut Piece, mut commit: Commit) {
         for Signature { user_id, name, email, .. } in [&commit.author, &commit.committer] {
-            if !self.seen.contains(user_id) {
-                self.seen.insert(user_id.clone());
+            if self.seen.insert(user_key(user_id)) {
                 piece.users.push(User { id: user_id.clone(), name: name.clone(), email: email.clone() });
             }
         }
@@ -278,7 +370,7 @@ fn written(commit: &mut Commit) -> Option<Raw> {
 pub(crate) fn listed<T: Send + 'static>(
     repository: &Repository,
     mut next: impl FnMut() -> Result<Option<T>, ParseError> + Send + 'static,
-    running: crate::process::Running,
+    running: Running,
 ) -> mpsc::Receiver<Result<Vec<T>, GitError>> {
     let (results, items) = mpsc::channel(WAITING_PIECES);
     let repository = repository.clone();

@@ -49,6 +49,11 @@ pub(crate) fn user(name: &[u8], email: &[u8]) -> User {
     User { id, name: text(name), email: text(email) }
 }
 
+/// A user's id in 16 bytes, for sets of many.
+pub(crate) fn user_key(id: &str) -> u128 {
+    u128::from_str_radix(id, 16).unwrap_or_default()
+}
+
 /// A signature from its name, its e-mail address and git's raw date.
 pub(crate) fn signature(name: &[u8], email: &[u8], date: &[u8]) -> Signature {
     let User { id, name, email } = user(name, email);

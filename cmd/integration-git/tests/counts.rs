@@ -4,6 +4,7 @@ use super::made::{Made, many_commits};
 use super::*;
 use crate::git::{Repository, Selection};
 use crate::process::Stop;
+use crate::read::Pace;
 
 /// Names that a reader of git's output could take for something else.
 const ODD_NAMES: [&str; 8] =
@@ -241,19 +242,20 @@ async fn an_object_is_what_its_documentation_says() {
 }
 
 #[tokio::test]
-async fn the_order_is_gits_whatever_the_number_of_lanes() {
+async fn the_order_is_gits_however_the_work_is_shared_out() {
     let made = Made::new(&["--bare"]);
     made.import(&many_commits(500));
     let expected: Vec<_> = made.git(&["rev-list", "--all"]).lines().map(str::to_owned).collect();
     let repository = Repository::open(made.path().as_ref(), &Stop::default()).unwrap();
-    for lanes in [1, 2, 3, 20] {
+    for (lanes, batches_of_a_git) in [(1, 100), (2, 100), (3, 2), (20, 1), (1, 1), (2, 3)] {
+        let pace = Pace { lanes, batches_of_a_git };
         let selection = Selection { from: vec![expected[0].clone()], not: Vec::new() };
-        let mut reading = crate::read::commits(&repository, selection, lanes);
+        let mut reading = crate::read::commits(&repository, selection, pace);
         let mut found = Vec::new();
         while let Some(piece) = reading.next().await.unwrap() {
             found.extend(piece.commits.into_iter().map(|it| it.sha));
         }
-        assert_eq!(found, expected, "{lanes} lanes");
+        assert_eq!(found, expected, "{pace:?}");
     }
     exported(&made).await;
 }
