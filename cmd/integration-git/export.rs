@@ -12,17 +12,17 @@ use crate::config::{Config, Entry};
 use crate::error::GitError;
 use crate::frontier::{Checkpoint, Frontier};
 use crate::git::{Repository, Selection};
-use crate::models::Repo;
+use crate::models::{Repo, User};
 use crate::named;
 use crate::process::Stop;
-use crate::read::{self, Pace, Piece};
+use crate::read::{self, Pace};
 use crate::text::user_key;
 
 /// The model of [`Repo`].
 pub(crate) const REPO: &str = "sourcecode.Repo";
 /// The model of [`crate::models::Commit`].
 pub(crate) const COMMIT: &str = "sourcecode.Commit";
-/// The model of [`crate::models::User`].
+/// The model of [`User`].
 pub(crate) const USER: &str = "sourcecode.User";
 
 /// Holds the gits of one call: they end when it is dropped, when the agent cancels, and when they are silent for too
@@ -155,6 +155,23 @@ struct Export<'a> {
     name: String,
 }
 
+/// The people of one repository, each sent once.
+#[derive(Debug)]
+pub(crate) struct People {
+    session: ModelSession,
+    seen: HashSet<u128>,
+}
+
+impl People {
+    /// Sends somebody who was not sent before.
+    pub(crate) async fn add(&mut self, user: User) -> Result<(), Error> {
+        if self.seen.insert(user_key(&user.id)) {
+            self.session.send(&user).await?;
+        }
+        Ok(())
+    }
+}
+
 /// What is to be read of the history.
 struct Plan {
     selection: Selection,
@@ -178,11 +195,18 @@ impl Export<'_> {
         let mut sent = vec![self.describe(session.model(REPO, object.clone()).await?, shallow, empty).await?];
 
         let users = session.model(USER, object.clone()).await?;
-        sent.extend(self.history(plan, commits, users).await?);
-
+        let mut people = People { session: users, seen: HashSet::new() };
+        let (commits, checkpoint) = self.history(plan, commits, &mut people).await?;
+        let mut named = Vec::new();
         for kind in [named::Kind::Branch, named::Kind::Tag] {
             let refs = session.model(kind.model(), object.clone()).await?;
-            sent.push(named::export(self.hand, &self.repository, kind, refs).await?);
+            named.push(named::send(self.hand, &self.repository, kind, refs, &mut people).await?);
+        }
+        // People first: once a checkpoint holds what they did, they do not come again.
+        sent.push(people.session.done().await?);
+        sent.push(commits.done_with(&checkpoint).await?);
+        for named in named {
+            sent.push(named.done().await?);
         }
         session.done().await?;
         match sent.iter().map(|it| it.rejected).sum() {
@@ -217,27 +241,23 @@ impl Export<'_> {
         session.done_with(&repo).await
     }
 
-    /// Commits and the people in them. The people are durable before the checkpoint that leaves them out next time.
+    /// Sends commits and the people in them.
     async fn history(
         &self,
         plan: Plan,
         mut commits: ModelSession,
-        mut users: ModelSession,
-    ) -> Result<[Sent; 2], Error> {
+        people: &mut People,
+    ) -> Result<(ModelSession, Checkpoint), Error> {
         let Plan { selection, mut frontier, .. } = plan;
         if !selection.from.is_empty() {
             let mut total = self.count(&selection);
             let mut known = None;
-            let mut seen = HashSet::new();
             let mut reading = read::commits(&self.repository, selection, Pace::default());
             while let Some(piece) = self.hand.within("git diff-tree", reading.next()).await?? {
-                let Piece { commits: ready, users: people, .. } = piece;
-                for user in people {
-                    if seen.insert(user_key(&user.id)) {
-                        users.send(&user).await?;
-                    }
+                for user in piece.users {
+                    people.add(user).await?;
                 }
-                for commit in ready {
+                for commit in piece.commits {
                     frontier.exported(&commit.sha, &commit.parents);
                     commits.send_raw(commit.json).await?;
                 }
@@ -246,8 +266,7 @@ impl Export<'_> {
             }
         }
         self.run.info(&format!("{}: {} new commits", self.name, frontier.count())).await;
-        let users = users.done().await?;
-        Ok([users, commits.done_with(&frontier.checkpoint()).await?])
+        Ok((commits, frontier.checkpoint()))
     }
 
     /// Counts what is to come, beside the reading itself: it is for people who watch, and may fail.

@@ -112,6 +112,14 @@ pub(crate) struct Signature {
     pub(crate) time: Option<String>,
 }
 
+impl User {
+    /// The one who signed.
+    pub(crate) fn of(signature: &Signature) -> Self {
+        let Signature { user_id, name, email, time: _ } = signature.clone();
+        Self { id: user_id, name, email }
+    }
+}
+
 /// `sourcecode.Commit`: a commit and what it changed against its first parent. A merge lists no files, as `git log
 /// --numstat` does not; the first commit of a history, and of a cut-off one, lists its whole tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -10,9 +10,9 @@ use outrider_integration::{Error, ModelSession, Sent};
 use serde::{Deserialize, Serialize};
 
 use crate::error::GitError;
-use crate::export::Hand;
+use crate::export::{Hand, People};
 use crate::git::{Repository, output};
-use crate::models::{Branch, Tag};
+use crate::models::{Branch, Tag, User};
 use crate::read::listed;
 use crate::refs::{BRANCH_FORMAT, Refs, TAG_FORMAT};
 
@@ -75,6 +75,12 @@ impl Named {
         object.unwrap_or_default()
     }
 
+    /// Who made it, where it says.
+    fn person(&self) -> Option<User> {
+        let Self::Tag(Tag { tagger: Some(tagger), .. }) = self else { return None };
+        Some(User::of(tagger))
+    }
+
     fn gone(kind: Kind, repo_id: &str, name: String) -> Self {
         match kind {
             Kind::Branch => Self::Branch(Branch::known(repo_id, name, None)),
@@ -83,13 +89,27 @@ impl Named {
     }
 }
 
-/// Exports the refs of one kind.
-pub(crate) async fn export(
+/// A session whose refs are sent, with what the next run is to know.
+pub(crate) struct Unfinished {
+    session: ModelSession,
+    known: Known,
+}
+
+impl Unfinished {
+    /// Finishes the session: from now on the next run knows.
+    pub(crate) async fn done(self) -> Result<Sent, Error> {
+        self.session.done_with(&self.known).await
+    }
+}
+
+/// Sends the refs of one kind, and those who made the tags.
+pub(crate) async fn send(
     hand: &Hand,
     repository: &Repository,
     kind: Kind,
     mut session: ModelSession,
-) -> Result<Sent, Error> {
+    people: &mut People,
+) -> Result<Unfinished, Error> {
     // A checkpoint of another shape is none: everything is sent again.
     let known: Known = session.last_processed().ok().flatten().unwrap_or_default();
     let mut before = known.refs.unwrap_or_default();
@@ -101,6 +121,9 @@ pub(crate) async fn export(
             let (name, object) = (named.name().to_owned(), named.object().to_owned());
             if before.remove(&name).as_ref() != Some(&object) {
                 session.send(&named).await?;
+                if let Some(user) = named.person() {
+                    people.add(user).await?;
+                }
             }
             count += 1;
             now = now.filter(|_| count <= REMEMBERED);
@@ -113,7 +136,7 @@ pub(crate) async fn export(
     for name in before.into_keys() {
         session.send(&Named::gone(kind, &repository.id(), name)).await?;
     }
-    session.done_with(&Known { refs: now }).await
+    Ok(Unfinished { session, known: Known { refs: now } })
 }
 
 type Batches = tokio::sync::mpsc::Receiver<Result<Vec<Named>, GitError>>;

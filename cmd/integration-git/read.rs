@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 
 use crate::error::GitError;
 use crate::git::{Output, Repository, Selection, output};
-use crate::models::{Commit, Signature, User};
+use crate::models::{Commit, User};
 use crate::parse::{Commits, Limits};
 use crate::process::Running;
 use crate::text::user_key;
@@ -333,9 +333,9 @@ impl Lane {
     }
 
     fn add(&mut self, piece: &mut Piece, mut commit: Commit) {
-        for Signature { user_id, name, email, .. } in [&commit.author, &commit.committer] {
-            if self.seen.insert(user_key(user_id)) {
-                piece.users.push(User { id: user_id.clone(), name: name.clone(), email: email.clone() });
+        for signature in [&commit.author, &commit.committer] {
+            if self.seen.insert(user_key(&signature.user_id)) {
+                piece.users.push(User::of(signature));
             }
         }
         let Some(json) = written(&mut commit) else { return };

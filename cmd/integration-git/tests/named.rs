@@ -69,6 +69,10 @@ async fn tags_of_every_kind_are_told_apart() {
     made.git(&["tag", "--delete", "light"]);
     made.git(&["tag", "-f", "-a", "-m", "moved", "annotated"]);
     export(&agent, &[&made]).await;
+    assert_eq!(
+        each(&agent.objects(crate::export::USER), "id"),
+        [tags[0]["tagger"]["user_id"].as_str().unwrap()]
+    );
     let tags = agent.objects(TAG);
     assert_eq!(each(&tags, "name"), ["annotated", "light"]);
     assert_eq!((&tags[0]["message"], &tags[1]["deleted"]), (&json!("moved"), &json!(true)));
