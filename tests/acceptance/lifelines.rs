@@ -96,11 +96,9 @@ fn orders_wait_for_an_agent_that_is_away_and_results_for_a_backend_that_is() {
     stack.start_service();
     stack.until_state(&id, CommandState::Done);
 
-    let long = stack.order(export(
-        &json!([
+    let long = stack.order(export(&json!([
         { "name": "mock", "id": "other", "config": { "repos": 8, "pull_requests": 5, "delay_ms": 50 } },
-    ]),
-    ));
+    ])));
     stack.until_state(&long, CommandState::Running);
     stack.stop_backend();
     let report = stack.root().join(format!("state/exports/{long}.json"));

@@ -1,6 +1,7 @@
 //! The acceptance tests: what the built programs do together, and what holds for the tree as a whole.
 
 #![allow(clippy::disallowed_methods, reason = "tests start the built programs, as a person would")]
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod architecture;
 mod bad_input;
@@ -10,3 +11,4 @@ mod lifelines;
 mod schemas;
 mod support;
 mod traffic;
+mod uplink;

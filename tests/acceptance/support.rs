@@ -128,7 +128,8 @@ impl Stack {
         let root = dir.path().join("root");
         let code = runtime.block_on(client.create_code(&NewCode::default())).unwrap().code;
         let backend_url = address(client.url());
-        let enrolled = run(outrider(&root).args(["enroll", &code, "--backend", &backend_url, "--no-service"]));
+        let enrolled =
+            run(outrider(&root).args(["enroll", &code, "--backend", &backend_url, "--no-service"]));
         assert!(enrolled.status.success(), "{}", printed(&enrolled));
         edit_config(&root, |config| config["limits"] = limits.clone());
         let agent = runtime.block_on(client.agents()).unwrap().remove(0).id;
@@ -152,7 +153,9 @@ impl Stack {
 
     /// Waits until the service has reached the backend, and so listens to signals.
     pub(crate) fn until_connected(&self) {
-        until("the service to connect", || self.service.printed().contains("Connected to the backend").then_some(()));
+        until("the service to connect", || {
+            self.service.printed().contains("Connected to the backend").then_some(())
+        });
     }
 
     /// Ends the backend.

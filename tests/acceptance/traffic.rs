@@ -128,19 +128,34 @@ fn links_b_and_c_of_an_export_fit_their_schemas() {
     drop(say);
     drop(stdin);
     assert!(action.wait().unwrap().success());
-    link.saw(&["initialize reply", "run reply", "sealed params", "progress params", "log params", "child.started params"]);
+    link.saw(&[
+        "initialize reply",
+        "run reply",
+        "sealed params",
+        "progress params",
+        "log params",
+        "child.started params",
+    ]);
 
     let mut link = Link::new("integration.json");
     // The two files do not say what came first: requests of both sides before answers of both.
     let both = || {
-        let of = |first: bool, file: &str| lines(&dir.path().join(file)).into_iter().map(move |it| (first, it));
+        let of =
+            |first: bool, file: &str| lines(&dir.path().join(file)).into_iter().map(move |it| (first, it));
         of(true, "asked").chain(of(false, "said")).collect::<Vec<_>>()
     };
-    let (requests, answers): (Vec<_>, Vec<_>) = both().into_iter().partition(|(_, it)| it.get("method").is_some());
+    let (requests, answers): (Vec<_>, Vec<_>) =
+        both().into_iter().partition(|(_, it)| it.get("method").is_some());
     for (first, message) in requests.iter().chain(&answers) {
         link.message(*first, message);
     }
-    link.saw(&["initialize reply", "export reply", "session.start reply", "session.send reply", "session.done reply"]);
+    link.saw(&[
+        "initialize reply",
+        "export reply",
+        "session.start reply",
+        "session.send reply",
+        "session.done reply",
+    ]);
     link.saw(&["session.progress params", "shutdown reply"]);
 }
 
@@ -204,10 +219,18 @@ fn link_a_of_an_export_fits_its_schemas() {
             control.message(false, &message);
         }
         values(agent, r#"{"code":"#).iter().for_each(|it| bulk.defined("EnrollRequest", it));
-        values(backend, r#"{"agent":"#).iter().filter(|it| it.get("token").is_some()).for_each(|it| bulk.defined("EnrollReply", it));
+        values(backend, r#"{"agent":"#)
+            .iter()
+            .filter(|it| it.get("token").is_some())
+            .for_each(|it| bulk.defined("EnrollReply", it));
         values(backend, r#"{"kind":"run""#).iter().for_each(|it| control.defined("Envelope", it));
     }
-    control.saw(&["agent.hello reply", "command.accepted reply", "command.running params", "command.log params"]);
+    control.saw(&[
+        "agent.hello reply",
+        "command.accepted reply",
+        "command.running params",
+        "command.log params",
+    ]);
     control.saw(&["command.progress params", "command.ended reply", "Envelope"]);
     bulk.saw(&["EnrollRequest", "EnrollReply"]);
 }

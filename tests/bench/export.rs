@@ -4,11 +4,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::measure::{OUTRIDER, Table, best, descendants, installed, memory_kib, mib, rate, shell, size_below};
+use crate::measure::{
+    OUTRIDER, Table, best, descendants, installed, memory_kib, mib, rate, shell, size_below,
+};
 
 const OBJECTS: u64 = 1_000_000;
 /// One pull request is one object; a repository of its own is another.
-const CONFIG: &str = r#"[{"name":"mock","config":{"organizations":1,"repos":10,"pull_requests":100000,"object_bytes":500}}]"#;
+const CONFIG: &str =
+    r#"[{"name":"mock","config":{"organizations":1,"repos":10,"pull_requests":100000,"object_bytes":500}}]"#;
 
 pub(crate) fn run(table: &mut Table) {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -25,12 +28,20 @@ pub(crate) fn run(table: &mut Table) {
     }
     let spool = dir.path().join("root-0/spool");
     let raw = dir.path().join("raw");
-    shell(&format!("find {} -name '*.json.gz' | sort | xargs cat | gzip -dc > {}", spool.display(), raw.display()));
+    shell(&format!(
+        "find {} -name '*.json.gz' | sort | xargs cat | gzip -dc > {}",
+        spool.display(),
+        raw.display()
+    ));
     let bytes = std::fs::metadata(&raw).map(|it| it.len()).unwrap_or_default();
     let ours = rate(bytes, took);
     let (name, limit) = fastest(&raw, bytes);
     table.row(
-        &format!("mock export, {OBJECTS} objects, {:.0} MiB in, {:.0} MiB out", mib(bytes), mib(size_below(&spool))),
+        &format!(
+            "mock export, {OBJECTS} objects, {:.0} MiB in, {:.0} MiB out",
+            mib(bytes),
+            mib(size_below(&spool))
+        ),
         format!("{ours:.0} MB/s, {:.0}% of {name} ({limit:.0} MB/s)", 100.0 * ours / limit),
         "at least 60% of the best single-stream gzip level 1",
     );
@@ -67,7 +78,8 @@ fn export(root: &Path) -> (Duration, u64) {
 
 /// The fastest gzip level 1 on one thread: installed programs, and the library that Outrider itself uses.
 fn fastest(raw: &Path, bytes: u64) -> (String, f64) {
-    let programs = [("gzip", "gzip -1 -c"), ("pigz", "pigz -1 -p 1 -c"), ("libdeflate-gzip", "libdeflate-gzip -1 -c")];
+    let programs =
+        [("gzip", "gzip -1 -c"), ("pigz", "pigz -1 -p 1 -c"), ("libdeflate-gzip", "libdeflate-gzip -1 -c")];
     let mut all: Vec<(String, f64)> = programs
         .iter()
         .filter(|(program, _)| installed(program))

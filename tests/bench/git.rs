@@ -32,7 +32,12 @@ pub(crate) fn run(table: &mut Table) {
     }
     table.row(
         &format!("git export of {COMMITS} commits"),
-        format!("{:.2} s, {:.2} × the time of `git log --all --numstat | gzip -1` ({:.2} s)", ours.as_secs_f64(), ours.as_secs_f64() / theirs.as_secs_f64(), theirs.as_secs_f64()),
+        format!(
+            "{:.2} s, {:.2} × the time of `git log --all --numstat | gzip -1` ({:.2} s)",
+            ours.as_secs_f64(),
+            ours.as_secs_f64() / theirs.as_secs_f64(),
+            theirs.as_secs_f64()
+        ),
         "at most 1 ×",
     );
 }
@@ -70,7 +75,12 @@ fn make(repository: &Path) {
             }
             let text = lines.join("\n") + "\n";
             // Writing to a String cannot fail.
-            drop(write!(changes, "M 100644 inline src/module{}/file{file}.rs\ndata {}\n{text}\n", file % 20, text.len()));
+            let _ = write!(
+                changes,
+                "M 100644 inline src/module{}/file{file}.rs\ndata {}\n{text}\n",
+                file % 20,
+                text.len()
+            );
         }
         let message = format!("change number {n}\n\nwhy it was made\n");
         let author = next(40);

@@ -60,7 +60,8 @@ pub(crate) fn shell(line: &str) {
 
 /// Whether a program is installed.
 pub(crate) fn installed(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+    let found =
+        Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
     found.is_ok_and(|it| it.success())
 }
 
@@ -105,7 +106,8 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut at = 0;
     while at < found.len() {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", found[at])).unwrap_or_default();
+        let children =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", found[at])).unwrap_or_default();
         found.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
         at += 1;
     }
