@@ -47,6 +47,21 @@ pub(crate) enum Command {
     Files(Files),
     /// Make a link that logs one browser in to the backend's pages
     Login,
+    /// Show it all on this machine: a backend, an agent, and the export of a git repository
+    Demo(Demo),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// A git repository to export; may be given several times [default: this checkout]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) repo: Vec<PathBuf>,
+    /// Keep backend, root, logs and data here [default: a fresh folder for temporary files, which stays]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// End when the export is done, with status 0 if all went well
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Debug, clap::Args)]

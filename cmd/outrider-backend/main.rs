@@ -5,6 +5,7 @@ mod args;
 mod codes;
 mod commands;
 mod connect;
+mod demo;
 mod files;
 mod follow;
 #[path = "../outrider/input.rs"]
@@ -42,6 +43,7 @@ async fn run(args: Args) -> Result<Exit, Error> {
         Command::Agents { json, command } => agents::run(&backend.connect()?, json, command).await,
         Command::Command { command } => commands::run(&backend.connect()?, command).await,
         Command::Files(flags) => files::run(&backend.connect()?, flags).await,
+        Command::Demo(flags) => demo::run(flags).await,
         Command::Login => connect::login(&backend.connect()?).await,
     }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use outrider_backend::{Backend, DataError, DataFolder, Settings, StartError, Tls, start};
 use outrider_protocol::exit::Exit;
 use serde_json::json;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
@@ -13,7 +15,7 @@ use crate::output::{line, note};
 use crate::report::Error;
 
 pub(crate) async fn run(data: DataFolder, flags: Serve) -> Result<Exit, Error> {
-    log_to_stderr(flags.log);
+    log_to(flags.log, std::io::stderr);
     let mut settings = Settings::new(data.path().to_owned(), flags.listen);
     settings.tls = flags.tls_cert.clone().zip(flags.tls_key.clone()).map(|(cert, key)| Tls { cert, key });
     let tls = settings.tls.is_some();
@@ -79,6 +81,7 @@ fn is_loopback(address: SocketAddr) -> bool {
 }
 
 /// The time of a log line, as in all logs of Outrider.
+#[derive(Debug, Clone, Copy)]
 struct Utc;
 
 impl FormatTime for Utc {
@@ -87,10 +90,14 @@ impl FormatTime for Utc {
     }
 }
 
-fn log_to_stderr(level: tracing::level_filters::LevelFilter) {
+/// Sends this program's log to a writer, from now on.
+pub(crate) fn log_to<W>(level: LevelFilter, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(false)
         .with_timer(Utc)
         .with_target(false)

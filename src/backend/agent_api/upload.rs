@@ -25,7 +25,7 @@ pub(super) async fn head(
     InPath((export, model, number)): FilePath,
 ) -> Result<Response, ApiError> {
     let key = FileKey { agent, export, model, number };
-    Ok(match uploads::have(&app, &key).await.map_err(failed)? {
+    Ok(match uploads::have(&app, &key).await.map_err(|err| failed(&err))? {
         Have::Nothing => (StatusCode::NOT_FOUND, progress(0, false)).into_response(),
         Have::Part(bytes) => (StatusCode::OK, progress(bytes, false)).into_response(),
         Have::All(bytes) => (StatusCode::OK, progress(bytes, true)).into_response(),
@@ -66,7 +66,7 @@ pub(super) async fn patch(
         Ok(Have::Nothing) => Ok((StatusCode::OK, progress(0, false)).into_response()),
         Err(err) => {
             let have = if let UploadError::Offset { have, .. } = err { Some(have) } else { None };
-            let response = failed(err);
+            let response = failed(&err);
             Ok(match have {
                 Some(have) => (progress(have, false), response).into_response(),
                 None => response.into_response(),
@@ -79,15 +79,15 @@ fn progress(offset: u64, complete: bool) -> [(&'static str, String); 2] {
     [(UPLOAD_OFFSET, offset.to_string()), (UPLOAD_COMPLETE, if complete { "?1".into() } else { "?0".into() })]
 }
 
-fn failed(err: UploadError) -> ApiError {
-    let status = match &err {
-        UploadError::Store(_) => return ApiError::internal(&err),
+fn failed(err: &UploadError) -> ApiError {
+    let status = match err {
+        UploadError::Store(_) => return ApiError::internal(err),
         UploadError::Disk { err: io, .. } if io.kind() == std::io::ErrorKind::StorageFull => {
-            tracing::error!(error = chain(&err), "The disk is full: a file cannot be taken.");
+            tracing::error!(error = chain(err), "The disk is full: a file cannot be taken.");
             return ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "the backend's disk is full")
                 .hint("it is tried again; make room on the backend");
         }
-        UploadError::Disk { .. } => return ApiError::internal(&err),
+        UploadError::Disk { .. } => return ApiError::internal(err),
         UploadError::Offset { .. } => StatusCode::CONFLICT,
         UploadError::Hash { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         UploadError::Quiet(_) => StatusCode::REQUEST_TIMEOUT,
@@ -95,7 +95,7 @@ fn failed(err: UploadError) -> ApiError {
             StatusCode::BAD_REQUEST
         }
     };
-    tracing::warn!(error = chain(&err), "An upload was not taken.");
+    tracing::warn!(error = chain(err), "An upload was not taken.");
     ApiError::new(status, err.to_string())
 }
 

@@ -124,8 +124,11 @@ pub(super) async fn whole(app: &Shared, page: &Page) -> Result<Response, ApiErro
     };
     let last = lines.as_ref().and_then(|lines| lines.last()).map_or(0, |line| line.number);
     let content = html! {
-        @for fragment in &fragments { div #(fragment.id) { (fragment.content) } }
-        @if let Some(lines) = &lines { (command::log_box(lines)) }
+        @for fragment in &fragments {
+            // Many files would push the log out of sight.
+            @if let (Some(lines), "files") = (&lines, fragment.id) { (command::log_box(lines)) }
+            div #(fragment.id) { (fragment.content) }
+        }
     };
     let crumbs = page.crumbs(app).await?;
     Ok(layout::page(&page.title(), &crumbs, &page.live_path(last), &content).into_response())
