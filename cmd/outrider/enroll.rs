@@ -1,6 +1,7 @@
 //! `outrider enroll` and `outrider unenroll`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use outrider_home::{LockError, Root};
 use outrider_protocol::exit::Exit;
@@ -110,13 +111,16 @@ fn label() -> Result<ServiceLabel, Error> {
 
 fn install(root: &Root) -> Result<(), Error> {
     let undone = |error: Error| {
-        error.hint("the agent is enrolled; start it with `outrider service-run`, or mend this and run `outrider unenroll` and `enroll` again")
+        error.hint(
+            "the agent is enrolled: run it with `outrider service-run`; enroll with --no-service on a system like this",
+        )
     };
     let manager = manager().map_err(undone)?;
     let program = std::env::current_exe().map_err(|err| Error::failure(&err))?;
+    let label = label()?;
     let args = ["service-run".into(), "--root".into(), OsString::from(root.path())].into();
     let ctx = ServiceInstallCtx {
-        label: label()?,
+        label: label.clone(),
         program,
         args,
         contents: None,
@@ -126,21 +130,31 @@ fn install(root: &Root) -> Result<(), Error> {
         autostart: true,
         restart_policy: RestartPolicy::Always { delay_secs: Some(5) },
     };
-    manager.install(ctx).map_err(|err| undone(Error::failure(&err)))?;
-    manager.start(ServiceStartCtx { label: label()? }).map_err(|err| undone(Error::failure(&err)))
+    let started = manager.install(ctx).and_then(|()| manager.start(ServiceStartCtx { label: label.clone() }));
+    started.map_err(|err| {
+        // What was installed by half would start at the next boot, or stand in the way of the next try.
+        drop(manager.uninstall(ServiceUninstallCtx { label }));
+        undone(Error::failure_of("put the agent on the system's startup", &err))
+    })?;
+    std::fs::write(marker(root), format!("{LABEL}\n")).map_err(|err| Error::failure(&err))
 }
 
-/// Takes the service off the startup, if this system has one that runs this root.
+/// Takes the service off the startup, if this root was put there.
 fn uninstall(root: &Root) -> Result<(), Error> {
-    // A machine without a service manager never had the service installed.
-    let Ok(manager) = manager() else { return Ok(()) };
-    let installed = manager.status(service_manager::ServiceStatusCtx { label: label()? });
-    if matches!(installed, Ok(service_manager::ServiceStatus::NotInstalled) | Err(_)) {
+    if !marker(root).exists() {
         return Ok(());
     }
+    let manager = manager()?;
     // Stopping a service that does not run is an error of no interest.
     drop(manager.stop(ServiceStopCtx { label: label()? }));
     manager.uninstall(ServiceUninstallCtx { label: label()? }).map_err(|err| {
-        Error::failure(&err).hint(format!("the root {} was left as it is", root.path().display()))
-    })
+        Error::failure_of("take the agent off the system's startup", &err)
+            .hint(format!("the root {} was left as it is", root.path().display()))
+    })?;
+    std::fs::remove_file(marker(root)).map_err(|err| Error::failure(&err))
+}
+
+/// There when it is this root that the system's service runs: another root may be enrolled beside it.
+fn marker(root: &Root) -> PathBuf {
+    root.state().join("startup")
 }

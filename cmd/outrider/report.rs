@@ -24,6 +24,12 @@ impl Error {
         Self::of(Exit::Failure, err)
     }
 
+    /// The work failed: what was tried, and the whole chain of an error that does not say it.
+    pub(crate) fn failure_of(operation: &str, err: &dyn std::error::Error) -> Self {
+        let error = Self::failure(err);
+        Self { message: format!("{operation}: {}", error.message.trim_end()), ..error }
+    }
+
     /// An error with the exit status that fits it.
     pub(crate) fn of(exit: Exit, err: &dyn std::error::Error) -> Self {
         let mut message = err.to_string();
