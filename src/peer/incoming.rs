@@ -123,7 +123,7 @@ impl Incoming {
                 self.work.send(Work::Request { id, method, params, slot }).await
             }
             Message::Answer { id, .. } if !self.expected(&id) => {
-                tracing::debug!(%id, line = shortened(line.as_bytes()), "AnswerToNobody");
+                tracing::debug!(%id, line = shortened(line.as_bytes()), "An answer to nobody was dropped.");
                 Ok(())
             }
             Message::Answer { id, outcome } => {
@@ -145,7 +145,7 @@ impl Incoming {
         self.invalid += 1;
         if self.invalid <= LOGGED_INVALID || self.invalid.is_power_of_two() {
             let (line, found) = (shortened(line), &invalid.found);
-            tracing::warn!(line, %found, so_far = self.invalid, "NoMessage");
+            tracing::warn!(line, %found, so_far = self.invalid, "A line of the link is no message.");
         }
         if !invalid.answer {
             return Ok(());
@@ -237,7 +237,7 @@ impl Dispatcher {
         async move {
             let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|panic| {
                 let message = format!("{method}: its handler panicked: {}", said(&*panic));
-                tracing::error!(method, message, "HandlerPanicked");
+                tracing::error!(method, message, "A handler panicked.");
                 refusal(id.clone(), code::INTERNAL, message)
             });
             let mut answer = response.into_json();
@@ -261,10 +261,10 @@ impl Dispatcher {
             match AssertUnwindSafe(response).catch_unwind().await {
                 Ok(response) if response.is_error() => {
                     let answer = shortened(response.as_ref().as_bytes());
-                    tracing::warn!(method, answer, "NotificationRefused");
+                    tracing::warn!(method, answer, "A notification was refused.");
                 }
                 Ok(_) => {}
-                Err(panic) => tracing::error!(method, message = said(&*panic), "HandlerPanicked"),
+                Err(panic) => tracing::error!(method, message = said(&*panic), "A handler panicked."),
             }
             drop(slot);
         }

@@ -63,7 +63,7 @@ impl Shared {
         self.lost.send_if_modified(|lost| {
             let first = lost.is_none();
             if first {
-                tracing::debug!(%cause, "LinkLost");
+                tracing::debug!(%cause, "The link is lost.");
                 *lost = Some(cause);
             }
             first
