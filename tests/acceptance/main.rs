@@ -5,6 +5,7 @@
 
 mod architecture;
 mod bad_input;
+mod demo;
 mod disk;
 mod export_route;
 mod faults;
