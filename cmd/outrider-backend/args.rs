@@ -39,7 +39,8 @@ pub(crate) enum Command {
         command: Option<Agents>,
     },
     /// Order something of an agent; list, show, cancel and follow what was ordered
-    Command {
+    #[command(name = "command")]
+    Order {
         #[command(subcommand)]
         command: CommandCommand,
     },
@@ -188,7 +189,7 @@ pub(crate) struct Order {
     /// How long it may run [default: the agent's own limit]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) time_limit: Option<Duration>,
-    /// Show its progress and log until it ends; exit with 0 if it is done, else with 1
+    /// Show its progress and log until it ends; exit with 0 if it is done (and a configuration valid), else with 1
     #[arg(long)]
     pub(crate) follow: bool,
     /// As JSON: the command as it was taken, or with --follow as it ended

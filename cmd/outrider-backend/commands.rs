@@ -49,29 +49,26 @@ async fn order(client: &Client, wish: Wish) -> Result<Exit, Error> {
     let new = wish.into_new(client).await?;
     let command = client.create_command(&new).await?;
     let id = &command.summary.id;
+    let agent = client.agent(&new.agent).await?;
+    if !agent.online {
+        let seen = ago(agent.seen_at);
+        note(&format!("agent {} is away (seen: {seen}); it gets the command when it is back", agent.id));
+    }
     if to_end {
-        note(&format!("command {id} for agent {}", new.agent));
+        note(&format!("command {id} for agent {}", agent.id));
         return finish(client, id, as_json).await;
     }
     if as_json {
         return json(&command);
     }
     line(id.as_str());
-    let agent = client.agent(&new.agent).await?;
-    if !agent.online {
-        note(&format!(
-            "agent {} is away (seen: {}); it gets the command when it is back",
-            agent.id,
-            ago(agent.seen_at)
-        ));
-    }
     Ok(Exit::Ok)
 }
 
 /// Follows a command to its end, and says by the exit status how that was.
 async fn finish(client: &Client, id: &CommandId, as_json: bool) -> Result<Exit, Error> {
     let ended = follow::to_end(client, id, follow::Shown::all(as_json)).await?;
-    let exit = if ended.summary.state == CommandState::Done { Exit::Ok } else { Exit::Failure };
+    let exit = if show::is_good(&ended) { Exit::Ok } else { Exit::Failure };
     if as_json {
         json(&ended)?;
     } else {

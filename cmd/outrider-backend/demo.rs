@@ -25,7 +25,7 @@ pub(crate) async fn run(flags: Demo) -> Result<Exit, Error> {
     let dir = folder(flags.dir)?;
     let mut stack = Stack::new(dir);
     let outcome = tokio::select! {
-        outcome = work(&mut stack, &repositories) => outcome.map(Some),
+        outcome = work(&mut stack, &repositories, !flags.once) => outcome.map(Some),
         () = &mut stop => Ok(None),
     };
     if !flags.once && matches!(outcome, Ok(Some(_))) {
@@ -44,13 +44,13 @@ pub(crate) async fn run(flags: Demo) -> Result<Exit, Error> {
 }
 
 /// Does everything there is to see. Answers whether all commands are done and all data has arrived.
-async fn work(stack: &mut Stack, repositories: &[PathBuf]) -> Result<bool, Error> {
+async fn work(stack: &mut Stack, repositories: &[PathBuf], stays: bool) -> Result<bool, Error> {
     build::all().await?;
     stack.start_backend().await?;
     stack.enroll().await?;
     stack.start_service().await?;
     let done = orders::give(stack, repositories).await?;
-    summary::show(stack, &done).await
+    summary::show(stack, &done, stays).await
 }
 
 /// The repositories to export, as paths that mean the same everywhere: those that were named, or this checkout.

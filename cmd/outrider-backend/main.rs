@@ -41,7 +41,7 @@ async fn run(args: Args) -> Result<Exit, Error> {
         Command::Serve(flags) => serve::run(backend.data()?, flags).await,
         Command::Code { command } => codes::run(&backend.connect()?, command).await,
         Command::Agents { json, command } => agents::run(&backend.connect()?, json, command).await,
-        Command::Command { command } => commands::run(&backend.connect()?, command).await,
+        Command::Order { command } => commands::run(&backend.connect()?, command).await,
         Command::Files(flags) => files::run(&backend.connect()?, flags).await,
         Command::Demo(flags) => demo::run(flags).await,
         Command::Login => connect::login(&backend.connect()?).await,

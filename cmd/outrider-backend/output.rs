@@ -86,11 +86,12 @@ pub(crate) fn ago(time: Option<Timestamp>) -> String {
     }
 }
 
-/// A time span for people: `4.2 s`, `3 min 20 s`.
+/// A time span for people: `12 ms`, `4.2 s`, `3 min 20 s`.
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.1} s", time.as_secs_f64()),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }

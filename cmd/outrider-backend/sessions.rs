@@ -13,6 +13,8 @@ use crate::output::{bytes, count, line};
 
 /// Rows of bars at most: a terminal has 24 lines, and some of them are the log's.
 const ROWS: usize = 16;
+/// Columns of a label; the templates of the bars say the same.
+const LABEL: usize = 44;
 /// Finished sessions shown below one parent.
 const FINISHED_SHOWN: usize = 3;
 /// A plain line about the same open session comes at most this often.
@@ -84,7 +86,7 @@ fn update_bars(all: &MultiProgress, bars: &mut Vec<ProgressBar>, rows: &[Row]) {
     }
     for (bar, row) in bars.iter().zip(rows) {
         bar.set_style(style(row));
-        bar.set_prefix(format!("{}{}", "  ".repeat(row.depth), row.label));
+        bar.set_prefix(fitting(row));
         bar.set_message(row.note.clone());
         if let Some(total) = row.total {
             bar.set_length(total);
@@ -176,7 +178,7 @@ fn session_row(session: &SessionProgress, depth: usize) -> Row {
     let mut notes = Vec::new();
     match session.state {
         SessionState::Open if session.total.is_none() && session.current > 0 => {
-            notes.push(count(session.current))
+            notes.push(count(session.current));
         }
         SessionState::Open => {}
         SessionState::Done => notes.push("done".into()),
@@ -197,6 +199,15 @@ fn label(session: &SessionProgress) -> String {
         Some(object) => format!("{} {}", session.name, object.name),
         None => session.name.clone(),
     }
+}
+
+/// A label that fits into its place: a long one goes without the model's area.
+fn fitting(row: &Row) -> String {
+    let label = match row.label.split_once('.') {
+        Some((area, rest)) if row.label.len() + 2 * row.depth > LABEL && !area.contains(' ') => rest,
+        _ => &row.label,
+    };
+    format!("{}{label}", "  ".repeat(row.depth))
 }
 
 /// A line for each session that began or ended, and now and then one for how far it is.

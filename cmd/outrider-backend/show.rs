@@ -1,6 +1,6 @@
 //! A command with its outcome, for people.
 
-use outrider_backend::admin::Command;
+use outrider_backend::admin::{Command, CommandState};
 use outrider_protocol::report::{
     ActionReport, ExportReport, Failure, IntegrationReport, OnboardOutcome, OnboardReport, ValidateReport,
 };
@@ -9,6 +9,15 @@ use crate::output::{Column, bytes, count, line, ran, span, table};
 
 /// Records of onboarding data that are shown; `--json` shows all.
 const RECORDS_SHOWN: usize = 20;
+
+/// Whether a command did what was asked for, and found nothing wrong.
+pub(crate) fn is_good(command: &Command) -> bool {
+    let is_valid = match &command.report {
+        Some(ActionReport::ValidateConfig(report)) => report.errors.is_empty(),
+        _ => true,
+    };
+    command.summary.state == CommandState::Done && is_valid
+}
 
 /// Writes everything that matters of a command.
 pub(crate) fn command(command: &Command) {

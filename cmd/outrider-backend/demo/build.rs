@@ -26,6 +26,7 @@ pub(super) async fn all() -> Result<(), Error> {
     }
     let child = spawn.stderr(StderrTo::Lines(said)).start();
     let mut child = child.map_err(|err| Error::failure(&err))?;
+    super::stack::read_away(&mut child);
     let show = async {
         while let Some(text) = lines.recv().await {
             note(&text);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use outrider_backend::admin::{Command, CommandState, NewCommand};
+use outrider_backend::admin::{Command, NewCommand};
 use outrider_protocol::Raw;
 use outrider_protocol::action::{
     AgentConfig, ExportOrder, IntegrationConfig, OnboardOrder, Order, ValidateOrder,
@@ -30,7 +30,7 @@ pub(super) async fn give(stack: &Stack, repositories: &[PathBuf]) -> Result<Done
     let validated = one(stack, Order::ValidateConfig(validate(&config)?)).await?;
     let listed = one(stack, Order::ExportOnboardData(onboard(&config)?)).await?;
     let export = one(stack, Order::Export(export(&config)?)).await?;
-    let all = [&validated, &listed, &export].iter().all(|it| it.summary.state == CommandState::Done);
+    let all = [&validated, &listed, &export].iter().all(|it| show::is_good(it));
     Ok(Done { all, export })
 }
 
@@ -42,7 +42,7 @@ async fn one(stack: &Stack, order: Order) -> Result<Command, Error> {
     let summary = &ended.summary;
     let took = ran(summary.started_at, summary.ended_at);
     line(&format!("{:<20} {} in {took}{}", summary.action, summary.state, found(&ended)));
-    if summary.state != CommandState::Done {
+    if !show::is_good(&ended) {
         show::command(&ended);
     }
     Ok(ended)

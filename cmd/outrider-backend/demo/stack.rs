@@ -112,6 +112,7 @@ impl Stack {
             .args(["enroll", &code, "--backend", client.url(), "--channel", "dev", "--no-service", "--root"])
             .arg(self.root());
         let mut child = spawn.start().map_err(|err| Error::failure(&err))?;
+        read_away(&mut child);
         let Ok(ended) = tokio::time::timeout(ENROLL, child.wait()).await else {
             return Err(Error::failed(format!(
                 "`outrider enroll` did not end within {} s",
@@ -126,9 +127,7 @@ impl Stack {
         let spawn = Spawn::new(program("outrider")?).args(["service-run", "--root"]).arg(self.root());
         let mut child = spawn.start().map_err(|err| Error::failure(&err))?;
         // It writes its log to stdout as well as to a file; the file is enough.
-        if let Some(mut stdout) = child.take_stdout() {
-            tokio::spawn(async move { drop(tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await) });
-        }
+        read_away(&mut child);
         let service = self.service.insert(child);
         let client = self.backend.as_ref().map(|backend| &backend.client);
         let client = client.ok_or_else(|| Error::failed("the backend does not run"))?;
@@ -165,6 +164,13 @@ impl Stack {
                 note(&format!("the backend ended badly: {err}"));
             }
         }
+    }
+}
+
+/// Reads a child's stdout, so that it never waits for a reader nor loses one.
+pub(super) fn read_away(child: &mut Child) {
+    if let Some(mut stdout) = child.take_stdout() {
+        tokio::spawn(async move { drop(tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await) });
     }
 }
 

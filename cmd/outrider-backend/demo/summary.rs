@@ -17,7 +17,7 @@ const ARRIVAL: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Shows everything. Answers whether all commands are done and all data has arrived.
-pub(super) async fn show(stack: &Stack, done: &Done) -> Result<bool, Error> {
+pub(super) async fn show(stack: &Stack, done: &Done, stays: bool) -> Result<bool, Error> {
     let models = models(&done.export);
     let expected: u64 = models.iter().map(|model| model.objects).sum();
     let arrival = tokio::time::timeout(ARRIVAL, arrived(stack.client()?, &done.export, expected)).await;
@@ -31,11 +31,19 @@ pub(super) async fn show(stack: &Stack, done: &Done) -> Result<bool, Error> {
     line("");
     line(&model_table(&models));
     line("");
-    line(&format!("page  {}", stack.login().unwrap_or(stack.client()?.url())));
+    line(&format!("page  {}", page(stack, stays)?));
     line(&format!("data  {} ({arrived} files)", exports(stack, &done.export).display()));
     line(&format!("logs  {} and {}", stack.root().join("logs").display(), stack.backend_log().display()));
     line("");
     Ok(done.all)
+}
+
+/// The address of the page, or how to get one when this backend ends now.
+fn page(stack: &Stack, stays: bool) -> Result<String, Error> {
+    if !stays {
+        return Ok(format!("`outrider-backend serve --data {}` shows it again", stack.data().display()));
+    }
+    Ok(stack.login().unwrap_or(stack.client()?.url()).to_owned())
 }
 
 fn models(export: &Command) -> Vec<ModelCount> {

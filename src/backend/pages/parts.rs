@@ -30,11 +30,12 @@ pub(super) fn ran(started: Option<Timestamp>, ended: Option<Timestamp>) -> Marku
     }
 }
 
-/// A time span: `4.2 s`, `3 min 20 s`.
+/// A time span: `12 ms`, `4.2 s`, `3 min 20 s`.
 pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.1} s", time.as_secs_f64()),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }

@@ -9,7 +9,7 @@ use outrider_protocol::progress::{
     IntegrationProgress, IntegrationState, Progress, SessionProgress, SessionState,
 };
 
-use super::parts::{ago, bytes, count};
+use super::parts::{ago, bytes, count, counted};
 
 /// Finished sessions shown below one parent; the parent counts them all.
 const FINISHED_SHOWN: usize = 5;
@@ -119,24 +119,29 @@ fn row(session: &SessionProgress) -> Markup {
                     None => progress {},
                 }
             }
-            span.count {
-                @if is_open {
-                    @match session.total {
-                        Some(total) => { (count(session.current)) " / " (count(total)) },
-                        None if session.current > 0 => { (count(session.current)) },
-                        None => {},
-                    }
-                }
-                @if !is_open && session.children_done > 0 { (count(session.children_done)) " below" }
-                // Most sessions count their objects as steps: the same number twice says nothing.
-                @let counted = is_open && (session.total.is_some() || session.current > 0);
-                @if session.kind == SessionKind::Model && !(counted && session.current == session.objects) {
-                    @if counted { " · " }
-                    (count(session.objects)) " objects"
-                }
-            }
+            span.count { (counts(session)) }
         }
     }
+}
+
+/// Steps, finished sessions below, objects: what there is of them.
+fn counts(session: &SessionProgress) -> String {
+    let is_open = session.state == SessionState::Open;
+    let mut counts = Vec::new();
+    match session.total {
+        Some(total) if is_open => counts.push(format!("{} / {}", count(session.current), count(total))),
+        None if is_open && session.current > 0 => counts.push(count(session.current)),
+        _ => {}
+    }
+    // Most sessions count their objects as steps: the same number twice says nothing.
+    let is_said = !counts.is_empty() && session.current == session.objects;
+    if session.kind == SessionKind::Model && !is_said {
+        counts.push(counted(session.objects, "object"));
+    }
+    if !is_open && session.children_done > 0 {
+        counts.push(format!("{} below", count(session.children_done)));
+    }
+    counts.join(" · ")
 }
 
 /// Says when somebody asked for an end that has not come yet.

@@ -10,6 +10,10 @@ use crate::admin::NumberedLine;
 /// The name under which the backend itself writes into a command's log.
 const OWN_SOURCE: &str = "outrider-backend";
 
+/// Batches of a command that are known again when they come twice. An agent repeats only those few that were not
+/// answered.
+const BATCHES_KNOWN: u64 = 1000;
+
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogBounds {
@@ -21,7 +25,11 @@ pub(crate) struct LogBounds {
 
 impl Store {
     /// Appends a batch to a command's log, once. Answers whether it was new.
-    pub(crate) async fn append_log(&self, params: LogParams, bounds: LogBounds) -> Result<bool, StoreError> {
+    pub(crate) async fn append_log(
+        &self,
+        mut params: LogParams,
+        bounds: LogBounds,
+    ) -> Result<bool, StoreError> {
         const WHAT: &str = "store lines of a log";
         let mut tx = self.write.begin().await.during(WHAT)?;
         let first =
@@ -41,7 +49,7 @@ impl Store {
                 .await
                 .during(WHAT)?;
         let dropped = dropped_line(&params);
-        for line in dropped.into_iter().chain(params.log.lines) {
+        for line in dropped.into_iter().chain(std::mem::take(&mut params.log.lines)) {
             number += 1;
             sqlx::query("INSERT INTO log_line (command, seq, line) VALUES ($1, $2, $3)")
                 .bind(params.command.as_str())
@@ -54,6 +62,12 @@ impl Store {
         sqlx::query("DELETE FROM log_line WHERE command = $1 AND seq <= $2")
             .bind(params.command.as_str())
             .bind(number - i64::from(bounds.lines))
+            .execute(&mut *tx)
+            .await
+            .during(WHAT)?;
+        sqlx::query("DELETE FROM log_batch WHERE command = $1 AND batch < $2")
+            .bind(params.command.as_str())
+            .bind(count(params.batch.saturating_sub(BATCHES_KNOWN)))
             .execute(&mut *tx)
             .await
             .during(WHAT)?;
