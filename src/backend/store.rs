@@ -20,6 +20,8 @@ mod files;
 mod log_lines;
 mod passes;
 mod progress;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use agents::{Caller, EnrollFault};
 pub(crate) use commands::{CancelOutcome, CreateFault, EndFault, Reported};

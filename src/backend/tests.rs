@@ -3,6 +3,6 @@
 mod admin;
 mod agents;
 mod commands;
-mod harness;
+pub(crate) mod harness;
 mod streams;
 mod uploads;

@@ -93,7 +93,7 @@ impl Rig {
     }
 }
 
-pub(super) fn enroll_request(code: &str, request: &str) -> EnrollRequest {
+pub(crate) fn enroll_request(code: &str, request: &str) -> EnrollRequest {
     EnrollRequest {
         code: code.into(),
         version: "0.1.0".into(),
@@ -107,7 +107,7 @@ fn host() -> HostInfo {
     HostInfo { hostname: "Build Host.example".into(), os: "linux".into(), arch: "x86_64".into() }
 }
 
-pub(super) fn new_command(agent: &AgentId) -> NewCommand {
+pub(crate) fn new_command(agent: &AgentId) -> NewCommand {
     let config = serde_json::value::to_raw_value(&json!({ "token": "hunter2" })).unwrap();
     let integration = IntegrationConfig { name: "mock".parse().unwrap(), id: None, config };
     let order = ExportOrder {
