@@ -13,7 +13,7 @@ use outrider_protocol::report::{ActionReport, OnboardOutcome};
 
 use crate::args::{Action, Export, Onboard};
 use crate::input;
-use crate::report::Error;
+use crate::report::{Error, say};
 use crate::service::{runtime, signals};
 
 pub(crate) fn export(root: Root, flags: Export) -> Result<Exit, Error> {
@@ -89,19 +89,18 @@ fn programs() -> Result<PathBuf, Error> {
 }
 
 /// Gives the result to a file or a person.
-#[expect(clippy::print_stdout, reason = "by hand, the result is for the person at the terminal")]
 fn conclude(finished: Finished, output: Option<&Path>) -> Result<Exit, Error> {
     let Finished { exit, told, report } = finished;
     match (output, &report) {
         (Some(path), Some(report)) => write_result(path, report)?,
         (None, Some(ActionReport::ExportOnboardData(report))) => {
             if let OnboardOutcome::Records { records } = &report.outcome {
-                records.iter().for_each(|record| println!("{record}"));
+                records.iter().for_each(|record| say(record));
             }
         }
         _ => {}
     }
-    println!("{told}");
+    say(told);
     Ok(exit)
 }
 

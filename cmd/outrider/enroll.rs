@@ -12,13 +12,12 @@ use service_manager::{
 };
 
 use crate::args;
-use crate::report::Error;
+use crate::report::{Error, say};
 use crate::service::runtime;
 
 /// The service's name in systemd, launchd and Windows.
 const LABEL: &str = "outrider";
 
-#[expect(clippy::print_stdout, reason = "the person at the terminal waits for this answer")]
 pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
     let no_service = flags.no_service;
     let options = EnrollOptions {
@@ -37,18 +36,17 @@ pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
             None => error,
         }
     })?;
-    println!("enrolled as agent {} of {}", enrolled.agent, enrolled.backend);
-    println!("root: {}", root.path().display());
+    say(format_args!("enrolled as agent {} of {}", enrolled.agent, enrolled.backend));
+    say(format_args!("root: {}", root.path().display()));
     if no_service {
-        println!("run it with: outrider service-run --root {}", root.path().display());
+        say(format_args!("run it with: outrider service-run --root {}", root.path().display()));
         return Ok(Exit::Ok);
     }
     install(root)?;
-    println!("it runs now, and starts with the system; logs: {}", root.logs().display());
+    say(format_args!("it runs now, and starts with the system; logs: {}", root.logs().display()));
     Ok(Exit::Ok)
 }
 
-#[expect(clippy::print_stdout, reason = "the person at the terminal waits for this answer")]
 pub(crate) fn unenroll(root: &Root, flags: &args::Unenroll) -> Result<Exit, Error> {
     if !root.config_path().exists() {
         let message = format!(
@@ -67,12 +65,12 @@ pub(crate) fn unenroll(root: &Root, flags: &args::Unenroll) -> Result<Exit, Erro
     })?;
     let waiting = outrider_service::status(root).spool_files;
     std::fs::remove_file(root.config_path()).map_err(|err| Error::failure(&err))?;
-    println!("unenrolled: the identity is gone from {}", root.path().display());
+    say(format_args!("unenrolled: the identity is gone from {}", root.path().display()));
     if flags.purge {
         std::fs::remove_dir_all(root.path()).map_err(|err| Error::failure(&err))?;
-        println!("deleted {} ({waiting} files were not uploaded)", root.path().display());
+        say(format_args!("deleted {} ({waiting} files were not uploaded)", root.path().display()));
     } else if waiting > 0 {
-        println!("{waiting} files that were not uploaded are kept in {}", root.spool().display());
+        say(format_args!("{waiting} files that were not uploaded are kept in {}", root.spool().display()));
     }
     Ok(Exit::Ok)
 }

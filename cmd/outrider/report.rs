@@ -1,6 +1,7 @@
 //! How a run of the program ends: the exit status, and what stderr says.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use outrider_protocol::exit::Exit;
@@ -47,6 +48,12 @@ impl Error {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// Tells the person at the terminal something. A closed stdout is no error: nobody listens any more.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    let mut out = std::io::stdout().lock();
+    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
 }
 
 /// Says what went wrong, and gives the exit status.

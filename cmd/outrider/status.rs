@@ -5,16 +5,15 @@ use outrider_protocol::exit::Exit;
 use outrider_service::{LinkStatus, ServiceStatus, Status};
 
 use crate::args;
-use crate::report::Error;
+use crate::report::{Error, say};
 
 /// Shows the agent's state. The exit status says whether it is one: 0 when enrolled, 1 when not.
-#[expect(clippy::print_stdout, reason = "the person at the terminal waits for this answer")]
 pub(crate) fn status(root: &Root, flags: &args::Status) -> Result<Exit, Error> {
     let status = outrider_service::status(root);
     if flags.json {
-        println!("{}", serde_json::to_string_pretty(&status).map_err(|err| Error::failure(&err))?);
+        say(serde_json::to_string_pretty(&status).map_err(|err| Error::failure(&err))?);
     } else {
-        print!("{}", tell(&status));
+        say(tell(&status).trim_end());
     }
     Ok(if status.enrolled { Exit::Ok } else { Exit::Failure })
 }

@@ -81,7 +81,6 @@ limits! {
         spool_file_bytes: u64 = 16 << 20, 65_536..=1 << 32, "The size at which an export file is completed and the next begun, in bytes after compression.";
         session_buffer_bytes: usize = 1 << 20, 4_096..=1 << 28, "Objects of an open session that stay in memory, in bytes; further ones go to a file.";
         gzip_level: u32 = 1, 0..=9, "Compression of export files: 1 is fast, 9 is small.";
-        spool_age_days: u64 = 30, 1..=3_650, "How long an export file waits for the backend before it is given up, in days.";
         sent_keep_hours: u64 = 24, 0..=87_600, "How long an export file is kept after the backend has it, in hours.";
         upload_chunk_bytes: usize = 8 << 20, 65_536..=1 << 30, "How much of a file one upload request carries, in bytes.";
         uploads_at_once: usize = 2, 1..=16, "Files that are uploaded at once.";
@@ -107,12 +106,6 @@ limits! {
 }
 
 impl Limits {
-    /// See [`Limits::spool_age_days`].
-    #[must_use]
-    pub fn spool_age(&self) -> Duration {
-        Duration::from_secs(self.spool_age_days.saturating_mul(24 * HOUR))
-    }
-
     /// See [`Limits::sent_keep_hours`].
     #[must_use]
     pub fn sent_keep(&self) -> Duration {
