@@ -271,6 +271,6 @@ mod tests {
         check(r#"{"id":7}"#, true, Some((None, "it has no text member `id`, which its model needs")));
         check(r#"{"id":""}"#, true, Some((None, "it has no text member `id`, which its model needs")));
         let long = format!(r#"{{"id":"a\"b","text":"{}"}}"#, "x".repeat(60));
-        check(&long, true, Some((Some("a\"b"), "it has 84 bytes, more than limits.object_bytes = 60")));
+        check(&long, true, Some((Some("a\"b"), "it has 83 bytes, more than limits.object_bytes = 60")));
     }
 }
