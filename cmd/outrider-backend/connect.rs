@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use outrider_backend::DataFolder;
-use outrider_backend::client::Client;
+use outrider_backend::client::{Client, ClientError};
 use outrider_protocol::exit::Exit;
 use outrider_protocol::ids::{AgentId, CommandId};
 
@@ -121,4 +121,20 @@ pub(crate) async fn find_command(client: &Client, text: &str) -> Result<CommandI
 pub(crate) async fn login(client: &Client) -> Result<Exit, Error> {
     line(&client.login_link().await?);
     Ok(Exit::Ok)
+}
+
+impl From<ClientError> for Error {
+    fn from(err: ClientError) -> Self {
+        let hint = match &err {
+            ClientError::Unreachable { .. } => {
+                Some("start one with `outrider-backend serve`, or name another with --backend")
+            }
+            other => other.hint(),
+        };
+        let error = Self::failure(&err);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
 }

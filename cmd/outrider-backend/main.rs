@@ -8,10 +8,11 @@ mod connect;
 mod demo;
 mod files;
 mod follow;
-#[path = "../outrider/input.rs"]
+#[path = "../shared/input.rs"]
 mod input;
 mod orders;
 mod output;
+#[path = "../shared/report.rs"]
 mod report;
 mod serve;
 mod sessions;

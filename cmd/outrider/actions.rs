@@ -13,7 +13,8 @@ use outrider_protocol::report::{ActionReport, OnboardOutcome};
 
 use crate::args::{Action, Export, Onboard};
 use crate::input;
-use crate::report::{Error, say};
+use crate::report::Error;
+use crate::say::say;
 use crate::service::{runtime, signals};
 
 pub(crate) fn export(root: Root, flags: Export) -> Result<Exit, Error> {
@@ -95,7 +96,7 @@ fn conclude(finished: Finished, output: Option<&Path>) -> Result<Exit, Error> {
         (Some(path), Some(report)) => write_result(path, report)?,
         (None, Some(ActionReport::ExportOnboardData(report))) => {
             if let OnboardOutcome::Records { records } = &report.outcome {
-                records.iter().for_each(|record| say(record));
+                records.iter().for_each(say);
             }
         }
         _ => {}

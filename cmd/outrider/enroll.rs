@@ -12,7 +12,8 @@ use service_manager::{
 };
 
 use crate::args;
-use crate::report::{Error, say};
+use crate::report::Error;
+use crate::say::say;
 use crate::service::runtime;
 
 /// The service's name in systemd, launchd and Windows.
@@ -132,7 +133,7 @@ fn install(root: &Root) -> Result<(), Error> {
     started.map_err(|err| {
         // What was installed by half would start at the next boot, or stand in the way of the next try.
         drop(manager.uninstall(ServiceUninstallCtx { label }));
-        undone(Error::failure_of("put the agent on the system's startup", &err))
+        undone(Error::failed(format!("put the agent on the system's startup: {err}")))
     })?;
     std::fs::write(marker(root), format!("{LABEL}\n")).map_err(|err| Error::failure(&err))
 }
@@ -146,7 +147,7 @@ fn uninstall(root: &Root) -> Result<(), Error> {
     // Stopping a service that does not run is an error of no interest.
     drop(manager.stop(ServiceStopCtx { label: label()? }));
     manager.uninstall(ServiceUninstallCtx { label: label()? }).map_err(|err| {
-        Error::failure_of("take the agent off the system's startup", &err)
+        Error::failed(format!("take the agent off the system's startup: {err}"))
             .hint(format!("the root {} was left as it is", root.path().display()))
     })?;
     std::fs::remove_file(marker(root)).map_err(|err| Error::failure(&err))

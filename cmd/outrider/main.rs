@@ -4,8 +4,11 @@
 mod actions;
 mod args;
 mod enroll;
+#[path = "../shared/input.rs"]
 mod input;
+#[path = "../shared/report.rs"]
 mod report;
+mod say;
 mod service;
 mod status;
 

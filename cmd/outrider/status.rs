@@ -5,7 +5,8 @@ use outrider_protocol::exit::Exit;
 use outrider_service::{LinkStatus, ServiceStatus, Status};
 
 use crate::args;
-use crate::report::{Error, say};
+use crate::report::Error;
+use crate::say::say;
 
 /// Shows the agent's state. The exit status says whether it is one: 0 when enrolled, 1 when not.
 pub(crate) fn status(root: &Root, flags: &args::Status) -> Result<Exit, Error> {

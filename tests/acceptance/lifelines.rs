@@ -64,7 +64,7 @@ fn a_cancelled_command_ends_and_the_next_one_runs() {
     let waiting = stack.order(export(&json!([{ "name": "mock", "config": { "repos": 1 } }])));
     stack.until_state(&id, CommandState::Running);
     let children = action_and_integration(&stack);
-    assert_eq!(stack.command(&waiting).summary.state.is_end(), false);
+    assert!(!stack.command(&waiting).summary.state.is_end());
     stack.cancel(&id);
     let cancelled = stack.until_state(&id, CommandState::Cancelled);
     assert!(cancelled.report.is_some(), "what was done is reported: {cancelled:?}");

@@ -125,7 +125,6 @@ fn links_b_and_c_of_an_export_fit_their_schemas() {
             break;
         }
     }
-    drop(say);
     drop(stdin);
     assert!(action.wait().unwrap().success());
     link.saw(&[

@@ -1,7 +1,6 @@
-//! How a run of the program ends: the exit status, and what stderr says.
+//! How a run of a program for people ends: the exit status, and what stderr says.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use outrider_protocol::exit::Exit;
@@ -25,10 +24,9 @@ impl Error {
         Self::of(Exit::Failure, err)
     }
 
-    /// The work failed: what was tried, and the whole chain of an error that does not say it.
-    pub(crate) fn failure_of(operation: &str, err: &dyn std::error::Error) -> Self {
-        let error = Self::failure(err);
-        Self { message: format!("{operation}: {}", error.message.trim_end()), ..error }
+    /// The work failed, in words.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failure, message: message.into(), hint: None }
     }
 
     /// An error with the exit status that fits it.
@@ -50,17 +48,11 @@ impl Error {
     }
 }
 
-/// Tells the person at the terminal something. A closed stdout is no error: nobody listens any more.
-pub(crate) fn say(text: impl std::fmt::Display) {
-    let mut out = std::io::stdout().lock();
-    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
-}
-
 /// Says what went wrong, and gives the exit status.
 #[expect(clippy::print_stderr, reason = "this is where errors reach a person")]
 pub(crate) fn finish(outcome: Result<Exit, Error>) -> ExitCode {
     let exit = outcome.unwrap_or_else(|error| {
-        eprintln!("outrider: {}", error.message);
+        eprintln!("{}: {}", env!("CARGO_BIN_NAME"), error.message);
         if let Some(hint) = error.hint {
             eprintln!("  hint: {hint}");
         }
