@@ -96,6 +96,10 @@ pub struct HelloReply {
 pub struct PingParams {
     /// The commands that run now.
     pub running: Vec<CommandId>,
+    /// The commands that it has accepted and not yet reported as ended, as in [`HelloParams::commands`]. A ping may be
+    /// under way while `command.accepted` overtakes it: a command accepted a moment ago may be missing.
+    #[serde(default)]
+    pub commands: Vec<CommandId>,
     /// Files in the spool that are not acknowledged.
     pub spool_files: u64,
     /// Their size.

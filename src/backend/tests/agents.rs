@@ -131,7 +131,7 @@ async fn what_an_agent_says_of_its_spool_is_shown() {
     let rig = Rig::new().await;
     let agent = rig.agent().await;
     agent.hello(Vec::new()).await;
-    let ping = PingParams { running: Vec::new(), spool_files: 3, spool_bytes: 4096 };
+    let ping = PingParams { running: Vec::new(), commands: Vec::new(), spool_files: 3, spool_bytes: 4096 };
     agent.call::<Ping>(&ping).await.unwrap();
     let shown = rig.client.agent(&agent.id).await.unwrap();
     assert_eq!((shown.spool_files, shown.spool_bytes, shown.online), (3, 4096, true));

@@ -122,8 +122,8 @@ impl Orders {
     async fn pings(&self, every: Duration) -> Gone {
         loop {
             tokio::time::sleep(every).await;
-            let Ok(View { running, spool_files, spool_bytes, .. }) = self.view().await else { return Gone };
-            let params = PingParams { running, spool_files, spool_bytes };
+            let Ok(View { open, running, spool_files, spool_bytes }) = self.view().await else { return Gone };
+            let params = PingParams { running, commands: open, spool_files, spool_bytes };
             if let Err(err) = self.http.call::<Ping>(&params).await {
                 tracing::debug!(error = chain(&err), "A ping was not answered.");
             }
