@@ -310,6 +310,13 @@ impl IntegrationLog {
 
     /// Something came in from the integration.
     pub(crate) fn heard(&self) {
+        let mut state = self.state();
+        // Not before the end of a wait that it announced.
+        state.heard = state.heard.max(Instant::now());
+    }
+
+    /// The integration goes on after a wait, earlier or later than it said.
+    pub(crate) fn resumed(&self) {
         self.state().heard = Instant::now();
     }
 

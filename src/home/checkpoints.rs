@@ -14,7 +14,7 @@ const TABLE: TableDefinition<'_, &str, &str> = TableDefinition::new("checkpoints
 /// The longest path of a session, as JSON in bytes: names and ids, no payload.
 const PATH_BYTES: usize = 64 << 10;
 /// The longest last-processed value, in bytes: room for the tips of 100,000 branches.
-const VALUE_BYTES: usize = 16 << 20;
+pub const VALUE_BYTES: usize = 16 << 20;
 
 /// The store of last-processed values. One process at a time has it open.
 ///

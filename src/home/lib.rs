@@ -41,7 +41,7 @@ mod store;
 mod testing;
 
 pub use atomic::FileError;
-pub use checkpoints::Checkpoints;
+pub use checkpoints::{Checkpoints, VALUE_BYTES};
 pub use config::{CONFIG_VERSION, Config};
 pub use config_fault::{ConfigErrors, ConfigFault};
 pub use journal::{Entry, Journal, JournalError, Recorded, State};

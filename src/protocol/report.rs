@@ -91,9 +91,9 @@ pub struct IntegrationReport {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// Its configuration from now on, if it changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new_config: Option<Raw>,
+    /// Whether it wants another configuration kept from now on. What that is stays on the host: it may hold secrets.
+    #[serde(default)]
+    pub config_changed: bool,
 }
 
 impl IntegrationReport {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use outrider_home::{StoreError, VALUE_BYTES};
 use outrider_peer::{Handlers, RawParams};
 use outrider_protocol::fault::{Fault, Retry, RpcError, code};
 use outrider_protocol::ids::{IntegrationId, Model};
@@ -21,7 +22,8 @@ use serde_json::value::RawValue;
 
 use super::Export;
 use super::keeper::{Finished, Kept};
-use crate::context::IntegrationLog;
+use super::sessions::Misuse;
+use crate::context::{IntegrationLog, chain};
 
 /// One integration's side of an export.
 #[derive(Debug)]
@@ -81,7 +83,10 @@ impl Calls {
             let fresh = || ModelTally { since: Instant::now(), took: Duration::ZERO, kept: Kept::default() };
             self.tally().models.entry(model).or_insert_with(fresh);
         }
-        let last_processed = self.export.last_processed(&path)?;
+        let last_processed = self.export.last_processed(&path).inspect_err(|_| {
+            // Refused, so it is not open.
+            self.export.close(session, SessionState::RolledBack);
+        })?;
         self.tally().incremental |= last_processed.is_some();
         Ok(SessionStartReply { session, last_processed })
     }
@@ -128,16 +133,23 @@ impl Calls {
 
     async fn done(&self, params: SessionDoneParams) -> Result<SessionDoneReply, RpcError> {
         let session = params.session;
+        let bytes = params.last_processed.as_ref().map_or(0, |value| value.get().len());
+        if bytes > VALUE_BYTES {
+            let why = format!(
+                "last_processed has {bytes} bytes, at most {VALUE_BYTES} are kept; it is a place, not data"
+            );
+            return Err(Misuse::TooLong { session, why }.into());
+        }
         let closing = self.export.sessions().finish(&self.integration, session)?;
         let finished = Finished { session, path: closing.path, last_processed: params.last_processed };
         let kept = match self.export.keeper.commit(finished).await {
             Ok(kept) => kept,
             Err(err) => {
-                self.export.sessions().close(session, SessionState::RolledBack);
+                self.export.close(session, SessionState::RolledBack);
                 return Err(err.into());
             }
         };
-        self.export.sessions().close(session, SessionState::Done);
+        self.export.close(session, SessionState::Done);
         let Some((model, sent)) = closing.model else { return Ok(SessionDoneReply { objects: 0 }) };
         if kept.objects != sent {
             let message = format!(
@@ -158,18 +170,19 @@ impl Calls {
         let sessions = self.export.sessions().subtree(&self.integration, params.session)?;
         self.export.keeper.forget(sessions.clone()).await;
         for session in sessions {
-            self.export.sessions().close(session, SessionState::RolledBack);
+            self.export.close(session, SessionState::RolledBack);
         }
         Ok(Empty {})
     }
 
     /// Drops what the integration left unfinished. Returns how many sessions that were.
     pub(crate) async fn abandon(&self) -> usize {
+        self.export.until_committed(&self.integration).await;
         let sessions = self.export.sessions().of(&self.integration);
         let left = sessions.len();
         self.export.keeper.forget(sessions.clone()).await;
         for session in sessions {
-            self.export.sessions().close(session, SessionState::RolledBack);
+            self.export.close(session, SessionState::RolledBack);
         }
         left
     }
@@ -231,7 +244,7 @@ pub(crate) fn handlers(calls: Arc<Calls>) -> Handlers<Arc<Calls>> {
         Ok(Empty {})
     });
     on.on::<Resume, _, _>(|it, _| async move {
-        it.log.heard();
+        it.log.resumed();
         it.export.board().set(&it.integration, IntegrationState::Running);
         Ok(Empty {})
     });
@@ -249,9 +262,15 @@ pub(crate) fn handlers(calls: Arc<Calls>) -> Handlers<Arc<Calls>> {
     on
 }
 
-/// The error of a call that needs a working store.
-pub(crate) fn storage(message: String) -> RpcError {
-    RpcError { code: code::STORAGE, ..RpcError::failed(Fault::Host, Retry::Later, message) }
+/// The error of a call that needs the store: a path that is too long is the integration's fault, the rest the host's.
+pub(crate) fn storage(err: &StoreError) -> RpcError {
+    let message = chain(err);
+    match err {
+        StoreError::TooLong { .. } => {
+            RpcError { code: code::INVALID_PARAMS, ..RpcError::failed(Fault::Peer, Retry::No, message) }
+        }
+        _ => RpcError { code: code::STORAGE, ..RpcError::failed(Fault::Host, Retry::Later, message) },
+    }
 }
 
 #[cfg(test)]

@@ -24,23 +24,25 @@ use outrider_home::{Checkpoints, SessionPath};
 use outrider_protocol::Raw;
 use outrider_protocol::action::{AgentConfig, ExportOrder, IntegrationConfig, SealedFile};
 use outrider_protocol::fault::{Fault, Retry, RpcError};
-use outrider_protocol::ids::ExportId;
+use outrider_protocol::ids::{ExportId, IntegrationId, SessionId};
 use outrider_protocol::integration::{Export as ExportCall, ExportParams, ProjectResult};
 use outrider_protocol::log::{Fields, Level};
-use outrider_protocol::progress::{IntegrationState, Progress};
+use outrider_protocol::progress::{IntegrationState, Progress, SessionState};
 use outrider_protocol::report::{ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport};
 use outrider_spool::{Sealed, Settings, Spool};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use self::board::Board;
 use self::calls::{Calls, handlers, storage};
-use self::keeper::Keeper;
+use self::keeper::{Keeper, StoreError};
 use self::sessions::Sessions;
 use crate::context::{Context, IntegrationLog, chain};
 use crate::host::Host;
 
 /// How often changes of progress are told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How often a store that another process has open is tried again.
+const STORE_TRIES: Duration = Duration::from_millis(50);
 /// Sealed files that wait to be told.
 const SEALED_FILES: usize = 64;
 
@@ -51,6 +53,8 @@ pub(crate) struct Export {
     board: Mutex<Board>,
     keeper: Keeper,
     checkpoints: Arc<Checkpoints>,
+    /// Told of each session's end.
+    closed: Notify,
     reprocess_historical: bool,
     largest_object: usize,
 }
@@ -66,10 +70,25 @@ impl Export {
 
     /// What an earlier run stored for a session, unless everything is to be exported again.
     fn last_processed(&self, path: &SessionPath) -> Result<Option<Raw>, RpcError> {
-        if self.reprocess_historical {
-            return Ok(None);
+        let stored = self.checkpoints.get(path).map_err(|err| storage(&err))?;
+        Ok(stored.filter(|_| !self.reprocess_historical))
+    }
+
+    /// A session is over.
+    fn close(&self, session: SessionId, state: SessionState) {
+        self.sessions().close(session, state);
+        self.closed.notify_waiters();
+    }
+
+    /// Waits until no session of an integration is being made durable: what was asked for in time is done, and counts.
+    async fn until_committed(&self, integration: &IntegrationId) {
+        loop {
+            let closed = self.closed.notified();
+            if !self.sessions().any_finishing(integration) {
+                return;
+            }
+            closed.await;
         }
-        self.checkpoints.get(path).map_err(|err| storage(chain(&err)))
     }
 
     fn take_changes(&self) -> Option<Progress> {
@@ -89,7 +108,7 @@ pub async fn run(context: &Context, order: ExportOrder) -> Result<ExportReport, 
     let id = context.run_id().clone();
     check(&order)?;
     let (sealed, files) = mpsc::channel(SEALED_FILES);
-    let export = open(context, &order, &id, sealed)?;
+    let export = open(context, &order, &id, sealed).await?;
     let ExportOrder { agent, integrations, .. } = order;
 
     let at_once = context.limits().integrations_at_once.max(1);
@@ -119,11 +138,33 @@ pub async fn run(context: &Context, order: ExportOrder) -> Result<ExportReport, 
     if let Some(progress) = export.take_changes() {
         context.outlet().progress(&progress).await;
     }
-    finished.map_err(|err| {
-        failure(format!("complete the spool files of export {id}: {err}"), Fault::Host, Retry::Later)
-    })?;
+    let mut integrations = reports;
+    if let Err(err) = finished {
+        integrations.iter_mut().for_each(|report| unfinished_files(report, &err));
+    }
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(ExportReport { export: id, started_at, duration_ms, integrations: reports })
+    Ok(ExportReport { export: id, started_at, duration_ms, integrations })
+}
+
+/// The last files could not be completed. Their objects are durable all the same, and whoever opens the spool next
+/// completes them; but this run cannot say that all went well.
+fn unfinished_files(report: &mut IntegrationReport, err: &StoreError) {
+    if report.state == IntegrationOutcome::Done {
+        report.state = IntegrationOutcome::Failed;
+        let message = format!("complete the spool files of {}: {err}", report.integration);
+        let mut failed = failure(message, Fault::Host, Retry::Later);
+        failed.hint = Some(
+            "its objects are durable; the files are completed and uploaded when the disk can be written again".into(),
+        );
+        report.error = Some(*failed);
+    }
+}
+
+/// A project's result without the secrets of the integration's configuration.
+fn redacted(mut project: ProjectResult, log: &IntegrationLog) -> ProjectResult {
+    project.name = log.redact(&project.name);
+    project.error = project.error.map(|error| log.redact(&error));
+    project
 }
 
 /// An order that would do nothing, or confuse two integrations, is refused.
@@ -143,7 +184,7 @@ fn check(order: &ExportOrder) -> Result<(), Box<Failure>> {
     }
 }
 
-fn open(
+async fn open(
     context: &Context,
     order: &ExportOrder,
     id: &ExportId,
@@ -153,8 +194,8 @@ fn open(
         failure(format!("{what}: {}", chain(err)), Fault::Host, Retry::Later)
     };
     let limits = context.limits();
-    let checkpoints = Checkpoints::open(context.root(), limits.start_timeout())
-        .map_err(|err| host("open the store of checkpoints", &err))?;
+    let checkpoints =
+        open_checkpoints(context).await.map_err(|err| host("open the store of checkpoints", &err))?;
     let settings = Settings {
         seal_bytes: limits.spool_file_bytes,
         seal_age: limits.spool_file_age(),
@@ -173,9 +214,28 @@ fn open(
         board: Mutex::default(),
         keeper,
         checkpoints,
+        closed: Notify::new(),
         reprocess_historical: order.reprocess_historical,
         largest_object: limits.object_bytes,
     }))
+}
+
+/// Opens the store, which one process has at a time. Waits for it without blocking, so that the end of the service or a
+/// cancel is noticed meanwhile.
+async fn open_checkpoints(context: &Context) -> Result<Checkpoints, outrider_home::StoreError> {
+    let started = Instant::now();
+    loop {
+        match Checkpoints::open(context.root(), Duration::ZERO) {
+            Err(outrider_home::StoreError::InUse { path, .. }) => {
+                let waited = started.elapsed();
+                if waited >= context.limits().start_timeout() || context.cancel().is_cancelled() {
+                    return Err(outrider_home::StoreError::InUse { path, waited });
+                }
+                tokio::time::sleep(STORE_TRIES).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Tells progress for ever.
@@ -237,7 +297,7 @@ async fn export_one(
         models: Vec::new(),
         projects: Vec::new(),
         error: None,
-        new_config: None,
+        config_changed: false,
     };
     match context.integration_log(&config) {
         Ok(log) => {
@@ -255,7 +315,7 @@ async fn export_one(
 
 /// What an integration's process came to.
 enum Ran {
-    Answered { projects: Vec<ProjectResult>, new_config: Option<Raw> },
+    Answered { projects: Vec<ProjectResult>, config_changed: bool },
     Cancelled(Box<Failure>),
     Failed(Box<Failure>),
 }
@@ -289,7 +349,7 @@ async fn drive(
     let answered = host.call::<ExportCall>(&params).await;
     let (_, ended) = host.end().await;
     match answered {
-        Ok(reply) => Ran::Answered { projects: reply.projects, new_config: reply.new_config },
+        Ok(reply) => Ran::Answered { projects: reply.projects, config_changed: reply.new_config.is_some() },
         Err(stopped) if stopped.was_cancelled() && context.cancel().is_cancelled() => {
             Ran::Cancelled(stopped.failure(ended.as_ref(), log))
         }
@@ -304,9 +364,9 @@ async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Calls) {
     report.mode = calls.mode();
     let intact = calls.export.keeper.intact();
     match ran {
-        Ran::Answered { projects, new_config } => {
-            report.projects = projects;
-            report.new_config = new_config;
+        Ran::Answered { projects, config_changed } => {
+            report.projects = projects.into_iter().map(|it| redacted(it, &calls.log)).collect();
+            report.config_changed = config_changed;
             report.state = IntegrationOutcome::Done;
             if unfinished > 0 {
                 report.state = IntegrationOutcome::Failed;

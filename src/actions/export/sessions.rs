@@ -42,6 +42,8 @@ pub(crate) enum Misuse {
     StillSending { session: SessionId, name: String, waiting: usize },
     #[error("session {session} ({name}) is being finished: session.done was called already")]
     Finishing { session: SessionId, name: String },
+    #[error("session {session}: {why}")]
+    TooLong { session: SessionId, why: String },
 }
 
 impl From<Misuse> for RpcError {
@@ -229,6 +231,11 @@ impl Sessions {
         // A child is opened after its parent, so its number is greater.
         found.sort_unstable_by(|a, b| b.cmp(a));
         found
+    }
+
+    /// Whether a session of an integration is being made durable.
+    pub(crate) fn any_finishing(&self, integration: &IntegrationId) -> bool {
+        self.open.values().any(|it| it.finishing && it.integration == *integration)
     }
 
     /// The session is over.
