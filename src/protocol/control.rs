@@ -7,6 +7,9 @@
 //!
 //! The backend repeats, on every new stream and every poll, whatever the agent has not yet answered: a run until
 //! `command.accepted`, a cancel until `command.ended`. The agent takes each once.
+//!
+//! A call about a command that is not this agent's, or that the backend does not have, is answered with
+//! [`crate::fault::code::NO_COMMAND`]: the agent has nothing more to say about it.
 
 use jiff::Timestamp;
 use serde::de::Error as _;
@@ -98,7 +101,6 @@ pub struct PingParams {
     pub running: Vec<CommandId>,
     /// The commands that it has accepted and not yet reported as ended, as in [`HelloParams::commands`]. A ping may be
     /// under way while `command.accepted` overtakes it: a command accepted a moment ago may be missing.
-    #[serde(default)]
     pub commands: Vec<CommandId>,
     /// Files in the spool that are not acknowledged.
     pub spool_files: u64,

@@ -26,6 +26,8 @@ pub mod code {
     pub const FAILED: i32 = -32004;
     /// The host could not store what was sent (full disk, broken store).
     pub const STORAGE: i32 = -32005;
+    /// The backend has no such command of this agent: there is nobody to report to, and nothing more to report.
+    pub const NO_COMMAND: i32 = -32006;
 }
 
 /// Whose fault an error is.
