@@ -91,7 +91,10 @@ pub fn status(root: &Root) -> Status {
     }
     if root.spool().is_dir() {
         match uploads::open(root.spool()).and_then(|spool| spool.usage()) {
-            Ok(usage) => (status.spool_files, status.spool_bytes) = (usage.files, usage.bytes),
+            Ok(usage) => {
+                (status.spool_files, status.spool_bytes) = (usage.files, usage.bytes);
+                status.unknown.extend(usage.failed.iter().map(|(_, err)| chain(err)));
+            }
             Err(err) => status.unknown.push(chain(&err)),
         }
     }

@@ -69,7 +69,7 @@ use std::time::Duration;
 pub use error::SpoolError;
 pub use files::{Amount, Sealed, UNKNOWN_ORIGIN};
 pub use session::Session;
-pub use store::{Recovered, Removed, Spool, Usage};
+pub use store::{Pending, Recovered, Removed, Spool, Usage};
 pub use writer::{Committed, ExportWriter};
 
 /// How a spool is kept. `Settings::default()` suits an agent.

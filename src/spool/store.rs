@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::At;
 use crate::files::{LOCK, MANIFEST, SENT, Stage, check_name, is_name, parse, path};
-use crate::fs::{Fs, RealFs, create_below, create_dirs, list_if_there};
+use crate::fs::{Entry, Fs, RealFs, create_below, create_dirs, list_if_there};
 use crate::manifest::load;
 use crate::recovery::{Outcome, is_finished, recover};
 use crate::shared::Shared;
@@ -31,8 +31,17 @@ pub struct Recovered {
     pub failed: Vec<(String, SpoolError)>,
 }
 
+/// What [`Spool::pending`] found.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// The files, the oldest first.
+    pub files: Vec<Sealed>,
+    /// Exports that could not be read, and why. They stay as they are.
+    pub failed: Vec<(String, SpoolError)>,
+}
+
 /// How much the spool holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Usage {
     /// Files that are not acknowledged, those being written included.
     pub files: u64,
@@ -42,15 +51,19 @@ pub struct Usage {
     pub sent_files: u64,
     /// Their bytes.
     pub sent_bytes: u64,
+    /// Exports that could not be read, and why. Of their files only those seen before the failure are counted.
+    pub failed: Vec<(String, SpoolError)>,
 }
 
 /// What [`Spool::expire_sent`] removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Removed {
     /// Files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Exports of which not everything that is old could be removed, and why. It is tried again by the next call.
+    pub failed: Vec<(String, SpoolError)>,
 }
 
 impl Spool {
@@ -112,34 +125,45 @@ impl Spool {
         Ok(all)
     }
 
-    /// The sealed files that wait to be acknowledged, the oldest first. After [`Spool::recover`] these are all that there
-    /// are, but for exports that are being written.
+    /// The sealed files that wait to be acknowledged. After [`Spool::recover`] these are all that there are, but for
+    /// exports that are being written. An export that cannot be read does not hide the others' files.
     ///
     /// # Errors
-    /// When a folder or a manifest cannot be read.
-    pub fn pending(&self) -> Result<Vec<Sealed>, SpoolError> {
-        let mut found = Vec::new();
+    /// When the spool's folder cannot be read.
+    pub fn pending(&self) -> Result<Pending, SpoolError> {
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
         for export in self.exports()? {
-            let dir = self.dir.join(&export);
-            // Listed first: a file that is there now was in the manifest before.
-            let mut files = Vec::new();
-            for entry in list_if_there(&*self.fs, &dir).at("list", &dir)?.into_iter().filter(|it| it.is_dir) {
-                files.extend(self.sealed_in(&dir, &entry.name)?);
+            match self.pending_of(&export) {
+                Ok(files) => found.extend(files),
+                Err(err) => failed.push((export, err)),
             }
-            if files.is_empty() {
-                continue;
-            }
-            let known = load(&*self.fs, &dir)?;
-            found.extend(files.into_iter().filter_map(|(key, len, modified)| {
-                let line = known.sealed.get(&key).filter(|it| it.bytes == len)?;
-                Some((modified, line.sealed(&export, &dir)))
-            }));
         }
         found.sort_by(|(a_time, a), (b_time, b)| {
             let place = |it: &Sealed| (it.export.clone(), it.model.clone(), it.number);
             a_time.cmp(b_time).then_with(|| place(a).cmp(&place(b)))
         });
-        Ok(found.into_iter().map(|(_, file)| file).collect())
+        Ok(Pending { files: found.into_iter().map(|(_, file)| file).collect(), failed })
+    }
+
+    /// The sealed files of one export, each with the time of its sealing.
+    fn pending_of(&self, export: &str) -> Result<Vec<(SystemTime, Sealed)>, SpoolError> {
+        let dir = self.dir.join(export);
+        // Listed first: a file that is there now was in the manifest before.
+        let mut files = Vec::new();
+        for entry in list_if_there(&*self.fs, &dir).at("list", &dir)? {
+            if entry.is_dir && is_name(&entry.name) {
+                files.extend(self.sealed_in(&dir, &entry.name)?);
+            }
+        }
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = load(&*self.fs, &dir)?;
+        let found = files.into_iter().filter_map(|(key, len, modified)| {
+            let line = known.sealed.get(&key).filter(|it| it.bytes == len)?;
+            Some((modified, line.sealed(export, &dir)))
+        });
+        Ok(found.collect())
     }
 
     /// The backend has the file: it moves to `sent/`. May be repeated, also after a crash.
@@ -171,31 +195,23 @@ impl Spool {
     }
 
     /// Removes acknowledged files that were acknowledged longer ago than `older_than`, and what is left of exports of that
-    /// age all of whose files are gone.
+    /// age all of whose files are gone. An export of which something cannot be removed does not keep the others.
     ///
     /// # Errors
-    /// When a folder cannot be read or a file not be removed.
+    /// When the spool's folder, or `sent` in it, cannot be read.
     pub fn expire_sent(&self, older_than: Duration, now: SystemTime) -> Result<Removed, SpoolError> {
         let is_old = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age >= older_than);
         let mut removed = Removed::default();
         let sent = self.dir.join(SENT);
         for export in folders(&*self.fs, &sent)? {
-            for model in folders(&*self.fs, &export)? {
-                for entry in list_if_there(&*self.fs, &model).at("list", &model)? {
-                    if parse(&entry.name).is_some() && is_old(entry.modified) {
-                        let file = model.join(&entry.name);
-                        self.fs.remove(&file).at("remove", &file)?;
-                        removed.files += 1;
-                        removed.bytes += entry.len;
-                    }
-                }
-                // Fails as long as something is in it.
-                drop(self.fs.remove_dir(&model));
+            if let Err(err) = self.expire_export(&sent.join(&export), is_old, &mut removed) {
+                removed.failed.push((export, err));
             }
-            drop(self.fs.remove_dir(&export));
         }
         for export in self.exports()? {
-            self.remove_finished(&export, is_old)?;
+            if let Err(err) = self.remove_finished(&export, is_old) {
+                removed.failed.push((export, err));
+            }
         }
         Ok(removed)
     }
@@ -203,12 +219,37 @@ impl Spool {
     /// How much there is.
     ///
     /// # Errors
-    /// When a folder cannot be read.
+    /// When the spool's folder, or `sent` in it, cannot be read.
     pub fn usage(&self) -> Result<Usage, SpoolError> {
         let mut usage = waiting(&*self.fs, &self.dir)?;
         let sent = waiting(&*self.fs, &self.dir.join(SENT))?;
         (usage.sent_files, usage.sent_bytes) = (sent.files, sent.bytes);
+        usage.failed.extend(sent.failed);
         Ok(usage)
+    }
+
+    /// Removes the old ones of an export's acknowledged files; `dir` is its folder in `sent`.
+    fn expire_export(
+        &self,
+        dir: &Path,
+        is_old: impl Fn(SystemTime) -> bool,
+        removed: &mut Removed,
+    ) -> Result<(), SpoolError> {
+        for model in folders(&*self.fs, dir)? {
+            let model = dir.join(model);
+            for entry in list_if_there(&*self.fs, &model).at("list", &model)? {
+                if parse(&entry.name).is_some() && is_old(entry.modified) {
+                    let file = model.join(&entry.name);
+                    self.fs.remove(&file).at("remove", &file)?;
+                    removed.files += 1;
+                    removed.bytes += entry.len;
+                }
+            }
+            // Fails as long as something is in it.
+            drop(self.fs.remove_dir(&model));
+        }
+        drop(self.fs.remove_dir(dir));
+        Ok(())
     }
 
     /// Removes an export's folder when nothing is in it but its manifest, and that is old: until then its numbers must
@@ -224,6 +265,7 @@ impl Spool {
         let lock = dir.join(LOCK);
         let Some(held) = self.fs.try_lock(&lock).at("lock", &lock)? else { return Ok(()) };
         for model in folders(&*self.fs, &dir)? {
+            let model = dir.join(model);
             self.fs.remove_dir(&model).at("remove folder", &model)?;
         }
         for name in [MANIFEST, LOCK] {
@@ -238,11 +280,8 @@ impl Spool {
 
     /// The ids of all exports.
     fn exports(&self) -> Result<Vec<String>, SpoolError> {
-        let entries = self.fs.list(&self.dir).at("list", &self.dir)?;
-        let mut names: Vec<_> =
-            entries.into_iter().filter(|it| it.is_dir && is_name(&it.name)).map(|it| it.name).collect();
-        names.sort();
-        Ok(names)
+        // Not `folders`: a spool that is gone is no empty one.
+        Ok(names(self.fs.list(&self.dir).at("list", &self.dir)?))
     }
 
     #[expect(clippy::type_complexity, reason = "a row that one caller sorts at once")]
@@ -266,23 +305,40 @@ impl Spool {
 }
 
 /// The files two folders below: `<export>/<model>/<file>`.
+///
+/// # Errors
+/// When `dir` cannot be read; what cannot be read below it is skipped and told.
 pub(crate) fn waiting(fs: &dyn Fs, dir: &Path) -> Result<Usage, SpoolError> {
     let mut usage = Usage::default();
     for export in folders(fs, dir)? {
-        for model in folders(fs, &export)? {
-            for entry in list_if_there(fs, &model).at("list", &model)? {
-                if parse(&entry.name).is_some() {
-                    usage.files += 1;
-                    usage.bytes += entry.len;
-                }
-            }
+        if let Err(err) = count(fs, &dir.join(&export), &mut usage) {
+            usage.failed.push((export, err));
         }
     }
     Ok(usage)
 }
 
-/// The folders in a folder; none when it is missing. `sent` is never among them.
-fn folders(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
-    let entries = list_if_there(fs, dir).at("list", dir)?;
-    Ok(entries.into_iter().filter(|it| it.is_dir && is_name(&it.name)).map(|it| dir.join(it.name)).collect())
+fn count(fs: &dyn Fs, export: &Path, usage: &mut Usage) -> Result<(), SpoolError> {
+    for model in folders(fs, export)? {
+        let model = export.join(model);
+        for entry in list_if_there(fs, &model).at("list", &model)? {
+            if parse(&entry.name).is_some() {
+                usage.files += 1;
+                usage.bytes += entry.len;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The names of the folders in a folder; none when it is missing. `sent` is never among them.
+fn folders(fs: &dyn Fs, dir: &Path) -> Result<Vec<String>, SpoolError> {
+    Ok(names(list_if_there(fs, dir).at("list", dir)?))
+}
+
+fn names(entries: Vec<Entry>) -> Vec<String> {
+    let folders = entries.into_iter().filter(|it| it.is_dir && is_name(&it.name));
+    let mut names: Vec<_> = folders.map(|it| it.name).collect();
+    names.sort();
+    names
 }

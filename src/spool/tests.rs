@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::faulty::FaultyFs;
 use crate::world::unpack;
-use crate::{Amount, ExportWriter, Sealed, Session, Settings, Spool, SpoolError, UNKNOWN_ORIGIN, Usage};
+use crate::{Amount, ExportWriter, Sealed, Session, Settings, Spool, SpoolError, UNKNOWN_ORIGIN};
 
 const MODEL: &str = "sourcecode.Commit";
 
@@ -82,7 +82,7 @@ fn small_sessions_share_a_file_that_any_gzip_reader_takes() {
     let expected: String = [0, 1, 2, 0, 1, 0].map(|n| record(n) + "\n").concat();
     assert_eq!(text(file), expected);
     assert_eq!((file.records, file.raw_bytes, file.origin.as_str()), (6, expected.len() as u64, "git"));
-    assert_eq!(spool.pending().unwrap(), sealed);
+    assert_eq!(spool.pending().unwrap().files, sealed);
     assert_eq!(writer.seal_all().unwrap(), []);
 }
 
@@ -110,10 +110,10 @@ fn a_large_session_is_invisible_until_it_is_committed_and_then_there_as_a_whole(
         "{:?}",
         files(spool.dir())
     );
-    assert_eq!(spool.pending().unwrap(), []);
+    assert_eq!(spool.pending().unwrap().files, []);
     let committed = writer.commit(session).unwrap();
     assert!(committed.sealed.len() >= 2, "{committed:?}");
-    assert_eq!(spool.pending().unwrap().len(), committed.sealed.len());
+    assert_eq!(spool.pending().unwrap().files.len(), committed.sealed.len());
     let all: String = committed.sealed.iter().map(text).collect();
     let expected: String = (0..200).map(|n| record(n) + "\n").collect();
     assert_eq!(all, expected);
@@ -212,13 +212,14 @@ fn an_acknowledged_file_is_kept_for_a_while_and_then_goes_with_its_folders() {
     let file = writer.seal_all().unwrap().remove(0);
     commit(&mut writer, 3);
     let second = writer.seal_all().unwrap().remove(0);
-    assert_eq!(spool.pending().unwrap(), [file.clone(), second.clone()]);
+    assert_eq!(spool.pending().unwrap().files, [file.clone(), second.clone()]);
     spool.acknowledge(&file).unwrap();
     spool.acknowledge(&file).unwrap();
-    assert_eq!(spool.pending().unwrap(), std::slice::from_ref(&second));
+    assert_eq!(spool.pending().unwrap().files, std::slice::from_ref(&second));
     spool.acknowledge(&second).unwrap();
     let (files_, bytes) = (2, file.bytes + second.bytes);
-    assert_eq!(spool.usage().unwrap(), Usage { files: 0, bytes: 0, sent_files: files_, sent_bytes: bytes });
+    let usage = spool.usage().unwrap();
+    assert_eq!((usage.files, usage.bytes, usage.sent_files, usage.sent_bytes), (0, 0, files_, bytes));
     let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
     assert_eq!(spool.expire_sent(hour, now).unwrap().files, 0);
     // A living writer keeps its folder.
@@ -228,7 +229,7 @@ fn an_acknowledged_file_is_kept_for_a_while_and_then_goes_with_its_folders() {
     commit(&mut writer, 1);
     assert_eq!(writer.seal_all().unwrap()[0].number, 2);
     drop(writer);
-    spool.acknowledge(&spool.pending().unwrap()[0]).unwrap();
+    spool.acknowledge(&spool.pending().unwrap().files[0]).unwrap();
     spool.expire_sent(Duration::ZERO, now + 2 * hour).unwrap();
     assert_eq!(std::fs::read_dir(spool.dir()).unwrap().count(), 1, "only sent/ stays");
     assert_eq!(files(spool.dir()), [""; 0]);
@@ -298,9 +299,9 @@ fn a_file_of_which_the_manifest_says_nothing_is_counted() {
     let file = writer.seal_all().unwrap().remove(0);
     drop(writer);
     std::fs::remove_file(spool.dir().join("run-1/manifest")).unwrap();
-    assert_eq!(spool.pending().unwrap(), []);
+    assert_eq!(spool.pending().unwrap().files, []);
     spool.recover().unwrap();
-    assert_eq!(spool.pending().unwrap(), [Sealed { origin: UNKNOWN_ORIGIN.into(), ..file }]);
+    assert_eq!(spool.pending().unwrap().files, [Sealed { origin: UNKNOWN_ORIGIN.into(), ..file }]);
 }
 
 #[test]
@@ -315,11 +316,11 @@ fn a_manifest_may_be_torn_damaged_or_hold_lines_of_a_later_program() {
     let (version, rest) = whole.split_once('\n').unwrap();
     let odd = format!("{version}\n\0\0\0garbage\n{{\"colour\":\"red\"}}\n{rest}{{\"sealed\":[{{\"mod");
     std::fs::write(&manifest, odd).unwrap();
-    assert_eq!(spool.pending().unwrap(), [file]);
+    assert_eq!(spool.pending().unwrap().files, [file]);
     let mut writer = spool.export("run-1").unwrap();
     commit(&mut writer, 1);
     assert_eq!(writer.seal_all().unwrap()[0].number, 1);
-    assert_eq!(spool.pending().unwrap().len(), 2);
+    assert_eq!(spool.pending().unwrap().files.len(), 2);
 }
 
 #[test]
@@ -412,7 +413,7 @@ fn many_open_sessions_share_a_bounded_memory() {
     let committed = writer.commit_many(sessions).unwrap();
     assert_eq!(committed.total().records, 50 * 800);
     writer.seal_all().unwrap();
-    assert_eq!(spool.pending().unwrap().iter().map(|it| it.records).sum::<u64>(), 50 * 800);
+    assert_eq!(spool.pending().unwrap().files.iter().map(|it| it.records).sum::<u64>(), 50 * 800);
 }
 
 #[test]
@@ -438,6 +439,60 @@ fn a_full_disk_is_an_error_that_names_the_file_and_takes_nothing_back() {
     assert_eq!(sealed[0].records, 5);
     let text = unpack(&fs.contents(&sealed[0].path).unwrap());
     assert_eq!(text.lines().count(), 5);
+}
+
+#[test]
+fn an_export_that_cannot_be_read_hides_no_other() {
+    let (_root, spool) = spool(Settings::default());
+    for export in ["run-1", "run-2", "run-3"] {
+        let mut writer = spool.export(export).unwrap();
+        commit(&mut writer, 1);
+        writer.seal_all().unwrap();
+    }
+    // What is no file can be read by no user.
+    for export in ["run-1", "run-2"] {
+        let manifest = spool.dir().join(export).join("manifest");
+        std::fs::remove_file(&manifest).unwrap();
+        std::fs::create_dir(&manifest).unwrap();
+    }
+    let pending = spool.pending().unwrap();
+    assert_eq!(pending.files.iter().map(|it| it.export.as_str()).collect::<Vec<_>>(), ["run-3"]);
+    assert_eq!(names(&pending.failed), ["run-1", "run-2"]);
+    assert!(pending.failed[0].1.to_string().starts_with("read "), "{:?}", pending.failed);
+    spool.acknowledge(&pending.files[0]).unwrap();
+    std::fs::remove_dir_all(spool.dir().join("run-2").join(MODEL)).unwrap();
+    let removed = spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60)).unwrap();
+    assert_eq!((removed.files, names(&removed.failed)), (1, vec!["run-2"]));
+    assert!(!spool.dir().join("run-3").exists(), "{:?}", files(spool.dir()));
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_keeps_neither_the_others_from_being_counted_nor_a_new_export() {
+    let (fs, spool, mut writer) = on_a_faulty_disk();
+    let sealed = writer.seal_all().unwrap().remove(0);
+    let mut other = spool.export("run-2").unwrap();
+    commit(&mut other, 1);
+    let now = fs.operations();
+    // The spool's folder, then the first export's.
+    fs.fail(now + 1..now + 2, ErrorKind::PermissionDenied);
+    let usage = spool.usage().unwrap();
+    assert_eq!((usage.files, names(&usage.failed)), (1, vec!["run-1"]));
+    fs.heal();
+    assert_eq!((spool.usage().unwrap().files, sealed.records), (2, 1));
+    let begun = (0..40).filter(|at| {
+        let now = fs.operations();
+        fs.fail(now + at..now + at + 1, ErrorKind::PermissionDenied);
+        let begun = spool.export("run-3").is_ok();
+        let met = fs.operations() > now + at;
+        fs.heal();
+        begun && met
+    });
+    // The folders of three exports, and their models'.
+    assert!(begun.count() >= 5);
+}
+
+fn names(failed: &[(String, SpoolError)]) -> Vec<&str> {
+    failed.iter().map(|(export, _)| export.as_str()).collect()
 }
 
 /// A writer with one record committed, on a disk that can fail.
@@ -471,9 +526,9 @@ fn what_is_committed_after_a_sealing_that_failed_is_found_by_recovery() {
     writer.seal_all().unwrap_err();
     commit(&mut writer, 2);
     drop(writer);
-    assert_eq!(spool.pending().unwrap(), []);
+    assert_eq!(spool.pending().unwrap().files, []);
     assert_eq!(spool.recover().unwrap().sealed[0].records, 3);
-    assert_eq!(spool.pending().unwrap()[0].records, 3);
+    assert_eq!(spool.pending().unwrap().files[0].records, 3);
 }
 
 #[test]
@@ -496,7 +551,7 @@ fn a_session_whose_rolled_file_could_not_be_synced_is_never_committed() {
         assert!(err.to_string().starts_with("sync /spool/run-1/sourcecode.Commit/"), "{err}");
         drop(writer);
         spool.recover().unwrap();
-        assert_eq!(spool.pending().unwrap(), []);
+        assert_eq!(spool.pending().unwrap().files, []);
     }
     assert!(found_out_late > 0);
 }

@@ -166,8 +166,8 @@ impl World {
 
     /// Uploads up to `most` files and acknowledges them.
     pub(crate) fn upload(&mut self, most: usize) {
-        let Ok(files) = self.spool.pending() else { return };
-        for file in files.into_iter().take(most) {
+        let Ok(found) = self.spool.pending() else { return };
+        for file in found.files.into_iter().take(most) {
             self.receive(&file);
             drop(self.spool.acknowledge(&file));
         }
@@ -200,7 +200,7 @@ impl World {
         self.fs.heal();
         let recovered = self.spool.recover().unwrap();
         assert!(recovered.failed.is_empty() && recovered.in_use.is_empty(), "{recovered:?}");
-        for file in self.spool.pending().unwrap() {
+        for file in self.spool.pending().unwrap().files {
             self.receive(&file);
         }
         let mut seen = BTreeMap::new();

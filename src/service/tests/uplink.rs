@@ -176,7 +176,7 @@ fn spooled(agent: &Agent, export: &str, records: usize) -> Vec<u8> {
     }
     writer.commit(session).unwrap();
     writer.seal_all().unwrap();
-    let path = spool.pending().unwrap()[0].path.clone();
+    let path = spool.pending().unwrap().files[0].path.clone();
     std::fs::read(path).unwrap()
 }
 
@@ -239,7 +239,7 @@ answer(report())"#;
     backend.until("the start", |it| it.told_of("e1").contains(&"command.running".into()).then_some(())).await;
     let written = spooled(&agent, "e1", 10);
     let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();
-    let file = &spool.pending().unwrap()[0];
+    let file = &spool.pending().unwrap().files[0];
     let sealed = json!({"export": "e1", "integration": "mock", "model": "sourcecode.Commit", "number": 0,
         "objects": file.records, "raw_bytes": file.raw_bytes, "bytes": file.bytes, "sha256": file.sha256});
     // Put in place whole, since the action looks at any time.

@@ -123,15 +123,17 @@ impl Uploads {
                     "What an export left in the spool cannot be recovered."
                 );
             }
-            let removed = spool.expire_sent(keep, SystemTime::now())?;
-            if removed.files > 0 {
-                tracing::debug!(
-                    files = removed.files,
-                    bytes = removed.bytes,
-                    "Removed files that were sent."
+            // Whatever is wrong with what was sent, what was not has to go on its way.
+            expire(&spool, keep);
+            let pending = spool.pending()?;
+            for (export, err) in &pending.failed {
+                tracing::error!(
+                    export,
+                    error = chain(err),
+                    "The files of an export in the spool cannot be read; they are tried again later."
                 );
             }
-            spool.pending()
+            Ok::<_, SpoolError>(pending.files)
         });
         match looked.await {
             Ok(Ok(files)) => files.into_iter().for_each(|file| self.add(file)),
@@ -219,6 +221,23 @@ impl Uploads {
             // Without the loop nobody wants to know.
             drop(self.events.send(event).await);
         }
+    }
+}
+
+/// Removes what was sent long ago.
+fn expire(spool: &Spool, keep: Duration) {
+    let removed = match spool.expire_sent(keep, SystemTime::now()) {
+        Ok(removed) => removed,
+        Err(err) => {
+            tracing::error!(error = chain(&err), "Files that were sent cannot be removed.");
+            return;
+        }
+    };
+    for (export, err) in &removed.failed {
+        tracing::error!(export, error = chain(err), "Files of an export that were sent cannot be removed.");
+    }
+    if removed.files > 0 {
+        tracing::debug!(files = removed.files, bytes = removed.bytes, "Removed files that were sent.");
     }
 }
 
