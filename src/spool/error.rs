@@ -113,6 +113,11 @@ impl SpoolError {
         }
     }
 
+    /// Whether a file or folder is missing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the same call can work later with no change to the program: space was freed, files were uploaded.
     #[must_use]
     pub fn is_space(&self) -> bool {

@@ -78,6 +78,16 @@ struct Disk {
     time: u64,
     operations: u64,
     faults: Vec<(Range<u64>, io::ErrorKind)>,
+    meanwhile: Option<(u64, Meanwhile)>,
+}
+
+/// What another does between two operations.
+struct Meanwhile(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
 }
 
 impl FaultyFs {
@@ -97,6 +107,11 @@ impl FaultyFs {
     /// Lets the operations with these numbers fail.
     pub(crate) fn fail(&self, which: Range<u64>, kind: io::ErrorKind) {
         self.disk().faults.push((which, kind));
+    }
+
+    /// Lets another do something right before the operation with this number on a path.
+    pub(crate) fn meanwhile(&self, before: u64, what: impl FnOnce() + Send + 'static) {
+        self.disk().meanwhile = Some((before, Meanwhile(Box::new(what))));
     }
 
     /// Whether the next operation fails, and all after it.
@@ -149,6 +164,12 @@ impl FaultyFs {
     /// Counts an operation and lets it fail if it is to.
     fn begin(&self) -> io::Result<MutexGuard<'_, Disk>> {
         let mut disk = self.disk();
+        let now = disk.operations;
+        if let Some((_, what)) = disk.meanwhile.take_if(|(before, _)| *before <= now) {
+            drop(disk);
+            what.0();
+            disk = self.disk();
+        }
         disk.begin(self.life)?;
         Ok(disk)
     }

@@ -12,6 +12,10 @@ use crate::recovery::{Outcome, is_finished, recover};
 use crate::shared::Shared;
 use crate::{ExportWriter, Sealed, Settings, SpoolError};
 
+/// How often an acknowledged file's move is tried while its folder is removed under it, which happens at most once for
+/// each time that files are expired.
+const MOVE_TRIES: u32 = 5;
+
 /// The spool's folder. Several processes may have it open: writers of different exports, and one that uploads.
 #[derive(Debug, Clone)]
 pub struct Spool {
@@ -166,7 +170,8 @@ impl Spool {
         Ok(found.collect())
     }
 
-    /// The backend has the file: it moves to `sent/`. May be repeated, also after a crash.
+    /// The backend has the file: it moves to `sent/`. May be repeated, also after a crash, and while
+    /// [`Spool::expire_sent`] runs.
     ///
     /// # Errors
     /// When it cannot be moved; then it waits on, and is uploaded again, which the backend takes for what it is.
@@ -177,21 +182,24 @@ impl Spool {
         let to_dir = self.dir.join(SENT).join(&file.export).join(&file.model);
         let from = path(&from_dir, file.number, Stage::Sealed);
         let to = path(&to_dir, file.number, Stage::Sealed);
-        create_below(&*self.fs, &self.dir, &[SENT, &file.export, &file.model])
-            .at("create folder", &to_dir)?;
-        match self.fs.rename(&from, &to) {
-            // It was moved already, or even removed again.
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound && self.fs.read(&from).is_err() => {
-                return Ok(());
+        // From now on its age counts. If this fails, it goes a little early. Before the move, since whoever expires files
+        // may come right behind it.
+        drop(self.fs.touch(&from));
+        for tries in 1.. {
+            let made = create_below(&*self.fs, &self.dir, &[SENT, &file.export, &file.model])
+                .at("create folder", &to_dir);
+            match made.and_then(|_| self.fs.rename(&from, &to).at("rename", &from)) {
+                Ok(()) => break,
+                // It was moved already, or even removed again.
+                Err(err) if err.is_not_found() && self.fs.read(&from).is_err() => return Ok(()),
+                // Whoever expires files removed the folder, which was still empty.
+                Err(err) if err.is_not_found() && tries < MOVE_TRIES => {}
+                Err(err) => return Err(err),
             }
-            other => other.at("rename", &from)?,
         }
         // The new place first, so that there is no moment at which a crash finds neither.
         self.fs.sync_dir(&to_dir).at("sync folder", &to_dir)?;
-        self.fs.sync_dir(&from_dir).at("sync folder", &from_dir)?;
-        // From now on its age counts. If this fails, it goes a little early.
-        drop(self.fs.touch(&to));
-        Ok(())
+        self.fs.sync_dir(&from_dir).at("sync folder", &from_dir)
     }
 
     /// Removes acknowledged files that were acknowledged longer ago than `older_than`, and what is left of exports of that

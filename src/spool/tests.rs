@@ -491,6 +491,51 @@ fn a_folder_that_cannot_be_listed_keeps_neither_the_others_from_being_counted_no
     assert!(begun.count() >= 5);
 }
 
+#[test]
+fn a_file_is_acknowledged_whenever_empty_folders_are_removed_meanwhile() {
+    for at in 0.. {
+        let (fs, spool, mut writer) = on_a_faulty_disk();
+        let file = writer.seal_all().unwrap().remove(0);
+        let other = spool.clone();
+        let now = fs.operations();
+        fs.meanwhile(now + at, move || {
+            // Nothing is old enough; folders without files go all the same.
+            let removed = other.expire_sent(Duration::from_secs(3600), SystemTime::UNIX_EPOCH).unwrap();
+            assert!(removed.files == 0 && removed.failed.is_empty(), "{removed:?}");
+        });
+        spool.acknowledge(&file).unwrap_or_else(|err| panic!("before operation {at}: {err}: {err:?}"));
+        if fs.operations() <= now + at {
+            // It ended before.
+            assert!(at >= 8, "{at}");
+            break;
+        }
+        let usage = spool.usage().unwrap();
+        assert_eq!((usage.files, usage.sent_files), (0, 1), "before operation {at}");
+    }
+}
+
+#[test]
+fn an_acknowledged_file_is_kept_from_its_acknowledgement_on() {
+    for at in 0.. {
+        let (fs, spool, mut writer) = on_a_faulty_disk();
+        let file = writer.seal_all().unwrap().remove(0);
+        let sealed_at = fs.operations();
+        // Time goes by.
+        (0..100).for_each(|_| drop(spool.usage().unwrap()));
+        let other = spool.clone();
+        let now = fs.operations();
+        fs.meanwhile(now + at, move || {
+            // Older than a little after the sealing.
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(sealed_at + 1);
+            assert_eq!(other.expire_sent(Duration::ZERO, time).unwrap().files, 0);
+        });
+        spool.acknowledge(&file).unwrap();
+        if fs.operations() <= now + at {
+            break;
+        }
+    }
+}
+
 fn names(failed: &[(String, SpoolError)]) -> Vec<&str> {
     failed.iter().map(|(export, _)| export.as_str()).collect()
 }
