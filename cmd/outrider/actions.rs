@@ -1,5 +1,6 @@
 //! The hidden actions: linked to the service, or by hand with JSON in flags.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -68,12 +69,14 @@ fn run(
         agent.integrations_dir = Some(dir.display().to_string());
     }
     let order = order(agent, integrations)?;
+    // Before any work: a place that cannot be written would cost its result.
+    let output = flags.output_file.as_deref().map(create).transpose()?;
     let runtime = runtime()?;
     let finished = runtime.block_on(async {
         let stop = signals()?;
         run_by_hand(root, programs, order, std::io::stdout(), stop).await.map_err(|err| cannot_begin(&err))
     })?;
-    conclude(finished, flags.output_file.as_deref())
+    conclude(finished, output)
 }
 
 fn cannot_begin(err: &PrepareError) -> Error {
@@ -90,10 +93,10 @@ fn programs() -> Result<PathBuf, Error> {
 }
 
 /// Gives the result to a file or a person.
-fn conclude(finished: Finished, output: Option<&Path>) -> Result<Exit, Error> {
+fn conclude(finished: Finished, output: Option<File>) -> Result<Exit, Error> {
     let Finished { exit, told, report } = finished;
     match (output, &report) {
-        (Some(path), Some(report)) => write_result(path, report)?,
+        (Some(file), Some(report)) => write_result(file, report)?,
         (None, Some(ActionReport::ExportOnboardData(report))) => {
             if let OnboardOutcome::Records { records } = &report.outcome {
                 records.iter().for_each(say);
@@ -106,7 +109,7 @@ fn conclude(finished: Finished, output: Option<&Path>) -> Result<Exit, Error> {
 }
 
 /// The records of onboarding data as a JSON array, any other report as it is.
-fn write_result(path: &Path, report: &ActionReport) -> Result<(), Error> {
+fn write_result(mut file: File, report: &ActionReport) -> Result<(), Error> {
     let text = match report {
         ActionReport::ExportOnboardData(onboard) => match &onboard.outcome {
             OnboardOutcome::Records { records } => serde_json::to_string_pretty(records),
@@ -115,6 +118,14 @@ fn write_result(path: &Path, report: &ActionReport) -> Result<(), Error> {
         _ => serde_json::to_string_pretty(report),
     };
     let text = text.map_err(|err| Error::failure(&err))?;
-    let written = std::fs::File::create(path).and_then(|mut file| writeln!(file, "{text}"));
-    written.map_err(|err| Error::usage(format!("--output-file: write {}: {err}", path.display())))
+    writeln!(file, "{text}").map_err(|err| Error::failed(format!("--output-file: write the result: {err}")))
+}
+
+/// Makes the file for the result, for its owner alone: a result may tell what not everybody should know.
+fn create(path: &Path) -> Result<File, Error> {
+    let mut options = File::options();
+    options.create(true).write(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|err| Error::usage(format!("--output-file: open {}: {err}", path.display())))
 }

@@ -14,7 +14,7 @@ use outrider_protocol::report::{
 };
 
 use crate::context::{Context, PrepareError, Run};
-use crate::{Cancel, Outlet, carry_out};
+use crate::{Cancel, Outlet, carry_out, export};
 
 /// How a run by hand ended.
 #[derive(Debug)]
@@ -39,6 +39,11 @@ pub async fn run_by_hand(
     out: impl Write + Send + 'static,
     stop: impl Future<Output = &'static str>,
 ) -> Result<Finished, PrepareError> {
+    if let Order::Export(export) = &order
+        && let Err(failure) = export::check(export)
+    {
+        return Ok(Finished { exit: Exit::Usage, told: tell_failure(&failure), report: None });
+    }
     let cancel = Cancel::default();
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let run = Run { id: made_up_id(), programs, outlet, cancel: cancel.clone() };

@@ -2,18 +2,20 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use outrider_home::{Config, ConfigErrors, Limits, Root};
 use outrider_logs::{Redactor, RunLog};
+use outrider_protocol::Raw;
 use outrider_protocol::action::{AgentConfig, IntegrationConfig, Order};
 use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::{ExportId, IntegrationId};
 use outrider_protocol::integration::LogParams;
 use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::report::Failure;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::{Cancel, Outlet};
@@ -118,7 +120,8 @@ impl Context {
         let context = self.clone();
         let sink = move |line: &LogLine| {
             let message = context.redact(&line.message);
-            let fields = line.fields.clone().into_iter().map(|(name, it)| (name, context.redact_value(it)));
+            let redact = |it: &str| context.redact(it);
+            let fields = line.fields.clone().into_iter().map(|(name, it)| (name, redact_value(it, &redact)));
             context.write(&LogLine { message, fields: fields.collect(), ..line.clone() });
         };
         // Only a process that carries out several orders, as a test does, has a log of events already.
@@ -154,11 +157,7 @@ impl Context {
     }
 
     pub(crate) fn peer_limits(&self) -> outrider_peer::Limits {
-        outrider_peer::Limits {
-            line_bytes: self.limits().line_bytes,
-            request_timeout: self.limits().request_timeout(),
-            ..Default::default()
-        }
+        peer_limits(self.limits())
     }
 
     /// Where programs of integrations are looked up, first come first.
@@ -184,30 +183,23 @@ impl Context {
         self.0.redactor.redact(text).into_owned()
     }
 
-    fn redact_value(&self, value: serde_json::Value) -> serde_json::Value {
-        match value {
-            serde_json::Value::String(text) => self.redact(&text).into(),
-            serde_json::Value::Array(values) => values.into_iter().map(|it| self.redact_value(it)).collect(),
-            serde_json::Value::Object(map) => {
-                map.into_iter().map(|(name, it)| (name, self.redact_value(it))).collect()
-            }
-            other => other,
-        }
-    }
-
     /// Puts every line that was written into the log file.
     pub fn flush_log(&self) {
         self.0.log.close();
     }
 
-    /// Opens the log of an integration for this run.
+    /// Opens the log of an integration for this run. Beside an export that writes to it, an action that only asks the
+    /// integration something leaves the file alone: its lines stand in the action's own log.
     pub(crate) fn integration_log(
         &self,
         integration: &IntegrationConfig,
     ) -> Result<IntegrationLog, Box<Failure>> {
         let id = integration.id();
         let path = self.root().integration_log(&id);
-        let file = RunLog::create(&path, self.limits().log_file_bytes).map_err(|err| {
+        let exports = matches!(self.0.action, "export");
+        let create = || RunLog::create(&path, self.limits().log_file_bytes);
+        let file = if !exports && RunLog::is_written(&path) { Ok(None) } else { create().map(Some) };
+        let file = file.map_err(|err| {
             Box::new(Failure {
                 message: format!("open the log file {}: {err}", path.display()),
                 fault: Fault::Host,
@@ -217,7 +209,14 @@ impl Context {
             })
         })?;
         let state = State { heard: Instant::now(), last: VecDeque::new() };
-        let inner = Inner { id, file, context: self.clone(), state: Mutex::new(state) };
+        let inner = Inner {
+            id,
+            file,
+            context: self.clone(),
+            config: integration.config.clone(),
+            schema: OnceLock::new(),
+            state: Mutex::new(state),
+        };
         Ok(IntegrationLog(Arc::new(inner)))
     }
 }
@@ -251,8 +250,11 @@ pub(crate) struct IntegrationLog(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     id: IntegrationId,
-    file: RunLog,
+    file: Option<RunLog>,
     context: Context,
+    config: Raw,
+    /// Knows what the integration's own schema calls a secret, once it has said so.
+    schema: OnceLock<Redactor>,
     state: Mutex<State>,
 }
 
@@ -271,8 +273,10 @@ impl IntegrationLog {
     /// A line that the integration logged.
     pub(crate) fn said(&self, line: LogParams) {
         let LogParams { level, message, fields } = line;
-        let fields =
-            fields.into_iter().map(|(name, value)| (name, self.0.context.redact_value(value))).collect();
+        let fields = fields
+            .into_iter()
+            .map(|(name, value)| (name, redact_value(value, &|it| self.redact(it))))
+            .collect();
         self.write(level, &message, fields);
     }
 
@@ -289,7 +293,9 @@ impl IntegrationLog {
     fn write(&self, level: Level, message: &str, fields: Fields) {
         let message = self.redact(message);
         let line = LogLine { time: Timestamp::now(), level, source: self.name().to_owned(), message, fields };
-        self.0.file.write_line(&line);
+        if let Some(file) = &self.0.file {
+            file.write_line(&line);
+        }
         self.0.context.write(&line);
         let mut state = self.state();
         if state.last.len() == LAST_LINES {
@@ -300,7 +306,13 @@ impl IntegrationLog {
 
     /// The text without the secrets of the integration's configuration.
     pub(crate) fn redact(&self, text: &str) -> String {
-        self.0.context.redact(text)
+        let text = self.0.context.redact(text);
+        self.0.schema.get().map_or_else(|| text.clone(), |it| it.redact(&text).into_owned())
+    }
+
+    /// From now on, what the schema of the integration's configuration marks as `writeOnly` is a secret, too.
+    pub(crate) fn learn(&self, schema: &RawValue) {
+        drop(self.0.schema.set(Redactor::from_config(&self.0.config, Some(schema))));
     }
 
     /// The last lines, oldest first.
@@ -333,11 +345,32 @@ impl IntegrationLog {
 
     /// Puts every line that was written into the file.
     pub(crate) fn close(&self) {
-        self.0.file.close();
+        if let Some(file) = &self.0.file {
+            file.close();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bounds of a link.
+pub(crate) fn peer_limits(limits: &Limits) -> outrider_peer::Limits {
+    outrider_peer::Limits {
+        line_bytes: limits.line_bytes,
+        request_timeout: limits.request_timeout(),
+        ..Default::default()
+    }
+}
+
+/// A value with every text in it redacted.
+fn redact_value(value: Value, redact: &dyn Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => redact(&text).into(),
+        Value::Array(values) => values.into_iter().map(|it| redact_value(it, redact)).collect(),
+        Value::Object(map) => map.into_iter().map(|(name, it)| (name, redact_value(it, redact))).collect(),
+        other => other,
     }
 }
 

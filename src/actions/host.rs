@@ -76,6 +76,9 @@ impl Host {
         };
         match host.greet(integration).await {
             Ok(about) => {
+                if let Some(schema) = &about.config_schema {
+                    log.learn(schema);
+                }
                 host.about = about;
                 Ok(host)
             }

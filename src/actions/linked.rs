@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrider_home::Root;
+use outrider_home::{Config, Root};
 use outrider_logs::Outbox;
 use outrider_peer::{Handlers, Peer};
 use outrider_protocol::action::{
@@ -16,7 +16,7 @@ use outrider_protocol::report::{ActionReport, Failure};
 use outrider_protocol::version::ACTION;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::context::{Context, Run, chain};
+use crate::context::{Context, Run, chain, peer_limits};
 use crate::{Cancel, Outlet, carry_out};
 
 /// Log lines that may wait for the service, which reads them as fast as it can.
@@ -52,7 +52,9 @@ pub async fn run_linked(action: &'static str, root: Root, programs: PathBuf) -> 
     let (orders, mut incoming) = mpsc::channel(1);
     let cancel = Cancel::default();
     let handlers = handlers(Calls { action, orders, cancel: cancel.clone() });
-    let service = outrider_peer::connect(reader, writer, handlers, outrider_peer::Limits::default());
+    // A configuration that is not valid is told when there is a run to answer.
+    let limits = Config::load(&root).map(|config| config.limits).unwrap_or_default();
+    let service = outrider_peer::connect(reader, writer, handlers, peer_limits(&limits));
 
     let ordered = tokio::select! {
         ordered = tokio::time::timeout(PATIENCE, incoming.recv()) => ordered.ok().flatten(),

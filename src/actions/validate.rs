@@ -1,7 +1,7 @@
 //! `validate-config`: an integration tries its configuration against its source.
 
 use outrider_protocol::action::ValidateOrder;
-use outrider_protocol::integration::{ValidateConfig, ValidateConfigParams};
+use outrider_protocol::integration::{ConfigError, ValidateConfig, ValidateConfigParams};
 use outrider_protocol::report::{Failure, ValidateReport};
 
 use crate::context::Context;
@@ -24,7 +24,11 @@ pub async fn run(context: &Context, order: ValidateOrder) -> Result<ValidateRepo
     Ok(ValidateReport {
         integration: integration.id(),
         integration_version: about.version,
-        errors: reply.errors,
+        errors: reply
+            .errors
+            .into_iter()
+            .map(|it| ConfigError { message: log.redact(&it.message), ..it })
+            .collect(),
         source: reply.source,
     })
 }

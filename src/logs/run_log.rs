@@ -18,13 +18,20 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Begins the file anew. It holds at most `max_bytes` and one closing line that says how many did not fit.
+    /// Begins the file anew. It holds at most `max_bytes` and one closing line that says how many did not fit. Should
+    /// another run still write to the file of this name, that run keeps it, without its name.
     ///
     /// # Errors
     /// When the file cannot be made or emptied.
     pub fn create(path: &Path, max_bytes: u64) -> io::Result<Self> {
         // Emptied after it is open, so that a refusal leaves the log of the last run as it was.
-        let file = crate::open_private(path, File::options().create(true).write(true).truncate(false))?;
+        let open = || crate::open_private(path, File::options().create(true).write(true).truncate(false));
+        let mut file = open()?;
+        if !mark(&file) {
+            std::fs::remove_file(path)?;
+            file = open()?;
+            mark(&file);
+        }
         file.set_len(0)?;
         let lost = Arc::new(OnceLock::new());
         let writer = Capped::new(file, max_bytes, lost.clone());
@@ -35,6 +42,12 @@ impl RunLog {
         // Set before the first line can be written; it cannot be set twice.
         drop(lost.set(queue.error_counter()));
         Ok(Self { queue, worker: Arc::new(Mutex::new(Some(worker))) })
+    }
+
+    /// Whether a run of this or another process writes to the file now.
+    #[must_use]
+    pub fn is_written(path: &Path) -> bool {
+        File::open(path).is_ok_and(|file| !mark(&file))
     }
 
     /// Writes a line. Never waits: a line that finds the queue full is dropped and counted.
@@ -49,6 +62,19 @@ impl RunLog {
     pub fn close(&self) {
         drop(self.worker.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Marks a file as being written, until it is closed. Answers whether nobody else had marked it.
+#[cfg(unix)]
+fn mark(file: &File) -> bool {
+    // A file system without locks has nobody to collide with that could be told.
+    !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+}
+
+/// A locked file could not be read by anybody here, so nobody is told apart.
+#[cfg(not(unix))]
+fn mark(_file: &File) -> bool {
+    true
 }
 
 /// A file with a cap. Beyond it, lines are only counted, and a last line with the count is kept up to date.
@@ -145,6 +171,24 @@ mod tests {
             message: message.into(),
             fields: Fields::new(),
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn two_runs_at_once_do_not_garble_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mock");
+        let first = RunLog::create(&path, 1 << 20).unwrap();
+        first.write_line(&line("the first"));
+        assert!(RunLog::is_written(&path));
+        let second = RunLog::create(&path, 1 << 20).unwrap();
+        first.write_line(&line("the first again"));
+        second.write_line(&line("the second"));
+        first.close();
+        second.close();
+        assert!(!RunLog::is_written(&path));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{}\n", line("the second")));
     }
 
     #[test]

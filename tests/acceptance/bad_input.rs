@@ -36,7 +36,7 @@ fn flags_that_do_not_parse_are_shown_with_their_position() {
         &["no valid integration name"],
     );
     refused(root, &["export", "--integrations-json", r#"[{"name":"mock","confg":{}}]"#], 2, &["confg"]);
-    refused(root, &["export", "--integrations-json", "[]"], 1, &["names no integration"]);
+    refused(root, &["export", "--integrations-json", "[]"], 2, &["names no integration"]);
     refused(root, &["validate-config", "--integrations-json", "[]"], 2, &["expected exactly one"]);
     refused(root, &["nonsense"], 2, &["nonsense"]);
     let limits = r#"{"limits":{"line_bytes":1}}"#;

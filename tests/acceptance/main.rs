@@ -10,6 +10,7 @@ mod disk;
 mod export_route;
 mod faults;
 mod lifelines;
+mod misuse;
 mod schemas;
 mod support;
 mod traffic;

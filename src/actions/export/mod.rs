@@ -168,7 +168,7 @@ fn redacted(mut project: ProjectResult, log: &IntegrationLog) -> ProjectResult {
 }
 
 /// An order that would do nothing, or confuse two integrations, is refused.
-fn check(order: &ExportOrder) -> Result<(), Box<Failure>> {
+pub(crate) fn check(order: &ExportOrder) -> Result<(), Box<Failure>> {
     if order.integrations.is_empty() {
         let message = "the order names no integration: expected at least one in `integrations`".to_owned();
         return Err(failure(message, Fault::Caller, Retry::No));
@@ -268,7 +268,7 @@ async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &
 fn sealed_file(id: &ExportId, file: Sealed) -> Result<SealedFile, outrider_protocol::ids::BadId> {
     Ok(SealedFile {
         export: id.clone(),
-        integration: outrider_protocol::ids::IntegrationId::new(file.origin)?,
+        integration: IntegrationId::new(file.origin)?,
         model: outrider_protocol::ids::Model::new(file.model)?,
         number: file.number,
         objects: file.records,
