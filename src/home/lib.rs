@@ -5,6 +5,7 @@
 //! | [`Root`] | the paths; makes the folders, for the owner only |
 //! | [`RootLock`] | one service uses a root at a time |
 //! | [`Config`] | config.json: read with all its faults at once, written whole or not at all |
+//! | [`Identity`] | whose work lies in the root; another's is moved aside |
 //! | [`Checkpoints`] | the last-processed values of sessions |
 //! | [`Journal`] | the commands that the service took, until the backend knows how they ended |
 //! | [`atomic`] | files that are the old one or the new one |
@@ -29,6 +30,7 @@ mod checkpoints;
 mod config;
 mod config_fault;
 mod config_read;
+mod identity;
 mod journal;
 mod limits;
 mod lock;
@@ -44,6 +46,7 @@ pub use atomic::FileError;
 pub use checkpoints::{Checkpoints, VALUE_BYTES};
 pub use config::{CONFIG_VERSION, Config};
 pub use config_fault::{ConfigErrors, ConfigFault};
+pub use identity::Identity;
 pub use journal::{Entry, Journal, JournalError, Recorded, State};
 pub use limits::{LimitField, Limits};
 pub use lock::{LockError, RootLock};

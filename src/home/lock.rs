@@ -66,10 +66,10 @@ impl Root {
             }
         }
         let noted = note_pid(&mut file).map_err(FileError::at("write", &path));
-        noted
-            .and_then(|()| atomic::sweep(self.path()))
-            .and_then(|()| atomic::sweep(&self.exports()))
-            .map_err(LockError::File)?;
+        let swept = noted.and_then(|()| {
+            [self.path(), &self.state(), &self.exports()].into_iter().try_for_each(atomic::sweep)
+        });
+        swept.map_err(LockError::File)?;
         Ok(RootLock(file))
     }
 

@@ -92,7 +92,7 @@ impl Root {
         self.caches().join(integration.as_str())
     }
 
-    fn caches(&self) -> PathBuf {
+    pub(crate) fn caches(&self) -> PathBuf {
         self.0.join("cache")
     }
 
@@ -106,6 +106,23 @@ impl Root {
     #[must_use]
     pub fn checkpoints_db(&self) -> PathBuf {
         self.state().join("checkpoints.redb")
+    }
+
+    /// Whose work lies in the root: see [`crate::Identity`].
+    pub(crate) fn identity_path(&self) -> PathBuf {
+        self.state().join("identity.json")
+    }
+
+    /// An enrollment that is not answered yet.
+    #[must_use]
+    pub fn enrollment_path(&self) -> PathBuf {
+        self.state().join("enroll.json")
+    }
+
+    /// There when it is this root that the system's startup runs: another root may be enrolled beside it.
+    #[must_use]
+    pub fn startup_path(&self) -> PathBuf {
+        self.state().join("startup")
     }
 
     /// The file whose lock says that a service uses the root: see [`Root::lock`].
@@ -128,7 +145,7 @@ impl Root {
 }
 
 /// Makes a folder and those above it.
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -130,10 +130,12 @@ fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
 fn the_next_service_sweeps_up_what_a_killed_writer_left() {
     let (_folder, root) = fresh();
     std::fs::write(root.path().join(".config.json.x1y2z3.tmp"), "half").unwrap();
+    std::fs::write(root.state().join(".service.json.x1y2z3.tmp"), "half").unwrap();
     std::fs::write(root.exports().join(".e1.json.x1y2z3.tmp"), "half").unwrap();
     std::fs::write(root.exports().join("e2.json"), "whole").unwrap();
     drop(root.lock().unwrap());
     assert_eq!(names(&root.exports()), ["e2.json"]);
+    assert_eq!(names(&root.state()), ["exports"]);
     assert!(!root.path().join(".config.json.x1y2z3.tmp").exists());
 }
 
