@@ -105,6 +105,42 @@ pub(crate) fn without_run(state: EndState, message: &str) -> Outcome {
     Outcome { state, report: None, error: Some(error) }
 }
 
+/// What is left of an outcome that the backend does not take as it is, because of `why`: in so few bytes that nothing on
+/// the way can mind.
+pub(crate) fn reduced(outcome: &Outcome, why: &str) -> Outcome {
+    let why = start(why);
+    let hint = format!("the whole outcome was not taken by the backend: {why}; the agent's host has it");
+    let error = match &outcome.error {
+        Some(error) => Failure {
+            message: start(&error.message),
+            hint: Some(match &error.hint {
+                Some(theirs) => format!("{}; {hint}", start(theirs)),
+                None => hint,
+            }),
+            last_lines: Vec::new(),
+            ..*error
+        },
+        None => Failure {
+            message: "the command's report could not be delivered".to_owned(),
+            fault: Fault::Backend,
+            retry: Retry::No,
+            hint: Some(hint),
+            last_lines: Vec::new(),
+        },
+    };
+    Outcome { state: outcome.state, report: None, error: Some(error) }
+}
+
+/// The start of a text that may be long.
+fn start(text: &str) -> String {
+    /// Enough for a sentence and its cause, in characters.
+    const LONGEST: usize = 400;
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// The state as the protocol spells it.
 pub(crate) fn word(state: EndState) -> &'static str {
     match state {
@@ -188,7 +224,11 @@ fn of_error(error: RpcError, ended: Option<Ended>) -> Failure {
         fault: data.fault.unwrap_or(Fault::Bug),
         retry: data.retry.unwrap_or(Retry::No),
         hint: data.hint,
-        last_lines: ended.map(|it| it.last_stderr).unwrap_or_default(),
+        // Those of the process that failed, often an integration, say more than those of the action above it.
+        last_lines: match data.last_lines {
+            lines if lines.is_empty() => ended.map(|it| it.last_stderr).unwrap_or_default(),
+            lines => lines,
+        },
     }
 }
 
@@ -322,5 +362,43 @@ mod tests {
             (error.fault, error.retry, error.hint.as_deref()),
             (Fault::Source, Retry::Later, Some("wait"))
         );
+        assert_eq!(error.last_lines, ["last words"]);
+    }
+
+    #[test]
+    fn the_last_words_that_an_error_carries_win_over_those_of_the_action() {
+        let mut error = RpcError::failed(Fault::Peer, Retry::Later, "the integration died");
+        error.data.get_or_insert_default().last_lines = vec!["out of tokens".into()];
+        let outcome = outcome(
+            "validate-config",
+            RunEnd { answer: Answer::Error(error), stopped: None, ended: ended(How::Ok) },
+        );
+        assert_eq!(outcome.error.unwrap().last_lines, ["out of tokens"]);
+    }
+
+    #[test]
+    fn a_reduced_outcome_keeps_the_state_and_the_start_of_what_went_wrong() {
+        let outcome = outcome(
+            "export",
+            RunEnd {
+                answer: Answer::Error(RpcError::failed(Fault::Source, Retry::Later, "é".repeat(100_000))),
+                stopped: None,
+                ended: ended(How::Ok),
+            },
+        );
+        let reduced = reduced(&outcome, "413 Payload Too Large");
+        let error = reduced.error.unwrap();
+        assert_eq!((reduced.state, error.fault), (EndState::Failed, Fault::Source));
+        assert!(error.message.starts_with("éé") && error.message.len() < 2_000, "{}", error.message.len());
+        assert!(error.last_lines.is_empty() && error.hint.unwrap().contains("413 Payload Too Large"));
+    }
+
+    #[test]
+    fn a_reduced_outcome_of_what_is_done_says_that_its_report_is_missing() {
+        let end = RunEnd { answer: report("done"), stopped: None, ended: ended(How::Ok) };
+        let reduced = reduced(&outcome("export", end), "too long");
+        assert!(reduced.report.is_none());
+        assert_eq!(reduced.state, EndState::Done);
+        assert_eq!(reduced.error.unwrap().fault, Fault::Backend);
     }
 }

@@ -7,7 +7,7 @@ use outrider_home::Limits;
 use outrider_protocol::Call;
 use outrider_protocol::action::LogBatch;
 use outrider_protocol::control::{
-    Accepted, CommandParams, Ended, Log, LogParams, ProgressChanged, ProgressParams, Running,
+    Accepted, CommandParams, Ended, EndedParams, Log, LogParams, ProgressChanged, ProgressParams, Running,
 };
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::log::{Fields, Level, LogLine};
@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Timing;
 use super::backoff::Backoff;
-use super::http::{Http, Verdict};
+use super::http::{CallError, Http, Verdict};
 use crate::mail::{Letter, Mail};
+use crate::outcome::reduced;
 use crate::snapshot::LinkStatus;
 use crate::task::chain;
 
@@ -65,19 +66,19 @@ impl Courier {
                 None => self.next(progress_from).await,
             };
             match letter {
-                Letter::Accepted(at) => self.deliver::<Accepted>(&self.params(at)).await,
-                Letter::Running(at) => self.deliver::<Running>(&self.params(at)).await,
+                Letter::Accepted(at) => self.tell::<Accepted>(&self.params(at)).await,
+                Letter::Running(at) => self.tell::<Running>(&self.params(at)).await,
                 Letter::Log(log) => {
                     let params = LogParams { command: self.command.clone(), batch, log: with_loss(log) };
-                    self.deliver::<Log>(&params).await;
+                    self.tell::<Log>(&params).await;
                     batch += 1;
                 }
                 Letter::Progress(progress) => {
                     let params = ProgressParams { command: self.command.clone(), progress };
-                    self.deliver::<ProgressChanged>(&params).await;
+                    self.tell::<ProgressChanged>(&params).await;
                     progress_from = Instant::now() + self.timing.progress_every;
                 }
-                Letter::Ended(ended) => return self.deliver::<Ended>(&ended).await,
+                Letter::Ended(ended) => return self.end(&ended).await,
             }
         }
     }
@@ -124,27 +125,55 @@ impl Courier {
         CommandParams { command: self.command.clone(), at }
     }
 
-    /// Calls until it is answered. An answer that says that it will never be taken counts as one.
-    async fn deliver<M: Call>(&self, params: &M::Params) {
+    /// Tells the outcome until the backend has taken it, or says that it has no such command. Where it does not take it as
+    /// it is (too long for a proxy, say), it gets what matters of it in few words; until it takes either, both are tried.
+    async fn end(&self, ended: &EndedParams) {
         let mut backoff = Backoff::new(&self.timing);
-        let mut link = self.link.clone();
         loop {
-            link.borrow_and_update();
+            let Err(refusal) = self.deliver::<Ended>(ended).await else { return };
+            if refusal.is_no_command() {
+                return;
+            }
+            let outcome = reduced(&ended.outcome, &chain(&refusal));
+            let params = EndedParams { command: self.command.clone(), outcome, ended_at: ended.ended_at };
+            match self.deliver::<Ended>(&params).await {
+                Err(refusal) if !refusal.is_no_command() => self.pause(&mut backoff).await,
+                Ok(()) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Tells what the command can do without.
+    async fn tell<M: Call>(&self, params: &M::Params) {
+        // A refusal is in the log.
+        drop(self.deliver::<M>(params).await);
+    }
+
+    /// Calls until it is answered. The error is an answer too: that this will never be taken.
+    async fn deliver<M: Call>(&self, params: &M::Params) -> Result<(), CallError> {
+        let mut backoff = Backoff::new(&self.timing);
+        loop {
             let err = match self.http.call::<M>(params).await {
-                Ok(_) => return,
+                Ok(_) => return Ok(()),
                 Err(err) => err,
             };
             let error = chain(&err);
             if err.verdict() == Verdict::GiveUp {
                 tracing::error!(command = %self.command, method = M::NAME, error, "The backend does not take this.");
-                return;
+                return Err(err);
             }
             tracing::debug!(command = %self.command, method = M::NAME, error, "Not delivered; it is tried again.");
-            tokio::select! {
-                () = sleep(backoff.pause()) => {}
-                // As soon as the backend is back.
-                Ok(_) = link.wait_for(LinkStatus::is_connected), if !link.borrow().is_connected() => {}
-            }
+            self.pause(&mut backoff).await;
+        }
+    }
+
+    /// Waits before the next try, but not once the backend is back.
+    async fn pause(&self, backoff: &mut Backoff) {
+        let mut link = self.link.clone();
+        let was_connected = link.borrow_and_update().is_connected();
+        tokio::select! {
+            () = sleep(backoff.pause()) => {}
+            Ok(_) = link.wait_for(LinkStatus::is_connected), if !was_connected => {}
         }
     }
 }

@@ -112,16 +112,23 @@ impl CallError {
             Self::Rpc { error, .. } => match error.data.as_ref().and_then(|it| it.retry) {
                 Some(Retry::Later) => Verdict::Again,
                 Some(Retry::No) => Verdict::GiveUp,
-                None if [code::INVALID_PARAMS, code::METHOD_NOT_FOUND].contains(&error.code) => {
+                None if [code::INVALID_PARAMS, code::METHOD_NOT_FOUND, code::NO_COMMAND]
+                    .contains(&error.code) =>
+                {
                     Verdict::GiveUp
                 }
                 None => Verdict::Again,
             },
-            Self::Status { status, .. } if *status == StatusCode::PAYLOAD_TOO_LARGE => Verdict::GiveUp,
+            Self::Status { status, .. } if refuses_content(*status) => Verdict::GiveUp,
             Self::Unreachable { .. } | Self::Token { .. } | Self::Status { .. } | Self::BadReply { .. } => {
                 Verdict::Again
             }
         }
+    }
+
+    /// Whether the backend has no such command of this agent, so that there is nobody to tell.
+    pub(crate) fn is_no_command(&self) -> bool {
+        matches!(self, Self::Rpc { error, .. } if error.code == code::NO_COMMAND)
     }
 
     pub(crate) fn is_token(&self) -> bool {
@@ -246,6 +253,12 @@ impl Http {
     }
 }
 
+/// Whether a status says that this body is not taken, by the backend or by something on the way.
+fn refuses_content(status: StatusCode) -> bool {
+    [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY]
+        .contains(&status)
+}
+
 #[derive(Serialize)]
 struct RpcRequest<'a, P> {
     jsonrpc: &'static str,
@@ -316,7 +329,12 @@ mod tests {
             (rpc(RpcError::failed(Fault::Backend, Retry::Later, "disk full")), Verdict::Again),
             (rpc(RpcError::failed(Fault::Caller, Retry::No, "not yours")), Verdict::GiveUp),
             (rpc(RpcError::new(code::INVALID_PARAMS, "what?")), Verdict::GiveUp),
+            (rpc(RpcError::new(code::NO_COMMAND, "whose?")), Verdict::GiveUp),
             (rpc(RpcError::new(code::INTERNAL, "panic")), Verdict::Again),
+            (
+                CallError::Status { status: StatusCode::PAYLOAD_TOO_LARGE, message: String::new() },
+                Verdict::GiveUp,
+            ),
             (CallError::Status { status: StatusCode::BAD_GATEWAY, message: String::new() }, Verdict::Again),
             (CallError::Token { status: StatusCode::UNAUTHORIZED, message: String::new() }, Verdict::Again),
         ];
