@@ -30,6 +30,9 @@ const EVENT_BYTES: usize = 16 << 20;
 /// Pings are sent no more often, whatever the backend says.
 const PING_LEAST: Duration = Duration::from_secs(1);
 
+/// So many streams in a row that ended young are reason enough to poll.
+const YOUNG_MOST: u32 = 3;
+
 /// Brings in the backend's orders.
 #[derive(Debug)]
 pub(crate) struct Orders {
@@ -54,8 +57,8 @@ enum Way {
 enum Went {
     /// Nothing came in, not even a sign of life, though the backend can be called: something on the way holds it back.
     HeldBack { why: String },
-    /// The stream was alive and ended.
-    Ended { why: String },
+    /// The stream was alive and ended, after so long.
+    Ended { why: String, lived: Duration },
     /// Time to try a stream again.
     PolledEnough,
     /// It failed.
@@ -69,13 +72,11 @@ struct Gone;
 impl Orders {
     /// Runs until the loop of the service is gone.
     pub(crate) async fn run(self) {
-        let mut backoff = Backoff::new(&self.timing);
-        let mut way = Way::Stream;
+        let mut plan = Plan::new(&self.timing);
         loop {
-            let Ok(listened) = self.connection(way).await else { return };
+            let Ok(listened) = self.connection(plan.way).await else { return };
             let went = listened.unwrap_or_else(Went::Failed);
-            let (next, pause) = next(way, &went, &self.timing, &mut backoff);
-            way = next;
+            let pause = plan.after(&went, &self.timing);
             if self.tell(&went).await.is_err() {
                 return;
             }
@@ -154,6 +155,7 @@ impl Orders {
             move || alive.store(true, Ordering::Relaxed)
         };
         let mut orders = Box::pin(events(response, self.timing.stream_quiet, EVENT_BYTES, on_life));
+        let since = Instant::now();
         let end = loop {
             match orders.next().await {
                 Some(Ok(event)) => {
@@ -166,7 +168,8 @@ impl Orders {
             }
         };
         let why = end.to_string();
-        Ok(if alive.load(Ordering::Relaxed) { Went::Ended { why } } else { Went::HeldBack { why } })
+        let lived = since.elapsed();
+        Ok(if alive.load(Ordering::Relaxed) { Went::Ended { why, lived } } else { Went::HeldBack { why } })
     }
 
     async fn poll(&self, until: Instant) -> Result<Went, Gone> {
@@ -220,7 +223,7 @@ impl Orders {
                 tracing::info!(why, "Orders do not come by stream here; polling for them.");
                 return Ok(());
             }
-            Went::Ended { why } => (why.clone(), false),
+            Went::Ended { why, .. } => (why.clone(), false),
             Went::Failed(err) => (chain(err), err.is_token()),
         };
         let status =
@@ -263,24 +266,57 @@ fn is_no_stream(status: StatusCode) -> bool {
     .contains(&status)
 }
 
-/// How to listen next, and after which pause.
-fn next(way: Way, went: &Went, timing: &Timing, backoff: &mut Backoff) -> (Way, Duration) {
-    match (way, went) {
-        (Way::Stream, Went::HeldBack { .. }) => {
-            backoff.reset();
-            (Way::Poll { until: Instant::now() + timing.stream_again }, Duration::ZERO)
+/// How to listen next.
+#[derive(Debug)]
+struct Plan {
+    way: Way,
+    backoff: Backoff,
+    /// Streams in a row that ended young.
+    young: u32,
+}
+
+impl Plan {
+    fn new(timing: &Timing) -> Self {
+        Self { way: Way::Stream, backoff: Backoff::new(timing), young: 0 }
+    }
+
+    /// Sets how to listen next. Answers after which pause.
+    fn after(&mut self, went: &Went, timing: &Timing) -> Duration {
+        match (self.way, went) {
+            (Way::Stream, Went::HeldBack { .. }) => self.poll(timing),
+            (_, Went::PolledEnough) => {
+                self.backoff.reset();
+                self.way = Way::Stream;
+                Duration::ZERO
+            }
+            // One that ends sooner than a poll may: a proxy cuts streams, or an order on it is too long for us.
+            (Way::Stream, Went::Ended { why, lived }) if *lived < timing.poll_wait => {
+                self.young += 1;
+                if self.young < YOUNG_MOST {
+                    return self.backoff.pause();
+                }
+                tracing::warn!(
+                    why,
+                    streams = self.young,
+                    "Streams of orders end early here; polling for orders."
+                );
+                self.poll(timing)
+            }
+            (_, Went::Ended { .. }) => {
+                self.young = 0;
+                self.backoff.reset();
+                self.backoff.pause()
+            }
+            // A token that is refused is not tried in a hurry.
+            (_, Went::Failed(err)) if err.is_token() => timing.retry_most,
+            (_, Went::Failed(_) | Went::HeldBack { .. }) => self.backoff.pause(),
         }
-        (_, Went::PolledEnough) => {
-            backoff.reset();
-            (Way::Stream, Duration::ZERO)
-        }
-        (way, Went::Ended { .. }) => {
-            backoff.reset();
-            (way, backoff.pause())
-        }
-        // A token that is refused is not tried in a hurry.
-        (way, Went::Failed(err)) if err.is_token() => (way, timing.retry_most),
-        (way, Went::Failed(_) | Went::HeldBack { .. }) => (way, backoff.pause()),
+    }
+
+    fn poll(&mut self, timing: &Timing) -> Duration {
+        self.backoff.reset();
+        self.way = Way::Poll { until: Instant::now() + timing.stream_again };
+        Duration::ZERO
     }
 }
 
@@ -297,34 +333,56 @@ mod tests {
         })
     }
 
+    fn ended(lived_s: u64) -> Went {
+        Went::Ended { why: String::new(), lived: Duration::from_secs(lived_s) }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_is_held_back_is_replaced_by_polling_for_a_while() {
         let timing = Timing::new(&Limits::default());
-        let mut backoff = Backoff::new(&timing);
+        let mut plan = Plan::new(&timing);
         let until = Instant::now() + timing.stream_again;
-        let held = Went::HeldBack { why: String::new() };
-        assert_eq!(next(Way::Stream, &held, &timing, &mut backoff), (Way::Poll { until }, Duration::ZERO));
-        let went = Went::PolledEnough;
-        assert_eq!(next(Way::Poll { until }, &went, &timing, &mut backoff), (Way::Stream, Duration::ZERO));
+        assert_eq!(plan.after(&Went::HeldBack { why: String::new() }, &timing), Duration::ZERO);
+        assert_eq!(plan.way, Way::Poll { until });
+        assert_eq!(plan.after(&Went::PolledEnough, &timing), Duration::ZERO);
+        assert_eq!(plan.way, Way::Stream);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_backend_that_is_away_is_tried_more_and_more_rarely_in_the_same_way() {
         let timing = Timing::new(&Limits::default());
-        let mut backoff = Backoff::new(&timing);
+        let mut plan = Plan::new(&timing);
         let went = failed(StatusCode::BAD_GATEWAY);
-        let pauses: Vec<_> = (0..12).map(|_| next(Way::Stream, &went, &timing, &mut backoff)).collect();
-        assert!(pauses.iter().all(|(way, _)| *way == Way::Stream));
-        assert!(pauses[11].1 >= Duration::from_secs(30));
-        let ended = Went::Ended { why: String::new() };
-        assert!(next(Way::Stream, &ended, &timing, &mut backoff).1 <= Duration::from_secs(1));
+        let pauses: Vec<_> = (0..12).map(|_| plan.after(&went, &timing)).collect();
+        assert_eq!(plan.way, Way::Stream);
+        assert!(pauses[11] >= Duration::from_secs(30));
+        assert!(plan.after(&ended(60), &timing) <= Duration::from_secs(1));
+        assert_eq!(plan.way, Way::Stream);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_end_young_are_tried_more_rarely_and_then_replaced_by_polling() {
+        let timing = Timing::new(&Limits::default());
+        let mut plan = Plan::new(&timing);
+        // One that lived long is as good as the first.
+        plan.after(&ended(0), &timing);
+        plan.after(&ended(60), &timing);
+        for _ in 1..YOUNG_MOST {
+            plan.after(&ended(0), &timing);
+            assert_eq!(plan.way, Way::Stream);
+        }
+        plan.after(&ended(0), &timing);
+        assert_eq!(plan.way, Way::Poll { until: Instant::now() + timing.stream_again });
+        // When the next stream is no better, one is enough.
+        plan.after(&Went::PolledEnough, &timing);
+        plan.after(&ended(0), &timing);
+        assert!(matches!(plan.way, Way::Poll { .. }));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_token_is_tried_rarely_from_the_start() {
         let timing = Timing::new(&Limits::default());
-        let mut backoff = Backoff::new(&timing);
-        let went = failed(StatusCode::UNAUTHORIZED);
-        assert_eq!(next(Way::Stream, &went, &timing, &mut backoff).1, timing.retry_most);
+        let mut plan = Plan::new(&timing);
+        assert_eq!(plan.after(&failed(StatusCode::UNAUTHORIZED), &timing), timing.retry_most);
     }
 }
