@@ -37,6 +37,8 @@ pub(super) enum UploadError {
     Turns,
     #[error("the backend's answer lacks the header {0}")]
     Header(&'static str),
+    #[error("the upload panicked: this is a bug; the log says where")]
+    Panicked,
     #[error("acknowledge it in the spool")]
     Spool(#[source] SpoolError),
 }

@@ -18,7 +18,10 @@ use super::backoff::Backoff;
 use super::http::{CallError, Http};
 use super::upload::{Upload, UploadError};
 use crate::event::Event;
-use crate::task::chain;
+use crate::task::{chain, guarded};
+
+/// How one try to upload a file went.
+type Tried = (Result<(), UploadError>, Sealed);
 
 /// The name of a file: export, model, number.
 type Key = (String, String, u64);
@@ -92,7 +95,7 @@ impl Uploads {
                 && let Some(file) = self.queue.pop_front()
             {
                 let upload = Upload { http: self.http.clone(), spool: self.spool.clone(), chunk: self.chunk };
-                under_way.spawn(async move { (upload.file(&file).await, file) });
+                under_way.spawn(tried(file.clone(), async move { upload.file(&file).await }));
             }
             let rested = self.resting.values().filter(|it| !it.active).map(|it| it.until).min();
             let away = (!self.queue.is_empty() && self.away_until > now).then_some(self.away_until);
@@ -104,7 +107,8 @@ impl Uploads {
                     Some(Wake::Connected) => self.away_until = Instant::now(),
                     None => return,
                 },
-                Some(ended) = under_way.join_next() => self.ended(ended).await,
+                // A task that panicked has answered all the same, and none is aborted.
+                Some(Ok(ended)) = under_way.join_next() => self.ended(ended).await,
                 Some(()) = OptionFuture::from(next.map(sleep_until)) => {}
                 () = sleep_until(housekeeping) => {}
             }
@@ -159,15 +163,7 @@ impl Uploads {
         }
     }
 
-    async fn ended(&mut self, ended: Result<(Result<(), UploadError>, Sealed), tokio::task::JoinError>) {
-        let (result, file) = match ended {
-            Ok(ended) => ended,
-            Err(err) => {
-                // The file stays in the spool, and is found by the next start.
-                tracing::error!(error = chain(&err), "An upload panicked: this is a bug.");
-                return;
-            }
-        };
+    async fn ended(&mut self, (result, file): Tried) {
         let Sealed { export, model, number, bytes, .. } = &file;
         match result {
             Ok(()) => {
@@ -222,6 +218,12 @@ impl Uploads {
             drop(self.events.send(event).await);
         }
     }
+}
+
+/// One try to upload a file. A panic is one that failed, so that the file is tried again.
+async fn tried(file: Sealed, upload: impl Future<Output = Result<(), UploadError>>) -> Tried {
+    let result = guarded("upload", upload).await;
+    (result.unwrap_or(Err(UploadError::Panicked)), file)
 }
 
 /// Removes what was sent long ago.
@@ -287,4 +289,40 @@ fn is_away(err: &CallError) -> bool {
 
 fn key(file: &Sealed) -> Key {
     (file.export.clone(), file.model.clone(), file.number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Sealed {
+        Sealed {
+            export: "e1".into(),
+            origin: "git".into(),
+            model: "m".into(),
+            number: 0,
+            records: 1,
+            raw_bytes: 1,
+            bytes: 1,
+            sha256: String::new(),
+            path: "0.json.gz".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_upload_panicked_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits::default();
+        let http = Http::anonymous("http://127.0.0.1:1", None, &limits).unwrap();
+        let (events, _happened) = mpsc::channel(8);
+        let spool = open(dir.path().join("spool")).unwrap();
+        let mut uploads = Uploads::new(http, Timing::new(&limits), &limits, spool, events);
+        uploads.add(file());
+        let taken = uploads.queue.pop_front().unwrap();
+        uploads.ended(tried(taken, async { panic!("a bug") }).await).await;
+        assert!(uploads.queue.is_empty());
+        uploads.resting.values_mut().for_each(|it| it.until = Instant::now());
+        uploads.wake_rested();
+        assert_eq!(uploads.queue.len(), 1);
+    }
 }
