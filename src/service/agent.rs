@@ -1,5 +1,6 @@
 //! The loop that owns all state of the service, and what it does about each event.
 
+mod settings;
 mod stopping;
 mod telling;
 
@@ -34,6 +35,7 @@ use crate::uplink::courier::Courier;
 use crate::uplink::http::Http;
 use crate::uplink::orders::Orders;
 use crate::uplink::uploads::{self, Uploads, Wake};
+use settings::advise;
 
 /// Files that may wait to be told to the uploads; more are found when the spool is looked through.
 const WAKES: usize = 256;
@@ -65,6 +67,14 @@ struct Held {
     command: Option<Command>,
     /// Ends its run.
     stop: Option<watch::Sender<Option<Stop>>>,
+    /// What was wrong with config.json when it started.
+    config_fault: Option<String>,
+}
+
+impl Held {
+    fn new(taken_at: Timestamp, mail: Arc<Mail>) -> Self {
+        Self { action: "", taken_at, mail, command: None, stop: None, config_fault: None }
+    }
 }
 
 /// The service's state.
@@ -240,7 +250,7 @@ impl Agent {
     fn hold(&mut self, entry: Entry) {
         let (id, now) = (entry.id, Timestamp::now());
         let mail = Arc::new(Mail::new(now, &self.setup.config.limits));
-        let mut held = Held { action: "", taken_at: now, mail, command: None, stop: None };
+        let mut held = Held::new(now, mail);
         match entry.state {
             State::Queued(command) => {
                 self.commands.add(&command);
@@ -294,7 +304,7 @@ impl Agent {
         };
         let outcome = Outcome { state: EndState::Failed, report: None, error: Some(error) };
         mail.ended(EndedParams { command: id.clone(), outcome, ended_at: now });
-        self.hold_mail(id, Held { action: "", taken_at: now, mail, command: None, stop: None });
+        self.hold_mail(id, Held::new(now, mail));
     }
 
     fn cancelled(&mut self, id: &CommandId, reason: String) {
@@ -356,9 +366,11 @@ impl Agent {
 
     /// Starts the process of a command that the journal has as running.
     fn start_run(&mut self, id: CommandId) {
+        let config_fault = self.setup.reload().err();
         let Some(held) = self.held.get_mut(&id) else { return };
         let Some(command) = held.command.take() else { return };
         tracing::info!(command = %id, action = held.action, "Command starts.");
+        held.config_fault = config_fault;
         let (stop, stopped) = watch::channel(None);
         held.stop = Some(stop);
         let Setup { config, program, root, .. } = &self.setup;
@@ -404,7 +416,10 @@ impl Agent {
         let Some(held) = self.held.get_mut(id) else { return };
         held.stop = None;
         let is_export = held.action == "export";
-        let ended = outcome(held.action, end);
+        let mut ended = outcome(held.action, end);
+        if let (Some(error), Some(fault)) = (&mut ended.error, held.config_fault.take()) {
+            advise(error, &fault);
+        }
         if let Some(ActionReport::Export(_)) = &ended.report {
             self.keep_report(id, &ended);
         }

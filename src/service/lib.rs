@@ -7,7 +7,7 @@
 //! outcome when the service starts is reported as interrupted, and never started again.
 //!
 //! **Invariant:** every accepted command gets exactly one outcome. It is in the journal before it is sent, and is sent,
-//! across restarts, until the backend answers.
+//! across restarts, until the backend has taken it, whole or reduced, or says that it has no such command.
 //!
 //! **Invariant:** all state belongs to one loop (`agent`). Everything that can happen is an `event::Event`;
 //! whatever waits for the network, a process or a disk for long is a task that only sends events.
@@ -50,6 +50,10 @@
 //! `limits.commands_at_once`; those that wait start in their order of arrival. A queued command that is cancelled, or
 //! whose time has passed, ends at once.
 //!
+//! config.json is read anew when a command starts: its integrations, the customer and the limits of the command are
+//! those that it says then. One that is broken changes nothing, and is named in the log and in the command's failure.
+//! Another agent, backend, token, or limit of the service itself takes a restart.
+//!
 //! # Stopping
 //!
 //! When `stop` of [`run`] is ready, no order is taken any more, running actions are cancelled and, after
@@ -75,7 +79,7 @@ mod uplink;
 #[cfg(unix)]
 mod tests;
 
-pub use enroll::{EnrollError, EnrollOptions, enroll};
+pub use enroll::{EnrollError, EnrollOptions, Enrolled, enroll};
 pub use run::{Options, ServiceError, Stopped, run};
 pub use snapshot::{CommandStatus, LinkStatus};
 pub use status::{ServiceStatus, Status, status};

@@ -86,6 +86,7 @@ impl Agent {
     }
 
     fn start_with(&self, timing: Timing) -> Running {
+        self.config.save(&self.root()).unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             stopped.await.unwrap();

@@ -44,6 +44,17 @@ pub(super) enum Stream {
     Missing,
     /// It is answered, and nothing ever comes.
     Silent,
+    /// It ends after the greeting.
+    Cut,
+}
+
+/// How a call is refused.
+#[derive(Clone, Copy)]
+pub(super) enum Refusal {
+    /// With 413, as by a proxy.
+    TooLong,
+    /// With a JSON-RPC error of this code, for ever.
+    Code(i32),
 }
 
 #[derive(Default)]
@@ -53,6 +64,9 @@ struct Script {
     taken: Vec<(String, Value)>,
     /// So many calls of a method are answered with a status of 500.
     failing: HashMap<String, u32>,
+    /// How calls of a method are refused whose body is longer than so many bytes.
+    refusing: HashMap<String, (usize, Refusal)>,
+    ping_every_ms: Option<u64>,
     orders: VecDeque<Value>,
     stream: Option<Stream>,
     refuse_token: bool,
@@ -148,6 +162,19 @@ impl Backend {
 
     pub(super) fn fail(&self, method: &str, times: u32) {
         self.change(|it| it.failing.insert(method.to_owned(), times));
+    }
+
+    /// Refuses every call of a method whose body is longer than so many bytes.
+    pub(super) fn refuse_above(&self, bytes: usize, method: &str, refusal: Refusal) {
+        self.change(|it| it.refusing.insert(method.to_owned(), (bytes, refusal)));
+    }
+
+    pub(super) fn refuse_no_more(&self) {
+        self.change(|it| it.refusing.clear());
+    }
+
+    pub(super) fn ping_every_ms(&self, every: u64) {
+        self.change(|it| it.ping_every_ms = Some(every));
     }
 
     pub(super) fn refuse_token(&self, refuse: bool) {
@@ -252,8 +279,22 @@ async fn call(State(backend): State<Backend>, headers: HeaderMap, body: Bytes) -
     if fails {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
+    let refusal = backend.look(|it| it.refusing.get(&method).copied());
+    match refusal.filter(|(longest, _)| body.len() > *longest) {
+        Some((_, Refusal::TooLong)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Some((_, Refusal::Code(code))) => {
+            let error = json!({"code": code, "message": "refused", "data": {"retry": "no"}});
+            return json!({"jsonrpc": "2.0", "id": request["id"], "error": error})
+                .to_string()
+                .into_response();
+        }
+        None => {}
+    }
     let result = match method.as_str() {
-        "agent.hello" => json!({"protocol": 1, "agent": "a1", "ping_every_ms": 60_000}),
+        "agent.hello" => {
+            let every = backend.look(|it| it.ping_every_ms).unwrap_or(60_000);
+            json!({"protocol": 1, "agent": "a1", "ping_every_ms": every})
+        }
         "orders.poll" => json!({"orders": poll(&backend).await}),
         _ => json!({}),
     };
@@ -279,6 +320,7 @@ async fn orders(State(backend): State<Backend>) -> Response {
             let nothing = stream::pending::<Result<Bytes, Infallible>>();
             ([("content-type", "text/event-stream")], Body::from_stream(nothing)).into_response()
         }
+        Stream::Cut => ([("content-type", "text/event-stream")], ": orders\n\n").into_response(),
         Stream::Works => {
             let events = stream::unfold(backend, |backend| async move {
                 let mut happened = backend.0.happened.subscribe();

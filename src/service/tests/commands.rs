@@ -68,6 +68,53 @@ async fn a_command_that_is_delivered_again_and_again_runs_once() {
 }
 
 #[tokio::test]
+async fn each_command_gets_what_config_json_says_when_it_starts() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let script = "log(' '.join(it.get('id', it['name']) for it in order['integrations']))\nanswer(report())";
+    let mut agent = Agent::new(&server, script);
+    let running = agent.start();
+    backend.run("c1", &export());
+    backend.ended("c1").await;
+    assert_eq!(backend.log_of("c1"), ["mock"]);
+    agent.config.extra_integrations = serde_json::from_str(r#"[{"name": "git"}]"#).unwrap();
+    agent.config.save(&agent.root()).unwrap();
+    backend.run("c2", &export());
+    backend.ended("c2").await;
+    assert_eq!(backend.log_of("c2"), ["mock git"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_broke_is_named_by_a_command_that_fails_and_the_last_good_one_serves() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let script = "
+log(' '.join(it.get('id', it['name']) for it in order['integrations']))
+answer(report('failed' if command == 'c1' else 'done'))";
+    let mut agent = Agent::new(&server, script);
+    agent.config.extra_integrations = serde_json::from_str(r#"[{"name": "git"}]"#).unwrap();
+    let running = agent.start();
+    backend.run("c0", &export());
+    backend.ended("c0").await;
+    std::fs::write(agent.root().config_path(), "{\"version\": ").unwrap();
+    backend.run("c1", &export());
+    let outcome = backend.ended("c1").await;
+    assert_eq!(backend.log_of("c1"), ["mock git"]);
+    let hint = outcome["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("config.json could not be used: "), "{hint}");
+    backend.run("c2", &export());
+    assert_eq!(backend.ended("c2").await["error"], Value::Null, "what is done needs no advice");
+    // Another agent's orders are not for this configuration.
+    agent.config.agent = "a2".parse().unwrap();
+    agent.config.save(&agent.root()).unwrap();
+    backend.run("c1-2", &export());
+    backend.ended("c1-2").await;
+    assert_eq!(backend.log_of("c1-2"), ["mock git"]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn after_a_crash_what_ran_is_interrupted_and_what_waited_runs() {
     let backend = Backend::new();
     let server = backend.serve(None);

@@ -1,10 +1,11 @@
 //! The way to the backend: it breaks, it is held back, it refuses; and in the end everything has arrived.
 
+use outrider_protocol::fault::code;
 use outrider_spool::{Settings, Spool};
 use serde_json::json;
 
 use super::action::DONE;
-use super::backend::Stream;
+use super::backend::{Refusal, Stream};
 use super::*;
 use crate::snapshot::{LinkStatus, Snapshot};
 
@@ -98,6 +99,101 @@ async fn an_outcome_is_told_until_it_is_answered() {
     backend.ended("c2").await;
     running.stop().await;
     assert_eq!(backend.called("command.ended"), 5);
+}
+
+/// An action whose report is too long for what is on the way.
+const LONG: &str = r#"
+long = report()
+long["integrations"][0]["projects"] = [{"id": str(i), "name": "x" * 100, "state": "done"} for i in range(100)]
+answer(long)"#;
+
+#[tokio::test]
+async fn an_outcome_that_is_too_long_for_a_proxy_arrives_reduced() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.refuse_above(2_000, "command.ended", Refusal::TooLong);
+    let agent = Agent::new(&server, LONG);
+    let running = agent.start();
+    backend.run("c1", &export());
+    let outcome = backend.ended("c1").await;
+    assert_eq!((&outcome["state"], outcome.get("report")), (&json!("done"), None));
+    assert!(outcome["error"]["hint"].as_str().unwrap().contains("413"), "{outcome}");
+    assert_eq!(running.stop().await.unreported, 0);
+    let kept = until_file(&agent.root().exports().join("c1.json")).await;
+    assert!(kept.contains("xxxx"), "the host has the whole");
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_refused_in_every_form_is_told_until_it_is_taken() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.refuse_above(0, "command.ended", Refusal::Code(code::INVALID_PARAMS));
+    let agent = Agent::new(&server, DONE);
+    let running = agent.start();
+    backend.run("c1", &export());
+    backend.until("some tries", |it| (it.called("command.ended") >= 4).then_some(())).await;
+    running.kill().await;
+    backend.refuse_no_more();
+    let running = agent.start();
+    assert_eq!(backend.ended("c1").await["report"]["action"], "export", "the whole is tried first");
+    assert_eq!(running.stop().await.unreported, 0);
+}
+
+#[tokio::test]
+async fn an_outcome_of_a_command_that_the_backend_does_not_have_is_told_once() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.refuse_above(0, "command.ended", Refusal::Code(code::NO_COMMAND));
+    let agent = Agent::new(&server, DONE);
+    let running = agent.start();
+    backend.run("c1", &export());
+    backend.until("the outcome", |it| (it.called("command.ended") > 0).then_some(())).await;
+    assert_eq!(running.stop().await.unreported, 0);
+    assert_eq!(backend.called("command.ended"), 1);
+}
+
+#[tokio::test]
+async fn a_ping_names_every_command_whose_outcome_the_backend_does_not_have() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.ping_every_ms(1);
+    backend.fail("command.ended", u32::MAX);
+    let agent = Agent::new(&server, "if command == 'c2': until_cancelled()\nanswer(report())");
+    let running = agent.start();
+    for id in ["c1", "c2", "c3"] {
+        backend.run(id, &export());
+    }
+    let all = |it: &Backend| {
+        let ping = it.taken("agent.ping").pop()?;
+        let mut named: Vec<_> = ping["commands"].as_array()?.iter().filter_map(|it| it.as_str()).collect();
+        named.sort_unstable();
+        (named == ["c1", "c2", "c3"] && ping["running"] == json!(["c2"])).then_some(())
+    };
+    backend.until("a ping that names them", all).await;
+    backend.fail("command.ended", 0);
+    backend.order(json!({"kind": "cancel", "command": "c2"}));
+    backend.ended("c3").await;
+    let none = |it: &Backend| (it.taken("agent.ping").pop()?["commands"] == json!([])).then_some(());
+    backend.until("a ping that names none", none).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn orders_are_polled_for_where_streams_are_cut_after_the_greeting() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.stream_is(Stream::Cut);
+    let agent = Agent::new(&server, DONE);
+    let timing = Timing {
+        retry_first: Duration::from_millis(10),
+        retry_most: Duration::from_millis(200),
+        ..Timing::new(&agent.config.limits)
+    };
+    let running = agent.start_with(timing);
+    backend.run("c1", &export());
+    assert_eq!(backend.ended("c1").await["state"], "done");
+    assert!(backend.called("orders.poll") > 0);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -220,6 +316,18 @@ async fn a_file_whose_hash_was_wrong_is_sent_from_the_beginning() {
     let running = agent.start();
     assert_eq!(uploaded(&agent, &backend).await, written);
     assert_eq!(backend.patches(), 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn files_are_uploaded_although_those_that_were_sent_cannot_be_looked_through() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, DONE);
+    let written = spooled(&agent, "e1", 10);
+    std::fs::write(agent.root().spool().join("sent"), "no folder").unwrap();
+    let running = agent.start();
+    assert_eq!(backend.until("the file", |it| it.file(FILE)).await, written);
     running.stop().await;
 }
 
