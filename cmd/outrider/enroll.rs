@@ -1,11 +1,10 @@
 //! `outrider enroll` and `outrider unenroll`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use outrider_home::{LockError, Root};
+use outrider_home::{Config, Identity, LockError, Root};
 use outrider_protocol::exit::Exit;
-use outrider_service::{EnrollOptions, enroll as enroll_at};
+use outrider_service::{EnrollError, EnrollOptions, enroll as enroll_at};
 use service_manager::{
     RestartPolicy, ServiceInstallCtx, ServiceLabel, ServiceLevel, ServiceManager, ServiceStartCtx,
     ServiceStopCtx, ServiceUninstallCtx,
@@ -29,7 +28,11 @@ pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
         allow_http: flags.allow_http,
     };
     let enrolled = runtime()?.block_on(enroll_at(root, options)).map_err(|err| {
-        let exit = if err.is_usage() { Exit::Usage } else { Exit::Failure };
+        let exit = match &err {
+            EnrollError::InUse(_) => Exit::RootInUse,
+            err if err.is_usage() => Exit::Usage,
+            _ => Exit::Failure,
+        };
         let hint = err.hint();
         let error = Error::of(exit, &err);
         match hint {
@@ -37,8 +40,15 @@ pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
             None => error,
         }
     })?;
-    say(format_args!("enrolled as agent {} of {}", enrolled.agent, enrolled.backend));
+    let config = &enrolled.config;
+    say(format_args!("enrolled as agent {} of {}", config.agent, config.backend));
     say(format_args!("root: {}", root.path().display()));
+    if let Some(aside) = &enrolled.set_aside {
+        say(format_args!(
+            "what this root held of another backend or customer is kept in {}: it is neither uploaded nor gone on with",
+            aside.display()
+        ));
+    }
     if no_service {
         say(format_args!("run it with: outrider service-run --root {}", root.path().display()));
         return Ok(Exit::Ok);
@@ -59,19 +69,29 @@ pub(crate) fn unenroll(root: &Root, flags: &args::Unenroll) -> Result<Exit, Erro
     }
     uninstall(root)?;
     // Nobody may be writing into the root while it is taken apart.
-    let _lock = root.lock().map_err(|err| match err {
+    let lock = root.lock().map_err(|err| match err {
         LockError::InUse { .. } => Error::of(Exit::RootInUse, &err)
             .hint("a service runs on this root: stop it first (Ctrl-C where it was started by hand)"),
         _ => Error::failure(&err),
     })?;
     let waiting = outrider_service::status(root).spool_files;
+    // A configuration that cannot be read has nothing to tell; the enrollment's own note stands.
+    if let Ok(config) = Config::load(root)
+        && !flags.purge
+    {
+        Identity::of(&config).remember(root, &lock).map_err(|err| Error::failure(&err))?;
+    }
     std::fs::remove_file(root.config_path()).map_err(|err| Error::failure(&err))?;
     say(format_args!("unenrolled: the identity is gone from {}", root.path().display()));
     if flags.purge {
         std::fs::remove_dir_all(root.path()).map_err(|err| Error::failure(&err))?;
         say(format_args!("deleted {} ({waiting} files were not uploaded)", root.path().display()));
     } else if waiting > 0 {
-        say(format_args!("{waiting} files that were not uploaded are kept in {}", root.spool().display()));
+        say(format_args!(
+            "{waiting} files that were not uploaded are kept in {}: enroll this root at the same backend for the same \
+             customer to upload them; an enrollment for another moves them aside",
+            root.spool().display()
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -135,12 +155,12 @@ fn install(root: &Root) -> Result<(), Error> {
         drop(manager.uninstall(ServiceUninstallCtx { label }));
         undone(Error::failed(format!("put the agent on the system's startup: {err}")))
     })?;
-    std::fs::write(marker(root), format!("{LABEL}\n")).map_err(|err| Error::failure(&err))
+    std::fs::write(root.startup_path(), format!("{LABEL}\n")).map_err(|err| Error::failure(&err))
 }
 
 /// Takes the service off the startup, if this root was put there.
 fn uninstall(root: &Root) -> Result<(), Error> {
-    if !marker(root).exists() {
+    if !root.startup_path().exists() {
         return Ok(());
     }
     let manager = manager()?;
@@ -150,10 +170,5 @@ fn uninstall(root: &Root) -> Result<(), Error> {
         Error::failed(format!("take the agent off the system's startup: {err}"))
             .hint(format!("the root {} was left as it is", root.path().display()))
     })?;
-    std::fs::remove_file(marker(root)).map_err(|err| Error::failure(&err))
-}
-
-/// There when it is this root that the system's service runs: another root may be enrolled beside it.
-fn marker(root: &Root) -> PathBuf {
-    root.state().join("startup")
+    std::fs::remove_file(root.startup_path()).map_err(|err| Error::failure(&err))
 }

@@ -51,6 +51,10 @@ impl Identity {
     /// # Errors
     /// When the note cannot be written.
     pub fn remember(&self, root: &Root, _lock: &RootLock) -> Result<(), FileError> {
+        // A full disk is no hindrance where nothing is new.
+        if found(root).is_ok_and(|found| found == Found::Is(self.clone())) {
+            return Ok(());
+        }
         make_at(&root.exports())?;
         let path = root.identity_path();
         let text = serde_json::to_vec_pretty(self)

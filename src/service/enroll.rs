@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use outrider_home::{CONFIG_VERSION, Config, ConfigErrors, FileError, Limits, Root, Secret, atomic};
+use jiff::Timestamp;
+use outrider_home::{
+    CONFIG_VERSION, Config, ConfigErrors, FileError, Identity, Limits, LockError, Root, RootLock, Secret,
+    atomic,
+};
 use outrider_protocol::bulk::{ENROLL_PATH, EnrollReply, EnrollRequest};
 use reqwest::{Method, StatusCode, Url};
 use serde::{Deserialize, Serialize};
@@ -38,6 +42,9 @@ pub enum EnrollError {
         /// Which root.
         root: Root,
     },
+    /// A service runs on it, or another enrollment.
+    #[error(transparent)]
+    InUse(LockError),
     /// The backend's address cannot be used.
     #[error("--backend {found:?}: expected {expected}")]
     Address {
@@ -123,7 +130,8 @@ impl EnrollError {
                  certificates from --ca-file; the same command may be repeated: the code is used once only"
             }
             Self::Refused { .. } => "ask for a new code: `outrider-backend code create`",
-            Self::Address { .. }
+            Self::InUse(_)
+            | Self::Address { .. }
             | Self::Code { .. }
             | Self::Setup(_)
             | Self::Answer { .. }
@@ -147,7 +155,7 @@ struct Pending {
 impl Pending {
     /// The one that is kept, if it is the same enrollment; otherwise a new one, which is then kept.
     fn of(root: &Root, backend: &str, code: &str) -> Result<Self, FileError> {
-        let path = path(root);
+        let path = root.enrollment_path();
         let kept = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
         if let Some(kept) = kept.filter(|it| it.backend == backend && it.code == code) {
             return Ok(kept);
@@ -160,25 +168,31 @@ impl Pending {
     }
 }
 
-fn path(root: &Root) -> PathBuf {
-    root.state().join("enroll.json")
+/// A root that has become an agent.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// Its identity, as it was saved.
+    pub config: Config,
+    /// Where the root's work for another backend or customer was moved, if there was any: files that were not uploaded,
+    /// last-processed values, commands, caches.
+    pub set_aside: Option<PathBuf>,
 }
 
-/// Asks the backend to take this root as an agent, and saves its identity. May be repeated when it failed midway.
+/// Asks the backend to take this root as an agent, and saves its identity. May be repeated when it failed midway. What
+/// the root holds of the same backend and customer stays; what it holds of another is moved aside.
 ///
 /// # Errors
 /// See [`EnrollError`]. The root is not enrolled then.
-pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Config, EnrollError> {
+pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Enrolled, EnrollError> {
     let backend = origin(&options.backend, options.allow_http)?;
     let code = code(&options.code)?;
-    if root.config_path().exists() {
-        return Err(EnrollError::Already { root: root.clone() });
-    }
+    not_enrolled(root)?;
     let limits = Limits::default();
     // As the service will read it: from the root, not from the folder in which the command was typed.
     let ca_file = options.ca_file.map(|path| std::path::absolute(&path).unwrap_or(path));
     let http = Http::anonymous(&backend, ca_file.as_deref(), &limits).map_err(EnrollError::Setup)?;
     root.create().map_err(|err| at_root(root, err))?;
+    let lock = lock(root)?;
     let pending = Pending::of(root, &backend, code).map_err(|err| at_root(root, err))?;
     let request = EnrollRequest {
         code: code.to_owned(),
@@ -200,10 +214,30 @@ pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Config, Enrol
         extra_integrations: Vec::new(),
         limits,
     };
+    // Before the configuration, so that no service ever runs with another's work.
+    let set_aside =
+        Identity::of(&config).take(root, &lock, Timestamp::now()).map_err(|err| at_root(root, err))?;
     config.save(root).map_err(EnrollError::Config)?;
     // It holds the code; should it stay behind, the next enrollment has another code and replaces it.
-    drop(std::fs::remove_file(path(root)));
-    Ok(config)
+    drop(std::fs::remove_file(root.enrollment_path()));
+    Ok(Enrolled { config, set_aside })
+}
+
+fn not_enrolled(root: &Root) -> Result<(), EnrollError> {
+    if root.config_path().exists() {
+        return Err(EnrollError::Already { root: root.clone() });
+    }
+    Ok(())
+}
+
+/// Takes the root, which may have become an agent meanwhile.
+fn lock(root: &Root) -> Result<RootLock, EnrollError> {
+    let lock = root.lock().map_err(|err| match err {
+        LockError::InUse { .. } => EnrollError::InUse(err),
+        err @ LockError::File(_) => at_root(root, err),
+    })?;
+    not_enrolled(root)?;
+    Ok(lock)
 }
 
 async fn ask(http: &Http, backend: &str, request: &EnrollRequest) -> Result<EnrollReply, EnrollError> {

@@ -26,7 +26,9 @@ async fn an_enrolled_root_has_its_identity_and_is_not_enrolled_twice() {
     );
     let dir = tempfile::tempdir().unwrap();
     let root = Root::at(dir.path().join("root"));
-    let config = enroll(&root, options(&server)).await.unwrap();
+    let enrolled = enroll(&root, options(&server)).await.unwrap();
+    let (config, set_aside) = (enrolled.config, enrolled.set_aside);
+    assert_eq!(set_aside, None);
     let saved = Config::load(&root).unwrap();
     assert_eq!((config.agent.as_str(), saved.token.expose()), ("a7", "t-secret-1"));
     assert_eq!(saved.customer_id.as_deref(), Some("c9"));
@@ -74,4 +76,51 @@ async fn a_refused_code_and_a_backend_that_is_down_are_told_apart() {
     let err = enroll(&root, options).await.unwrap_err();
     assert!(matches!(err, EnrollError::Unreachable { .. }), "{err}");
     assert!(err.hint().unwrap().contains("is the backend running"));
+}
+
+#[tokio::test]
+async fn work_of_another_backend_or_customer_is_moved_aside_and_that_of_the_same_stays() {
+    let (one, two) = (Backend::new(), Backend::new());
+    let (server_one, server_two) = (one.serve(None), two.serve(None));
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::at(dir.path().join("root"));
+    // Which backend, which customer, and whether the work of the enrollment before is there.
+    let steps =
+        [(&one, &server_one, "c1", false), (&one, &server_one, "c1", true), (&one, &server_one, "c2", false)];
+    for (n, (backend, server, customer, stays)) in
+        steps.into_iter().chain([(&two, &server_two, "c2", false)]).enumerate()
+    {
+        backend.answer_enrollment(
+            StatusCode::OK,
+            json!({"agent": format!("a{n}"), "token": "t-secret-1", "customer_id": customer}),
+        );
+        let enrolled = enroll(&root, options(server)).await.unwrap();
+        let file = root.spool().join("e1/sourcecode.Commit/0.json.gz");
+        assert_eq!(file.exists(), stays, "step {n}");
+        assert_eq!(enrolled.set_aside.is_some(), n > 0 && !stays, "step {n}");
+        if let Some(aside) = enrolled.set_aside {
+            assert!(aside.join("spool/e1/sourcecode.Commit/0.json.gz").exists(), "step {n}");
+            assert!(
+                !root.checkpoints_db().exists() && aside.join("state/checkpoints.redb").exists(),
+                "step {n}"
+            );
+        }
+        // Work, and the end of this enrollment.
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+        std::fs::write(root.checkpoints_db(), "").unwrap();
+        std::fs::remove_file(root.config_path()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_root_that_a_service_uses_is_not_enrolled() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::at(dir.path());
+    let _lock = root.lock().unwrap();
+    let err = enroll(&root, options(&server)).await.unwrap_err();
+    assert!(matches!(err, EnrollError::InUse(_)), "{err}");
+    assert!(backend.taken("enroll").is_empty());
 }
