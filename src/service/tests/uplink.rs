@@ -360,3 +360,20 @@ answer(report())"#;
     backend.ended("e1").await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_or_removed_in_the_spool_stops_no_upload() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, DONE);
+    spooled(&agent, "e0", 1);
+    let manifest = agent.root().spool().join("e0/manifest");
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::create_dir(&manifest).unwrap();
+    let written = spooled(&agent, "e1", 10);
+    // Neither can anything that was sent be found.
+    std::fs::write(agent.root().spool().join("sent"), "").unwrap();
+    let running = agent.start();
+    assert_eq!(backend.until("the file", |it| it.file(FILE)).await, written);
+    running.stop().await;
+}
