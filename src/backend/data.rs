@@ -4,18 +4,25 @@
 //! lock                held while a backend runs: two never share a folder
 //! admin-token         the admin API's credential, 0600
 //! backend.json        where the running backend listens, for programs on the same machine
-//! outrider.db         the database (with -wal and -shm beside it)
+//! outrider.db         the database (with -wal and -shm beside it), 0600
 //! exports/<agent>/<export>/<model>/<n>.json.gz    uploaded files; .part while they grow
 //! ```
+//!
+//! **Invariant:** while a backend runs, no other user of the machine can look into the folder. One that was left open is
+//! closed; one that is open and not the backend's alone is refused, since others may need it as it is.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::private;
 use crate::secret::{self, NoRandomness};
 use crate::store::FileKey;
+
+/// What lies in a data folder, by the beginnings of names.
+const OURS: [&str; 5] = ["lock", "admin-token", "backend.", "outrider.db", "exports"];
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +34,19 @@ pub enum DataError {
     InUse {
         /// The folder.
         path: PathBuf,
+    },
+    /// Others use it, and could read it.
+    #[error(
+        "the data folder {path} can be used by other users of this machine (mode {mode:o}) and holds {found:?}, which \
+         is not the backend's; name a folder of its own, or close this one with `chmod 700`"
+    )]
+    Shared {
+        /// The folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Something in it that the backend did not put there.
+        found: String,
     },
     /// A file or folder in it cannot be made, read or written.
     #[error("{what} {path}")]
@@ -120,12 +140,44 @@ impl DataFolder {
         folder.join(format!("{}.json.gz", key.number))
     }
 
-    /// Makes the folder where it is missing, for this user alone.
+    /// Makes what is missing, for this user alone, and takes from others what they could have read so far.
     pub(crate) fn create(&self) -> Result<(), DataError> {
-        for path in [self.path.clone(), self.exports()] {
-            private_folder(&path).map_err(|err| DataError::Io { what: "make the folder", path, err })?;
+        let io = |what, path: &Path| {
+            let path = path.to_owned();
+            move |err| DataError::Io { what, path, err }
+        };
+        private::folder(&self.path).map_err(io("make the folder", &self.path))?;
+        if let Some(mode) = private::open_to_others(&self.path).map_err(io("look at", &self.path))? {
+            if let Some(found) = self.foreign().map_err(io("list", &self.path))? {
+                return Err(DataError::Shared { path: self.path.clone(), mode, found });
+            }
+            tracing::warn!(data = %self.path.display(), mode = format!("{mode:o}"),
+                "The data folder could be used by other users of this machine; it is closed now.");
+        }
+        let (exports, database) = (self.exports(), self.database());
+        private::folder(&exports).map_err(io("make the folder", &exports))?;
+        private::file(&database).map_err(io("make the database", &database))?;
+        // The database gives the files that it makes beside its own the mode of its own.
+        let beside = ["-wal", "-shm", "-journal"].map(|end| {
+            let mut path = database.clone().into_os_string();
+            path.push(end);
+            PathBuf::from(path)
+        });
+        for path in [self.path.clone(), exports, database].iter().chain(&beside) {
+            private::tighten(path).map_err(io("close to other users", path))?;
         }
         Ok(())
+    }
+
+    /// Something in the folder that no backend put there.
+    fn foreign(&self) -> io::Result<Option<String>> {
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !OURS.iter().any(|ours| name.starts_with(ours)) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the folder for this process. The system gives the lock back when the process ends, however it ends.
@@ -152,7 +204,8 @@ impl DataFolder {
         let path = self.admin_token_file();
         if !path.exists() {
             let token = secret::token().map_err(DataError::Secret)?;
-            write_private(&path, format!("{token}\n").as_bytes())?;
+            let written = private::write(&path, format!("{token}\n").as_bytes());
+            written.map_err(|err| DataError::Io { what: "write", path: path.clone(), err })?;
         }
         self.admin_token()
     }
@@ -171,12 +224,9 @@ impl DataFolder {
 
     pub(crate) fn write_address(&self, address: &Address) -> Result<(), DataError> {
         let path = self.path.join("backend.json");
-        let text = serde_json::to_vec(address).map_err(|err| DataError::Io {
-            what: "write",
-            path: path.clone(),
-            err: err.into(),
-        })?;
-        write_private(&path, &text)
+        let text = serde_json::to_vec(address).map_err(io::Error::from);
+        let written = text.and_then(|text| private::write(&path, &text));
+        written.map_err(|err| DataError::Io { what: "write", path, err })
     }
 
     pub(crate) fn remove_address(&self) {
@@ -199,28 +249,6 @@ pub fn read_token(path: &Path) -> Result<String, DataError> {
         "" => Err(DataError::EmptyToken { path: path.into() }),
         token => Ok(token.into()),
     }
-}
-
-/// Writes a file that only this user may read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let io = |err| DataError::Io { what: "write", path: path.into(), err };
-    let next = path.with_extension("new");
-    drop(fs::remove_file(&next));
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&next).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&next, path).map_err(io)
-}
-
-fn private_folder(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 #[cfg(test)]
@@ -251,6 +279,56 @@ mod tests {
             let mode = fs::metadata(data.admin_token_file()).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[cfg(unix)]
+    fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[cfg(unix)]
+    fn set_mode(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_data_folder_that_was_left_open_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataFolder::at(dir.path().join("data"));
+        fs::create_dir(data.path()).unwrap();
+        set_mode(data.path(), 0o755);
+        data.create().unwrap();
+        assert_eq!((mode(data.path()), mode(&data.database())), (0o700, 0o600));
+        // As an older backend left them.
+        let files = ["outrider.db", "outrider.db-wal", "outrider.db-shm"].map(|name| data.path().join(name));
+        for file in &files {
+            fs::write(file, "").unwrap();
+            set_mode(file, 0o664);
+        }
+        set_mode(&data.exports(), 0o755);
+        set_mode(data.path(), 0o755);
+        data.create().unwrap();
+        assert_eq!((mode(data.path()), mode(&data.exports())), (0o700, 0o700));
+        for file in &files {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_open_folder_with_things_of_others_is_refused_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.txt"), "").unwrap();
+        set_mode(dir.path(), 0o755);
+        let data = DataFolder::at(dir.path());
+        let err = data.create().unwrap_err().to_string();
+        assert!(err.contains("(mode 755) and holds \"thesis.txt\"") && err.contains("chmod 700"), "{err}");
+        assert!(mode(dir.path()) == 0o755 && !data.database().exists());
+        set_mode(dir.path(), 0o700);
+        data.create().unwrap();
     }
 
     #[test]

@@ -13,6 +13,9 @@
 //! **Invariant:** an agent's token reaches that agent's commands and files, and nothing of another agent or of the
 //! admin API. Tokens, codes and login links are stored as hashes only.
 //!
+//! **Invariant:** nobody but the user who runs the backend can read its folder. Configurations of integrations, which may
+//! hold secrets, are in the stored order until the command has ended and a second longer, and are never shown.
+//!
 //! **Invariant:** a command's end is final, and an agent's word is taken once however often it comes.
 //!
 //! **Invariant:** the backend never looks into an exported file: it counts bytes and compares a hash.
@@ -26,7 +29,7 @@
 //! later. Then come *running*, progress (a row a node, the latest wins), batches of log lines (each once, the newest
 //! kept), uploaded files, and one outcome. Cancelling a queued command ends it at once; should the agent have taken it
 //! in that very moment, it is told to cancel as soon as it says so. Later, the cancel is told until the outcome comes.
-//! A command that an agent accepted and no longer knows counts as interrupted.
+//! A command that an agent accepted and no longer lists, when it connects or says that it is alive, counts as interrupted.
 //!
 //! Everything that is looked at while it changes waits on the `hub`, which holds no state of its own: whoever wakes
 //! reads the store again. That is also the seam where a message bus would stand between several backends.
@@ -42,6 +45,7 @@ mod hub;
 mod janitor;
 pub mod openapi;
 mod pages;
+mod private;
 mod secret;
 mod server;
 mod settings;
