@@ -1,8 +1,9 @@
 //! Errors of the HTTP APIs: a status and an [`HttpError`], whatever went wrong.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -104,6 +105,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let parsed: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
         parsed.map(|Query(value)| Self(value)).map_err(|err| ApiError::bad_request(err.body_text()))
+    }
+}
+
+/// The body, or an error in our shape.
+#[derive(Debug)]
+pub(crate) struct InBody(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for InBody {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Bytes::from_request(request, state).await;
+        body.map(Self).map_err(|err| match err.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than is taken here")
+                    .hint("send less at once")
+            }
+            status => ApiError::new(status, err.body_text()),
+        })
     }
 }
 

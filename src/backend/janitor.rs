@@ -1,4 +1,5 @@
-//! What has to be done from time to time: commands that waited too long expire, old records go.
+//! What has to be done from time to time: commands that waited too long expire, configurations of ended ones and old
+//! records go.
 
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub(crate) async fn run(app: Shared) {
         if let Err(err) = expire(&app).await {
             tracing::error!(error = chain(&err), "Commands cannot be expired.");
         }
+        if let Err(err) = drop_configs(&app).await {
+            tracing::error!(error = chain(&err), "Configurations of ended commands cannot be removed.");
+        }
         if round.is_multiple_of(SWEEP_EVERY)
             && let Err(err) = sweep(&app).await
         {
@@ -40,6 +44,18 @@ async fn expire(app: &Shared) -> Result<(), StoreError> {
     for command in app.store.expire_commands(Timestamp::now()).await? {
         tracing::info!(%command, "Command expired: its agent did not come for it.");
         app.hub.changed(Change::Command(command));
+    }
+    Ok(())
+}
+
+/// Takes the configurations out of the orders of all commands that have ended.
+pub(crate) async fn drop_configs(app: &Shared) -> Result<(), StoreError> {
+    let mut any = false;
+    while app.store.drop_configs().await? > 0 {
+        any = true;
+    }
+    if any {
+        app.store.fold_log().await?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Shared};
 use crate::data::{Address, DataError, DataFolder, DataLock};
+use crate::http_error::chain;
 use crate::hub::Hub;
 use crate::secret::Hash;
 use crate::settings::{Settings, Tls};
@@ -201,6 +202,10 @@ impl Backend {
             }
         };
         self.janitor.abort();
+        if let Err(err) = janitor::drop_configs(&self.app).await {
+            // The next start does it.
+            tracing::error!(error = chain(&err), "Configurations of ended commands cannot be removed.");
+        }
         self.app.data.remove_address();
         self.app.store.close().await;
         tracing::info!("Backend stopped.");

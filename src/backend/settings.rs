@@ -39,6 +39,9 @@ pub struct Tls {
 pub struct Limits {
     /// The longest body of a call, in bytes. As long as the longest line between processes, so that any report fits.
     pub message_bytes: usize,
+    /// The longest order, in bytes. An agent takes events of at most 16 MiB, and an order that it cannot take would keep
+    /// all later ones from it; no configuration is near this.
+    pub order_bytes: usize,
     /// The largest file an agent may upload, in bytes. Spool files are sealed at some 16 MiB.
     pub file_bytes: u64,
     /// The longest wait for the next bytes of an upload.
@@ -47,6 +50,9 @@ pub struct Limits {
     pub open_commands: u64,
     /// How long a command waits for its agent where the order says nothing else.
     pub command_expiry: Duration,
+    /// An agent that does not list a command which it accepted longer ago than this has lost it. The time covers an
+    /// acceptance that overtakes the agent's list on the way.
+    pub lost_after: Duration,
     /// Lines kept of a command's log: the newest.
     pub log_lines: u32,
     /// Bytes kept of a log line's message.
@@ -73,10 +79,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 32 * 1024 * 1024,
+            order_bytes: 4 * 1024 * 1024,
             file_bytes: 4 * 1024 * 1024 * 1024,
             upload_quiet: Duration::from_secs(60),
             open_commands: 1000,
             command_expiry: 7 * DAY,
+            lost_after: Duration::from_secs(60),
             log_lines: 10_000,
             log_message_bytes: 8 * 1024,
             finished_sessions: 20,

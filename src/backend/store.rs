@@ -22,9 +22,10 @@ mod passes;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub(crate) use agents::{Caller, EnrollFault};
-pub(crate) use commands::{CancelOutcome, CreateFault, EndFault, Reported};
+pub(crate) use commands::{CancelOutcome, CreateFault, EndFault, OrderBounds, Reported};
 pub(crate) use files::FileKey;
 pub(crate) use log_lines::LogBounds;
 pub(crate) use passes::Pass;
@@ -110,6 +111,8 @@ impl Store {
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // What is taken out is overwritten: configurations hold secrets.
+            .pragma("secure_delete", "ON")
             .busy_timeout(BUSY);
         let pool = |connections: u32| SqlitePoolOptions::new().max_connections(connections);
         let write = pool(1)

@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use jiff::Timestamp;
 
 use super::after;
 use crate::admin::{Code, CreatedCode, NewCode};
 use crate::app::Shared;
-use crate::http_error::{ApiError, InPath, json_body};
+use crate::http_error::{ApiError, InBody, InPath, json_body};
 
 pub(super) async fn list(State(app): State<Shared>) -> Result<Json<Vec<Code>>, ApiError> {
     Ok(Json(app.store.codes(Timestamp::now()).await?))
 }
 
-pub(super) async fn create(State(app): State<Shared>, body: Bytes) -> Result<Json<CreatedCode>, ApiError> {
+pub(super) async fn create(
+    State(app): State<Shared>,
+    InBody(body): InBody,
+) -> Result<Json<CreatedCode>, ApiError> {
     let new: NewCode = json_body(&body)?;
     if new.uses == 0 {
         return Err(ApiError::bad_request("`uses` is 0; expected at least 1"));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -17,9 +16,9 @@ use crate::admin::{
     Watched,
 };
 use crate::app::{App, LINES_AT_ONCE, Shared};
-use crate::http_error::{ApiError, InPath, InQuery, json_body};
+use crate::http_error::{ApiError, InBody, InPath, InQuery, json_body};
 use crate::hub::Change;
-use crate::store::{CancelOutcome, CreateFault};
+use crate::store::{CancelOutcome, CreateFault, OrderBounds};
 
 /// The longest time a watch may wait; proxies cut longer ones.
 const LONGEST_WATCH: Duration = Duration::from_secs(30);
@@ -35,15 +34,15 @@ pub(super) async fn list(
     Ok(Json(app.store.commands(&filter).await?))
 }
 
-pub(super) async fn create(State(app): State<Shared>, body: Bytes) -> Result<Json<Command>, ApiError> {
+pub(super) async fn create(
+    State(app): State<Shared>,
+    InBody(body): InBody,
+) -> Result<Json<Command>, ApiError> {
     let new: NewCommand = json_body(&body)?;
     let now = Timestamp::now();
     let expires_at = after(now, new.expires_in_s.map_or(app.limits.command_expiry, Duration::from_secs))?;
-    let id = app
-        .store
-        .create_command(&new, Some(expires_at), app.limits.open_commands, now)
-        .await
-        .map_err(refused)?;
+    let bounds = OrderBounds { open: app.limits.open_commands, bytes: app.limits.order_bytes };
+    let id = app.store.create_command(&new, Some(expires_at), bounds, now).await.map_err(refused)?;
     tracing::info!(command = %id, agent = %new.agent, action = new.order.action(), "Command taken.");
     app.hub.orders_changed(&new.agent);
     app.hub.changed(Change::Command(id.clone()));
@@ -60,7 +59,7 @@ pub(super) async fn show(
 pub(super) async fn cancel(
     State(app): State<Shared>,
     InPath(command): InPath<CommandId>,
-    body: Bytes,
+    InBody(body): InBody,
 ) -> Result<Json<Command>, ApiError> {
     let wish: CancelCommand = json_body(&body)?;
     match app.cancel(&command, &wish.reason).await? {
@@ -138,6 +137,10 @@ fn refused(fault: CreateFault) -> ApiError {
         CreateFault::NoAgent { .. } => {
             ApiError::not_found(text).hint("`outrider-backend agents` lists the agents there are")
         }
+        CreateFault::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text).hint(
+            "an order holds configurations only: order fewer integrations at once, and give long lists to an \
+             integration in a file on its host",
+        ),
         CreateFault::Revoked { .. } => ApiError::new(StatusCode::CONFLICT, text),
         CreateFault::TooMany { .. } => {
             ApiError::new(StatusCode::CONFLICT, text).hint("wait until some have ended, or cancel some")

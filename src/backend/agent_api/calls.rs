@@ -6,7 +6,7 @@ use outrider_protocol::control::{
     PingParams, Poll, ProgressChanged, ProgressParams, Running,
 };
 use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
-use outrider_protocol::ids::AgentId;
+use outrider_protocol::ids::{AgentId, CommandId};
 use outrider_protocol::integration::Empty;
 use outrider_protocol::{Call, Raw, version};
 
@@ -60,19 +60,29 @@ async fn hello(app: &App, agent: &AgentId, params: HelloParams) -> Answer<Hello>
     let now = Timestamp::now();
     app.store.agent_said_hello(agent, &params).await.map_err(|err| storage(&err))?;
     app.store.agent_seen(agent, now).await.map_err(|err| storage(&err))?;
-    let lost =
-        app.store.interrupt_forgotten(agent, &params.commands, now).await.map_err(|err| storage(&err))?;
-    for command in lost {
-        tracing::warn!(%agent, %command, "The agent has lost a command; it counts as interrupted.");
-        app.hub.changed(Change::Command(command));
-    }
+    reconcile(app, agent, &params.commands, now).await?;
     tracing::info!(%agent, version = params.version, host = params.host.hostname, "Agent connected.");
     app.hub.changed(Change::Agents);
     let ping_every_ms = u64::try_from(app.limits.ping.as_millis()).unwrap_or(u64::MAX);
     Ok(HelloReply { protocol, agent: agent.clone(), ping_every_ms })
 }
 
+/// Compares the commands that an agent lists with those that it accepted.
+async fn reconcile(app: &App, agent: &AgentId, listed: &[CommandId], now: Timestamp) -> Result<(), RpcError> {
+    let lost_after = app.limits.lost_after;
+    let lost = app.store.interrupt_forgotten(agent, listed, lost_after, now).await;
+    let lost = lost.map_err(|err| storage(&err))?;
+    for command in lost {
+        tracing::warn!(%agent, %command,
+            "The agent no longer lists a command and told no outcome; it counts as interrupted.");
+        app.hub.changed(Change::Command(command));
+        app.hub.changed(Change::Agents);
+    }
+    Ok(())
+}
+
 async fn ping(app: &App, agent: &AgentId, params: &PingParams) -> Answer<Ping> {
+    reconcile(app, agent, &params.commands, Timestamp::now()).await?;
     if app.store.agent_pinged(agent, params).await.map_err(|err| storage(&err))? {
         app.hub.changed(Change::Agents);
     }
@@ -127,8 +137,13 @@ async fn ended(app: &App, agent: &AgentId, params: &EndedParams) -> Answer<Ended
 fn refused(fault: EndFault) -> RpcError {
     match fault {
         EndFault::Store(err) => storage(&err),
-        fault @ EndFault::NotYours { .. } => RpcError::failed(Fault::Caller, Retry::No, fault.to_string())
-            .hint("was the backend's data folder replaced?"),
+        fault @ EndFault::NotYours { .. } => {
+            let hint = "it may have been removed here since, or the backend's data folder was replaced";
+            RpcError {
+                code: code::NO_COMMAND,
+                ..RpcError::failed(Fault::Caller, Retry::No, fault.to_string()).hint(hint)
+            }
+        }
     }
 }
 

@@ -1,14 +1,13 @@
 //! `POST /agent/v1/enroll`.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use outrider_protocol::bulk::{EnrollReply, EnrollRequest};
 
 use crate::app::Shared;
-use crate::http_error::{ApiError, json_body};
+use crate::http_error::{ApiError, InBody, json_body};
 use crate::hub::Change;
 use crate::store::EnrollFault;
 
@@ -17,7 +16,10 @@ const LONGEST_TEXT: usize = 256;
 /// The shortest id of a request: it must not be guessed.
 const SHORTEST_REQUEST: usize = 16;
 
-pub(super) async fn enroll(State(app): State<Shared>, body: Bytes) -> Result<Json<EnrollReply>, ApiError> {
+pub(super) async fn enroll(
+    State(app): State<Shared>,
+    InBody(body): InBody,
+) -> Result<Json<EnrollReply>, ApiError> {
     let request: EnrollRequest = json_body(&body)?;
     check(&request)?;
     let granted = app.store.enroll(&request, Timestamp::now()).await.map_err(refused)?;

@@ -110,7 +110,7 @@ impl OrderStream {
     /// Reads the orders that were not told on this stream. `None` ends the stream; the agent comes back.
     async fn read(&mut self) -> Option<()> {
         let agents = self.app.store.agents(Some(&self.agent)).await;
-        let orders = self.app.store.open_orders(&self.agent, Timestamp::now()).await;
+        let orders = self.app.store.open_orders(&self.agent, Timestamp::now(), usize::MAX).await;
         let (agents, orders) = match (agents, orders) {
             (Ok(agents), Ok(orders)) => (agents, orders),
             (Err(err), _) | (_, Err(err)) => {
@@ -148,6 +148,7 @@ pub(super) async fn poll(app: &App, agent: &AgentId, params: PollParams) -> Resu
     Ok(PollReply { orders })
 }
 
+/// As many orders as make an answer that an agent can take. The rest is told when it has accepted these.
 async fn open(app: &App, agent: &AgentId) -> Result<Vec<Envelope>, RpcError> {
-    app.store.open_orders(agent, Timestamp::now()).await.map_err(|err| storage(&err))
+    app.store.open_orders(agent, Timestamp::now(), app.limits.order_bytes).await.map_err(|err| storage(&err))
 }

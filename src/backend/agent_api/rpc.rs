@@ -1,6 +1,5 @@
 //! `POST /agent/v1/rpc`: one JSON-RPC 2.0 request a body.
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response as HttpResponse};
@@ -10,6 +9,7 @@ use outrider_protocol::fault::{RpcError, code};
 
 use super::{CallingAgent, calls};
 use crate::app::Shared;
+use crate::http_error::InBody;
 
 /// How much of a body that does not parse goes to the log, in bytes.
 const QUOTED_BYTES: usize = 200;
@@ -17,7 +17,7 @@ const QUOTED_BYTES: usize = 200;
 pub(super) async fn call(
     State(app): State<Shared>,
     CallingAgent(agent): CallingAgent,
-    body: Bytes,
+    InBody(body): InBody,
 ) -> HttpResponse {
     let request: Request<'_> = match serde_json::from_slice(&body) {
         Ok(request) => request,

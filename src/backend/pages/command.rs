@@ -158,6 +158,9 @@ fn problems(integration: &IntegrationReport) -> Markup {
             h3 { (integration.integration) }
             (failure(error))
         }
+        @if integration.config_changed {
+            p.dim { (integration.integration) " reports a changed configuration, which stays on the agent's host." }
+        }
         @if !failed.is_empty() {
             div.notice.bad {
                 p { strong { (count(failed.len() as u64)) " of " (count(integration.projects.len() as u64))

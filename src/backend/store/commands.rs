@@ -6,18 +6,13 @@
 use jiff::Timestamp;
 use outrider_protocol::action::Order;
 use outrider_protocol::control::{self, EndState, EndedParams, Envelope};
-use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::{AgentId, CommandId};
-use outrider_protocol::report::Failure;
 use sqlx::{FromRow, SqliteTransaction};
 
 use super::{During, Store, StoreError, count, from_json, from_json_opt, time, times, to_json, uncount};
 use crate::admin::{Command, CommandFilter, CommandState, CommandSummary, IntegrationRef, NewCommand};
 use crate::secret;
 
-/// An agent that does not list a command which it accepted longer ago than this has lost it. The time covers an
-/// acceptance that crosses the agent's own list on the way.
-const LOST_AFTER_MS: i64 = 60_000;
 /// How often an id is made up anew when it is taken.
 const ID_TRIES: usize = 5;
 
@@ -28,10 +23,21 @@ pub(crate) enum CreateFault {
     NoAgent { agent: AgentId },
     #[error("agent {agent} was revoked")]
     Revoked { agent: AgentId },
+    #[error("the order has {bytes} bytes; at most {limit} are taken")]
+    TooLarge { bytes: usize, limit: usize },
     #[error("agent {agent} has {open} commands that have not ended; at most {limit} are kept")]
     TooMany { agent: AgentId, open: u64, limit: u64 },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How much an agent may be given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OrderBounds {
+    /// Commands of one agent that have not ended.
+    pub(crate) open: u64,
+    /// Bytes of one order.
+    pub(crate) bytes: usize,
 }
 
 /// Why a word of an agent about a command was not taken.
@@ -147,10 +153,18 @@ impl Store {
         &self,
         new: &NewCommand,
         expires_at: Option<Timestamp>,
-        limit: u64,
+        bounds: OrderBounds,
         now: Timestamp,
     ) -> Result<CommandId, CreateFault> {
         const WHAT: &str = "store a command";
+        let limit = bounds.open;
+        let mut order_json = to_json(&new.order, WHAT)?;
+        // Configurations come as they were written. A line break in JSON is space, but costs a line of its own on the
+        // way to the agent.
+        order_json.retain(|c| !matches!(c, '\n' | '\r'));
+        if order_json.len() > bounds.bytes {
+            return Err(CreateFault::TooLarge { bytes: order_json.len(), limit: bounds.bytes });
+        }
         let mut tx = self.write.begin().await.during(WHAT)?;
         let agent: Option<(Option<i64>, i64)> = sqlx::query_as(
             "SELECT revoked_at, (SELECT COUNT(*) FROM command WHERE agent = $1 AND reported_at IS NULL
@@ -170,7 +184,6 @@ impl Store {
             }
             Some(_) => {}
         }
-        let order_json = to_json(&new.order, WHAT)?;
         for _ in 0..ID_TRIES {
             let id = new_id(now)?;
             let done = sqlx::query(
@@ -222,10 +235,12 @@ impl Store {
     }
 
     /// What an agent has not answered yet, oldest first: runs that it has not accepted, cancels that have not ended.
+    /// Of the runs, the first, and as many more as stay within `bytes`.
     pub(crate) async fn open_orders(
         &self,
         agent: &AgentId,
         now: Timestamp,
+        bytes: usize,
     ) -> Result<Vec<Envelope>, StoreError> {
         const WHAT: &str = "read an agent's orders";
         #[derive(FromRow)]
@@ -250,24 +265,28 @@ impl Store {
         .fetch_all(&self.read)
         .await
         .during(WHAT)?;
-        rows.into_iter()
-            .map(|row| {
-                let id = CommandId::new(row.id).during(WHAT)?;
-                if row.state != CommandState::Queued.as_str() {
-                    return Ok(Envelope::Cancel {
-                        command: id,
-                        reason: row.cancel_reason.unwrap_or_default(),
-                    });
-                }
-                Ok(Envelope::Run(control::Command {
+        let mut orders = Vec::new();
+        let mut taken = 0usize;
+        for row in rows {
+            let id = CommandId::new(row.id).during(WHAT)?;
+            if row.state != CommandState::Queued.as_str() {
+                let reason = row.cancel_reason.unwrap_or_default();
+                orders.push(Envelope::Cancel { command: id, reason });
+                continue;
+            }
+            let is_first = taken == 0;
+            taken = taken.saturating_add(row.order_json.len());
+            if is_first || taken <= bytes {
+                orders.push(Envelope::Run(control::Command {
                     id,
                     order: from_json(&row.order_json, WHAT)?,
                     created_at: time(row.created_at),
                     expires_at: times(row.expires_at),
                     time_limit_ms: row.time_limit_ms.map(uncount),
-                }))
-            })
-            .collect()
+                }));
+            }
+        }
+        Ok(orders)
     }
 
     /// The agent has the command in its journal.
@@ -411,80 +430,6 @@ impl Store {
             return Ok(CancelOutcome::Ended);
         }
         Ok(CancelOutcome::Asked(AgentId::new(agent).during(WHAT)?))
-    }
-
-    /// Ends the commands that waited too long for their agent.
-    pub(crate) async fn expire_commands(&self, now: Timestamp) -> Result<Vec<CommandId>, StoreError> {
-        const WHAT: &str = "expire commands";
-        let rows: Vec<(String,)> = sqlx::query_as(
-            "UPDATE command SET state = 'expired', ended_at = $1 WHERE state = 'queued' AND expires_at <= $1
-             RETURNING id",
-        )
-        .bind(now.as_millisecond())
-        .fetch_all(&self.write)
-        .await
-        .during(WHAT)?;
-        rows.into_iter().map(|(id,)| CommandId::new(id).during(WHAT)).collect()
-    }
-
-    /// Removes commands that ended before a time (in milliseconds since 1970), with their progress and logs, a bounded
-    /// number at once. Answers how many.
-    pub(crate) async fn forget_commands(&self, ended_before: i64) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "DELETE FROM command WHERE seq IN (SELECT seq FROM command
-             WHERE ended_at < $1 AND (reported_at IS NOT NULL OR accepted_at IS NULL) ORDER BY seq LIMIT 100)",
-        )
-        .bind(ended_before)
-        .execute(&self.write)
-        .await
-        .during("remove old commands")?;
-        Ok(done.rows_affected())
-    }
-
-    /// Ends the commands that an agent accepted and no longer knows: its journal was lost, and no outcome will come.
-    pub(crate) async fn interrupt_forgotten(
-        &self,
-        agent: &AgentId,
-        known: &[CommandId],
-        now: Timestamp,
-    ) -> Result<Vec<CommandId>, StoreError> {
-        const WHAT: &str = "look for commands that an agent has lost";
-        let accepted: Vec<(String,)> = sqlx::query_as(
-            "SELECT id FROM command WHERE agent = $1 AND reported_at IS NULL AND accepted_at < $2 ORDER BY seq",
-        )
-        .bind(agent.as_str())
-        .bind(now.as_millisecond() - LOST_AFTER_MS)
-        .fetch_all(&self.read)
-        .await
-        .during(WHAT)?;
-        let failure = Failure {
-            message: "the agent no longer knows this command".into(),
-            fault: Fault::Host,
-            retry: Retry::Later,
-            hint: Some("its state folder was lost or replaced; order it again".into()),
-            last_lines: Vec::new(),
-        };
-        let failure = to_json(&failure, WHAT)?;
-        let mut lost = Vec::new();
-        for (id,) in accepted {
-            if known.iter().any(|command| command.as_str() == id) {
-                continue;
-            }
-            sqlx::query(
-                "UPDATE command SET reported_at = $2, ended_at = COALESCE(ended_at, $2),
-                        error_json = COALESCE(error_json, $3),
-                        state = CASE WHEN state IN ('delivered', 'running') THEN 'interrupted' ELSE state END
-                 WHERE id = $1 AND reported_at IS NULL",
-            )
-            .bind(&id)
-            .bind(now.as_millisecond())
-            .bind(&failure)
-            .execute(&self.write)
-            .await
-            .during(WHAT)?;
-            lost.push(CommandId::new(id).during(WHAT)?);
-        }
-        Ok(lost)
     }
 }
 

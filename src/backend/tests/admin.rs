@@ -1,8 +1,10 @@
 //! The admin API as a document and as a client meets it, and the pages' door.
 
 use axum::http::StatusCode;
-use outrider_protocol::control::EndState;
+use jiff::Timestamp;
+use outrider_protocol::ids::CommandId;
 use reqwest::redirect::Policy;
+use serde_json::{Value, json};
 
 use super::harness::{FakeAgent, Rig, sealed};
 use crate::client::{Client, ClientError};
@@ -24,13 +26,13 @@ fn the_openapi_document_is_current() {
 
 #[test]
 fn every_reference_of_the_openapi_document_leads_somewhere() {
-    fn check(root: &serde_json::Value, value: &serde_json::Value) {
+    fn check(root: &Value, value: &Value) {
         if let Some(path) = value.get("$ref").and_then(|path| path.as_str()) {
             assert!(root.pointer(path.trim_start_matches('#')).is_some(), "{path}");
         }
         match value {
-            serde_json::Value::Object(members) => members.values().for_each(|value| check(root, value)),
-            serde_json::Value::Array(values) => values.iter().for_each(|value| check(root, value)),
+            Value::Object(members) => members.values().for_each(|value| check(root, value)),
+            Value::Array(values) => values.iter().for_each(|value| check(root, value)),
             _ => {}
         }
     }
@@ -148,18 +150,78 @@ async fn a_form_on_another_site_cancels_nothing() {
     assert_eq!(rig.client.command(&command).await.unwrap().summary.state.as_str(), "cancelled");
 }
 
+/// What no page may carry over as it is.
+const MARK: &str = "<script>alert('1')</script>\"'&";
+
+/// The reports of three commands, with a mark wherever an agent may say what it likes.
+fn marked_outcomes(export: &CommandId) -> [Value; 3] {
+    let now = Timestamp::now();
+    let failure = json!({
+        "message": MARK, "fault": "peer", "retry": "no", "hint": MARK, "last_lines": [MARK, MARK],
+    });
+    let project = json!({ "id": MARK, "name": MARK, "state": "failed", "error": MARK });
+    let integration = json!({
+        "integration": "mock", "name": "mock", "state": "failed", "mode": "historical", "duration_ms": 1,
+        "models": [], "projects": [project], "error": failure, "config_changed": true,
+    });
+    let export = json!({
+        "action": "export", "export": export, "started_at": now, "duration_ms": 1, "integrations": [integration],
+    });
+    let validation = json!({
+        "action": "validate-config", "integration": "mock", "integration_version": MARK,
+        "errors": [{ "path": MARK, "message": MARK }],
+    });
+    let records = json!({
+        "action": "export-onboard-data", "integration": "mock", "kind": MARK,
+        "outcome": { "outcome": "records", "records": [{ "id": MARK, "name": MARK }] },
+    });
+    [export, validation, records]
+        .map(|report| json!({ "state": "failed", "report": report, "error": failure }))
+}
+
 #[tokio::test]
 async fn what_an_agent_says_is_text_on_the_pages() {
     let rig = Rig::new().await;
     let code = rig.client.create_code(&crate::admin::NewCode::default()).await.unwrap().code;
     let mut request = super::harness::enroll_request(&code, "request-0123456789");
-    request.host.hostname = "<script>alert(1)</script>".into();
+    request.host.hostname = MARK.into();
     let agent = FakeAgent::new(&rig.url, rig.enroll(&request).await.unwrap());
-    let command = rig.order(&agent).await.summary.id;
-    agent.end(&command, EndState::Done).await;
+    let mut pages = vec!["/".to_owned(), format!("/agents/{}", agent.id)];
+    for at in 0..3 {
+        let command = rig.order(&agent).await.summary.id;
+        let session = json!({
+            "session": 1, "parent": null, "integration": "mock", "kind": "model", "name": MARK,
+            "object": { "id": MARK, "name": MARK }, "state": "open", "current": 1, "objects": 1, "children_done": 0,
+        });
+        let state = json!({ "integration": "mock", "state": "running", "objects": 1, "bytes": 1 });
+        let progress = json!({ "integrations": [state], "sessions": [session] });
+        let line = json!({
+            "time": Timestamp::now(), "level": "info", "source": MARK, "message": MARK, "fields": { MARK: MARK },
+        });
+        let outcome = marked_outcomes(&command)[at].clone();
+        let calls = [
+            ("command.progress", json!({ "command": command, "progress": progress })),
+            ("command.log", json!({ "command": command, "batch": 0, "log": { "lines": [line] } })),
+            (
+                "command.ended",
+                json!({ "command": command, "outcome": outcome, "ended_at": Timestamp::now() }),
+            ),
+        ];
+        for (method, params) in calls {
+            let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+            let answer = agent.call_raw(call.to_string()).await;
+            assert!(answer["error"].is_null(), "{method}: {answer}");
+        }
+        pages.push(format!("/commands/{command}"));
+    }
     let browser = browser();
     let opened = browser.get(rig.client.login_link().await.unwrap()).send().await.unwrap();
     let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-    let text = browser.get(&rig.url).header("cookie", cookie).send().await.unwrap().text().await.unwrap();
-    assert!(text.contains("&lt;script&gt;alert(1)") && !text.contains("<script>alert"), "{text}");
+    for page in pages {
+        let request = browser.get(format!("{}{page}", rig.url)).header("cookie", &cookie);
+        let text = request.send().await.unwrap().text().await.unwrap();
+        assert!(text.contains("&lt;script&gt;alert") && !text.contains("<script>alert"), "{page}: {text}");
+        // In an attribute, a quote would end it.
+        assert!(!text.contains("</script>\"") && !text.contains("script&gt;\"'"), "{page}: {text}");
+    }
 }

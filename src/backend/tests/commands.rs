@@ -1,21 +1,26 @@
 //! The states of commands, their progress and logs.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use outrider_protocol::action::LogBatch;
+use outrider_protocol::action::{LogBatch, Order};
 use outrider_protocol::control::{
-    Accepted, CommandParams, EndState, Ended, EndedParams, Log, LogParams, Outcome, ProgressChanged,
-    ProgressParams,
+    self, Accepted, CommandParams, EndState, Ended, EndedParams, Envelope, Log, LogParams, Outcome, Ping,
+    PingParams, ProgressChanged, ProgressParams,
 };
-use outrider_protocol::fault::{Fault, Retry};
+use outrider_protocol::fault::{Fault, Retry, code};
 use outrider_protocol::ids::{CommandId, SessionId};
 use outrider_protocol::integration::SessionKind;
 use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::progress::{Progress, SessionProgress, SessionState};
 use outrider_protocol::report::{ActionReport, ExportReport, Failure};
 
+use serde_json::json;
+
 use super::harness::{FakeAgent, Rig, cancel_id, new_command, run_id, within};
 use crate::Limits;
 use crate::admin::{CommandFilter, CommandState, LogRange, NewCommand, WatchQuery};
+use crate::client::ClientError;
 
 async fn state(rig: &Rig, command: &CommandId) -> CommandState {
     rig.client.command(command).await.unwrap().summary.state
@@ -148,7 +153,13 @@ async fn an_agent_cannot_touch_the_commands_of_another() {
     let params = CommandParams { command: command.clone(), at: Timestamp::now() };
     let error = two.call::<Accepted>(&params).await.unwrap_err();
     assert!(error["message"].as_str().unwrap().contains("has no command"), "{error}");
-    assert_eq!(error["data"]["retry"], "no");
+    assert_eq!((&error["code"], &error["data"]["retry"]), (&code::NO_COMMAND.into(), &"no".into()));
+    // So does the end of a command that nobody has: the agent can tell it from an outcome that is not taken.
+    let outcome = Outcome { state: EndState::Done, report: None, error: None };
+    for command in [command.clone(), "nobody-has-this".parse().unwrap()] {
+        let ended = EndedParams { command, outcome: outcome.clone(), ended_at: Timestamp::now() };
+        assert_eq!(two.call::<Ended>(&ended).await.unwrap_err()["code"], code::NO_COMMAND);
+    }
     assert_eq!(state(&rig, &command).await, CommandState::Queued);
 }
 
@@ -163,6 +174,112 @@ async fn a_command_of_which_the_agent_still_knows_is_not_given_up_by_a_hello() {
     agent.hello(vec![known.clone()]).await;
     assert_eq!(state(&rig, &known).await, CommandState::Delivered);
     assert_eq!(state(&rig, &fresh).await, CommandState::Delivered);
+}
+
+#[tokio::test]
+async fn a_ping_that_does_not_list_an_accepted_command_ends_it() {
+    let rig = Rig::with(Limits { lost_after: Duration::ZERO, ..Limits::default() }).await;
+    let agent = rig.agent().await;
+    let (known, lost) = (rig.order(&agent).await.summary.id, rig.order(&agent).await.summary.id);
+    let queued = rig.order(&agent).await.summary.id;
+    for command in [&known, &lost] {
+        agent.accept(command).await;
+        agent.run(command).await;
+    }
+    let ping =
+        PingParams { running: Vec::new(), commands: vec![known.clone()], spool_files: 0, spool_bytes: 0 };
+    agent.call::<Ping>(&ping).await.unwrap();
+    assert_eq!(state(&rig, &known).await, CommandState::Running);
+    assert_eq!(state(&rig, &queued).await, CommandState::Queued);
+    let shown = rig.client.command(&lost).await.unwrap();
+    assert_eq!(shown.summary.state, CommandState::Interrupted);
+    let error = shown.error.unwrap();
+    assert!(error.message.contains("no longer lists it"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_ping_without_a_list_of_commands_ends_none() {
+    let rig = Rig::with(Limits { lost_after: Duration::ZERO, ..Limits::default() }).await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    agent.accept(&command).await;
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"agent.ping","params":{"running":[],"spool_files":0,"spool_bytes":0}}"#;
+    assert_eq!(agent.call_raw(ping.into()).await["error"]["code"], code::INVALID_PARAMS);
+    assert_eq!(state(&rig, &command).await, CommandState::Delivered);
+}
+
+#[tokio::test]
+async fn an_order_that_no_agent_could_take_is_refused_at_once() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let limit = Limits::default().order_bytes;
+    // An agent's events may have 16 MiB, with what is around an order.
+    assert!(limit <= 8 << 20);
+    let err = rig.client.create_command(&order_with(&agent, &"x".repeat(limit))).await.unwrap_err();
+    assert!(matches!(err, ClientError::Refused { status: 413, .. }), "{err}");
+    assert!(err.to_string().contains(&format!("at most {limit} are taken")), "{err}");
+    assert!(err.hint().unwrap().contains("fewer integrations at once"));
+    let beyond_all = "x".repeat(Limits::default().message_bytes);
+    let refused = rig.client.create_command(&order_with(&agent, &beyond_all)).await;
+    assert!(refused.is_err());
+    rig.client.create_command(&order_with(&agent, &"x".repeat(limit - 1000))).await.unwrap();
+    assert_eq!(agent.poll(0).await.len(), 1);
+}
+
+fn order_with(agent: &FakeAgent, text: &str) -> NewCommand {
+    let mut new = new_command(&agent.id);
+    if let Order::Export(order) = &mut new.order {
+        order.integrations[0].config = serde_json::value::to_raw_value(text).unwrap();
+    }
+    new
+}
+
+#[tokio::test]
+async fn the_line_breaks_of_a_configuration_cost_nothing_on_the_way() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let mut new = new_command(&agent.id);
+    if let Order::Export(order) = &mut new.order {
+        let text = format!("{{{}\"a\": \"b\\n\"\r\n}}", "\n".repeat(1000));
+        order.integrations[0].config = serde_json::value::RawValue::from_string(text).unwrap();
+    }
+    rig.client.create_command(&new).await.unwrap();
+    let told = agent.orders().await.next().await.unwrap();
+    let Envelope::Run(control::Command { order: Order::Export(order), .. }) = &told else {
+        panic!("expected a run, found {told:?}")
+    };
+    assert_eq!(order.integrations[0].config.get(), "{\"a\": \"b\\n\"}");
+}
+
+#[tokio::test]
+async fn no_configuration_of_an_integration_stays_here() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    agent.accept(&command).await;
+    // As an agent of another version may say it.
+    let integration = json!({
+        "integration": "mock", "name": "mock", "state": "done", "mode": "historical", "duration_ms": 1,
+        "models": [], "projects": [], "config_changed": true, "new_config": { "token": "swordfish" },
+    });
+    let now = Timestamp::now();
+    let report = json!({
+        "action": "export", "export": command, "started_at": now, "duration_ms": 1, "integrations": [integration],
+    });
+    let params =
+        json!({ "command": command, "outcome": { "state": "done", "report": report }, "ended_at": now });
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "command.ended", "params": params });
+    let answer = agent.call_raw(call.to_string()).await;
+    assert!(answer["error"].is_null(), "{answer}");
+    let shown = serde_json::to_string(&rig.client.command(&command).await.unwrap()).unwrap();
+    assert!(shown.contains(r#""config_changed":true"#) && !shown.contains("swordfish"), "{shown}");
+    let dir = rig.stop().await;
+    for name in ["outrider.db", "outrider.db-wal"] {
+        let bytes = std::fs::read(dir.path().join("data").join(name)).unwrap_or_default();
+        for secret in ["swordfish", "hunter2"] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+        }
+    }
 }
 
 #[tokio::test]
