@@ -1,5 +1,6 @@
 //! What people and programs read on stdout: lines, tables, JSON.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -12,12 +13,19 @@ use crate::report::Error;
 
 /// Writes a line to stdout. A reader that has gone away is no error: `outrider-backend … | head`.
 pub(crate) fn line(text: &str) {
-    drop(writeln!(std::io::stdout().lock(), "{text}"));
+    drop(writeln!(std::io::stdout().lock(), "{}", visible(text)));
 }
 
 /// Writes a line to stderr, for people only.
 pub(crate) fn note(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+/// A text without control characters but those that end lines and cells: what agents and their sources say is shown in
+/// terminals, which obey some of them.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.contains(is_control) { text.replace(is_control, "\u{fffd}").into() } else { text.into() }
 }
 
 /// Whether somebody looks at stdout in a terminal.
@@ -114,6 +122,12 @@ mod tests {
         let shown =
             table(&columns, vec![vec!["a.B".into(), count(12_345)], vec!["a.Longer".into(), count(1)]]);
         assert_eq!(shown, "model     objects\na.B        12,345\na.Longer        1");
+    }
+
+    #[test]
+    fn what_others_say_gives_a_terminal_no_orders() {
+        assert_eq!(visible("a\x1b[2J\u{9b}31m\rb\tc\nd"), "a\u{fffd}[2J\u{fffd}31m\u{fffd}b\tc\nd");
+        assert!(matches!(visible("plain – text"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `serve`: runs a backend until Ctrl-C or SIGTERM.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use outrider_backend::{Backend, DataError, DataFolder, Settings, StartError, Tls, start};
@@ -66,12 +67,20 @@ async fn announce(backend: &Backend, flags: &Serve, tls: bool) -> Result<(), Err
     Ok(())
 }
 
-/// The file appears whole: whoever waits for it never reads a half.
+/// The file appears whole: whoever waits for it never reads a half. It holds a login link, so it is this user's alone.
 fn write_ready(path: &std::path::Path, ready: &str) -> Result<(), Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let next = std::path::PathBuf::from(name);
-    std::fs::write(&next, format!("{ready}\n"))
+    // One that a run before left behind keeps its mode.
+    drop(std::fs::remove_file(&next));
+    let mut options = std::fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(&next)
+        .and_then(|mut file| file.write_all(format!("{ready}\n").as_bytes()))
         .and_then(|()| std::fs::rename(&next, path))
         .map_err(|err| Error::failed(format!("--ready-file {}: {err}", path.display())))
 }
@@ -129,4 +138,22 @@ pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             std::future::pending::<()>().await;
         }
     })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_ready_file_with_its_login_link_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ready.json");
+        // What others could read before is not what they can read now.
+        for name in ["ready.json", "ready.json.new"] {
+            std::fs::write(dir.path().join(name), "old").unwrap();
+        }
+        super::write_ready(&path, "{}").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -9,7 +9,7 @@ use outrider_protocol::progress::{
     IntegrationProgress, IntegrationState, Progress, SessionProgress, SessionState,
 };
 
-use crate::output::{bytes, count, line};
+use crate::output::{bytes, count, line, visible};
 
 /// Rows of bars at most: a terminal has 24 lines, and some of them are the log's.
 const ROWS: usize = 16;
@@ -87,7 +87,7 @@ fn update_bars(all: &MultiProgress, bars: &mut Vec<ProgressBar>, rows: &[Row]) {
     for (bar, row) in bars.iter().zip(rows) {
         bar.set_style(style(row));
         bar.set_prefix(fitting(row));
-        bar.set_message(row.note.clone());
+        bar.set_message(visible(&row.note).into_owned());
         if let Some(total) = row.total {
             bar.set_length(total);
         }
@@ -207,7 +207,7 @@ fn fitting(row: &Row) -> String {
         Some((area, rest)) if row.label.len() + 2 * row.depth > LABEL && !area.contains(' ') => rest,
         _ => &row.label,
     };
-    format!("{}{label}", "  ".repeat(row.depth))
+    format!("{}{}", "  ".repeat(row.depth), visible(label))
 }
 
 /// A line for each session that began or ended, and now and then one for how far it is.

@@ -74,6 +74,9 @@ fn export(report: &ExportReport) {
 
 fn integration(report: &IntegrationReport) {
     let id = &report.integration;
+    if report.config_changed {
+        line(&format!("{id}: reports a changed configuration, which stays on the agent's host"));
+    }
     for project in &report.projects {
         if let Some(error) = &project.error {
             line(&format!("{id}: {}: {:?}: {error}", project.name, project.state));
