@@ -31,7 +31,7 @@ fn export(root: &Path, integrations: &Value) -> (Option<i32>, String, Value) {
     (output.status.code(), printed(&output), report.unwrap_or_default())
 }
 
-fn scripted(id: &str, steps: Value) -> Value {
+fn scripted(id: &str, steps: &Value) -> Value {
     json!({ "name": "scripted", "id": id, "config": { "steps": steps } })
 }
 
@@ -57,10 +57,10 @@ fn a_session_that_was_being_finished_at_the_end_is_counted_as_it_was_kept() {
     for end in [json!({ "sleep": 0 }), json!({ "exit": 1 })] {
         let root = tempfile::tempdir().unwrap();
         let steps = json!([start("1"), send(), done, end]);
-        let (_, text, report) = export(root.path(), &json!([scripted("racy", steps)]));
+        let (_, text, report) = export(root.path(), &json!([scripted("racy", &steps)]));
         let kept = spooled(root.path(), "mock.Thing").len() as u64;
         assert_eq!(counted(&report), kept, "{text}");
-        let (_, text, _) = export(root.path(), &json!([scripted("racy", json!([start("1")]))]));
+        let (_, text, _) = export(root.path(), &json!([scripted("racy", &json!([start("1")]))]));
         assert_eq!(text.contains("\"last_processed\": \"there\""), kept > 0, "{text}");
     }
 }
@@ -72,7 +72,7 @@ fn a_value_that_is_too_long_is_refused_and_hurts_nobody_else() {
     let done = |value: &str| json!({ "call": "session.done", "params": { "session": "$SESSION", "last_processed": value } });
     let steps = json!([start("1"), send(), long, done("$TEXT"), done("short")]);
     let mock = json!({ "name": "mock", "config": { "repos": 1, "pull_requests": 3 } });
-    let (code, text, report) = export(root.path(), &json!([scripted("long", steps), mock]));
+    let (code, text, report) = export(root.path(), &json!([scripted("long", &steps), mock]));
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("at most 16777216 are kept"), "{text}");
     assert_eq!(counted(&report), 50, "the second try is taken: {text}");
@@ -89,7 +89,7 @@ fn a_session_that_was_refused_is_not_open() {
         send(),
         json!({ "call": "session.done", "params": { "session": "$SESSION" } })
     ]);
-    let (code, text, report) = export(root.path(), &json!([scripted("path", steps)]));
+    let (code, text, report) = export(root.path(), &json!([scripted("path", &steps)]));
     assert_eq!((code, counted(&report)), (Some(0), 50), "{text}");
 }
 
@@ -100,7 +100,7 @@ fn who_waits_for_a_rate_limit_may_log_meanwhile() {
     let log = json!({ "notify": "log", "params": { "level": "info", "message": "waiting" } });
     let pause = json!({ "call": "pause", "params": { "until": until.to_string(), "reason": "limit" } });
     let steps = json!([pause, log, { "sleep": 4 }, { "call": "resume" }]);
-    let (code, text, _) = export(root.path(), &json!([scripted("patient", steps)]));
+    let (code, text, _) = export(root.path(), &json!([scripted("patient", &steps)]));
     assert_eq!(code, Some(0), "{text}");
 }
 
