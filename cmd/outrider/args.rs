@@ -68,7 +68,7 @@ pub(crate) enum Command {
 pub(crate) struct Enroll {
     /// The enrollment code that the backend gave out
     pub(crate) code: String,
-    /// The backend's address, such as https://outrider.example.com
+    /// The backend's address, such as `https://outrider.example.com`
     #[arg(long, value_name = "URL")]
     pub(crate) backend: String,
     /// Which releases to take: stable, edge or dev
