@@ -7,7 +7,7 @@
 //! | `export-onboard-data` | [`onboard`] | asks an integration for the lists a person chooses from |
 //!
 //! An action is run in one of two ways. *Linked*: the service is at the other end of stdin and stdout, gives the
-//! [`Order`](outrider_protocol::action::Order) and gets progress, log lines, sealed files and the report. *By hand*: the
+//! [`Order`] and gets progress, log lines, sealed files and the report. *By hand*: the
 //! order was made of flags, the log goes to stdout and the report becomes a line for a person. [`Outlet`] is the one
 //! place where the two differ.
 //!

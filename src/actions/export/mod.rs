@@ -1,7 +1,7 @@
 //! `export`: runs integrations side by side, takes their objects, makes them durable in the spool.
 //!
-//! The road of an object: `session.send` ([`calls`]) → the table of sessions says whether it may come ([`sessions`]) →
-//! the keeper's queue, where it is accepted ([`keeper`]) → the spool. What a session sent stays invisible until
+//! The road of an object: `session.send` (`calls`) → the table of sessions says whether it may come (`sessions`) →
+//! the keeper's queue, where it is accepted (`keeper`) → the spool. What a session sent stays invisible until
 //! `session.done`; then its objects are synced, its checkpoint is stored, and the call is answered. Files that are
 //! complete are told to the service, which uploads them while the export goes on.
 //!
