@@ -21,8 +21,9 @@ const WINDOW_BITS: u8 = 15;
 /// through a stream, which needs no room for the whole.
 const BLOCK_BYTES: usize = 2 << 20;
 
-/// The compressors of an export. A member of usual size is in memory as a whole, which libdeflate compresses about three
-/// times as fast as a stream can be (level 1, JSON of 500 bytes a record).
+/// The compressors of an export. A member of usual size is in memory as a whole: libdeflate compresses it as fast as a
+/// stream of zlib-rs does, and to less (level 1, members of 1 MiB of JSON of 500 bytes a record: 145 MB against 208 MB
+/// of 501 MB, each in 2.1 s).
 pub(crate) struct Encoder {
     level: u32,
     block: Compressor,
