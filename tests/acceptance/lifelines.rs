@@ -49,16 +49,16 @@ fn a_hostile_integration_does_not_outlive_a_killed_service() {
 fn an_action_that_waits_for_a_store_does_not_outlive_a_killed_service() {
     let mut stack = Stack::start(&json!({ "start_timeout_s": 3000 }));
     let integrations = format!("--integrations-json={}", endless());
-    let by_hand = crate::support::Running::start(
+    let mut by_hand = crate::support::Running::start(
         outrider(&stack.root()).args(["export", &integrations]),
         &stack.dir.path().join("by-hand.out"),
     );
     until("the export by hand to run", || by_hand.printed().contains("mock 0.").then_some(()));
     stack.order(export(&endless()));
-    let children = until("the action", || {
-        let found = descendants(stack.service.pid());
-        (!found.is_empty()).then_some(found)
-    });
+    let waits = "another process has the store of checkpoints open";
+    until("the action to wait", || stack.service.printed().contains(waits).then_some(()));
+    let children = descendants(stack.service.pid());
+    assert!(!children.is_empty() && by_hand.child_runs(), "the action waits for the export by hand");
     stack.kill_service();
     until("the end of every child", || (!children.iter().any(|pid| alive(*pid))).then_some(()));
 }

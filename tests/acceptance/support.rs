@@ -67,6 +67,11 @@ impl Running {
         std::fs::read_to_string(&self.output).unwrap_or_default()
     }
 
+    /// Whether it has not ended.
+    pub(crate) fn child_runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Sends a signal by name, as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();

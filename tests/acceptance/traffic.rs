@@ -75,10 +75,10 @@ fn lines(path: &Path) -> Vec<Value> {
 
 /// An integration that records what passes between the agent and the real one.
 #[cfg(unix)]
-fn tapped(dir: &Path, program: &str) {
+fn tapped(dir: &Path, name: &str, program: &str) {
     use std::os::unix::fs::PermissionsExt;
-    let path = dir.join("integration-tapped");
-    let (asked, said) = (dir.join("asked"), dir.join("said"));
+    let path = dir.join(format!("integration-{name}"));
+    let (asked, said) = (dir.join(format!("{name}.asked")), dir.join(format!("{name}.said")));
     let script = format!("#!/bin/sh\ntee {} | {program} | tee {}\n", asked.display(), said.display());
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -88,12 +88,15 @@ fn tapped(dir: &Path, program: &str) {
 #[test]
 fn links_b_and_c_of_an_export_fit_their_schemas() {
     let dir = tempfile::tempdir().unwrap();
-    tapped(dir.path(), env!("CARGO_BIN_EXE_integration-mock"));
+    tapped(dir.path(), "tapped-mock", env!("CARGO_BIN_EXE_integration-mock"));
+    // The mock does not log; this one does.
+    tapped(dir.path(), "tapped-faulty", env!("CARGO_BIN_EXE_integration-faulty"));
     let order = json!({
         "action": "export",
         "agent": { "integrations_dir": dir.path(), "customer_id": "c1" },
         "integrations": [
-            { "name": "tapped", "config": { "repos": 2, "pull_requests": 3 } },
+            { "name": "tapped-mock", "config": { "repos": 2, "pull_requests": 3 } },
+            { "name": "tapped-faulty", "config": { "fault": "good" } },
             { "name": "nowhere" },
         ],
     });
@@ -136,26 +139,32 @@ fn links_b_and_c_of_an_export_fit_their_schemas() {
         "child.started params",
     ]);
 
-    let mut link = Link::new("integration.json");
-    // The two files do not say what came first: requests of both sides before answers of both.
-    let both = || {
-        let of =
-            |first: bool, file: &str| lines(&dir.path().join(file)).into_iter().map(move |it| (first, it));
-        of(true, "asked").chain(of(false, "said")).collect::<Vec<_>>()
-    };
-    let (requests, answers): (Vec<_>, Vec<_>) =
-        both().into_iter().partition(|(_, it)| it.get("method").is_some());
-    for (first, message) in requests.iter().chain(&answers) {
-        link.message(*first, message);
-    }
-    link.saw(&[
+    link_c(dir.path(), "tapped-mock").saw(&[
         "initialize reply",
         "export reply",
         "session.start reply",
         "session.send reply",
         "session.done reply",
+        "session.progress params",
+        "shutdown reply",
     ]);
-    link.saw(&["session.progress params", "shutdown reply"]);
+    link_c(dir.path(), "tapped-faulty").saw(&["initialize reply", "export reply", "log params"]);
+}
+
+/// Holds what passed between the agent and a tapped integration against link C's schema. The two files do not say what
+/// came first: requests of both sides are read before answers of both.
+#[cfg(unix)]
+fn link_c(dir: &Path, name: &str) -> Link {
+    let mut link = Link::new("integration.json");
+    let of = |first: bool, way: &str| {
+        lines(&dir.join(format!("{name}.{way}"))).into_iter().map(move |it| (first, it))
+    };
+    let (requests, answers): (Vec<_>, Vec<_>) =
+        of(true, "asked").chain(of(false, "said")).partition(|(_, it)| it.get("method").is_some());
+    for (first, message) in requests.iter().chain(&answers) {
+        link.message(*first, message);
+    }
+    link
 }
 
 /// What passed through one connection: what the agent wrote, what the backend wrote.

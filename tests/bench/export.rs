@@ -92,11 +92,11 @@ fn single_streams(raw: &Path, bytes: u64) -> Vec<(String, f64)> {
         .iter()
         .filter(|(program, _)| installed(program))
         .map(|(_, line)| {
-            let took = best(2, || shell(&format!("{line} < {} > /dev/null", raw.display())));
+            let took = best(3, || shell(&format!("{line} < {} > /dev/null", raw.display())));
             (format!("`{line}`"), rate(bytes, took))
         })
         .collect();
-    let took = best(2, || {
+    let took = best(3, || {
         let mut file = std::fs::File::open(raw).expect("the raw objects");
         let mut gzip = flate2::write::GzEncoder::new(std::io::sink(), flate2::Compression::new(1));
         std::io::copy(&mut file, &mut gzip).expect("compress");

@@ -224,12 +224,17 @@ async fn open(
 /// cancel is noticed meanwhile.
 async fn open_checkpoints(context: &Context) -> Result<Checkpoints, outrider_home::StoreError> {
     let started = Instant::now();
+    let mut told = false;
     loop {
         match Checkpoints::open(context.root(), Duration::ZERO) {
             Err(outrider_home::StoreError::InUse { path, .. }) => {
                 let waited = started.elapsed();
                 if waited >= context.limits().start_timeout() || context.cancel().is_cancelled() {
                     return Err(outrider_home::StoreError::InUse { path, waited });
+                }
+                if !std::mem::replace(&mut told, true) {
+                    let message = "another process has the store of checkpoints open; waiting for its end";
+                    context.log(Level::Info, message, Fields::new());
                 }
                 tokio::time::sleep(STORE_TRIES).await;
             }
