@@ -30,7 +30,8 @@ pub(crate) fn export(flags: Export) -> Result<Wish, Error> {
 }
 
 pub(crate) fn validate(order: Order) -> Result<Wish, Error> {
-    let wire = ValidateOrder { agent: agent_config(&order)?, integration: only_integration(&order)? };
+    let wire =
+        ValidateOrder { agent: agent_config(&order)?, integration: only_integration(&order)?, seal: false };
     Ok(Wish { order, wire: WireOrder::ValidateConfig(wire) })
 }
 
@@ -65,7 +66,7 @@ fn integrations(order: &Order) -> Result<Vec<IntegrationConfig>, Error> {
     let name = order.integration.as_deref().unwrap_or_default();
     let name = IntegrationName::new(name).map_err(|err| Error::usage(format!("--integration: {err}")))?;
     let config: Raw = input::json("--config", &order.config)?;
-    Ok(vec![IntegrationConfig { name, id: None, config }])
+    Ok(vec![IntegrationConfig { name, id: None, config, secrets: None }])
 }
 
 fn only_integration(order: &Order) -> Result<IntegrationConfig, Error> {

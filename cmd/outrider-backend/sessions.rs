@@ -261,6 +261,7 @@ mod tests {
             integration: "git".parse().unwrap(),
             state: IntegrationState::Running,
             paused_until: None,
+            paused_for: None,
             objects: 35,
             bytes: 3500,
         };

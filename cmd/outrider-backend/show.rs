@@ -2,7 +2,8 @@
 
 use outrider_backend::admin::{Command, CommandState};
 use outrider_protocol::report::{
-    ActionReport, ExportReport, Failure, IntegrationReport, OnboardOutcome, OnboardReport, ValidateReport,
+    ActionReport, DescribeReport, ExportReport, Failure, IntegrationReport, OnboardOutcome, OnboardReport,
+    ValidateReport,
 };
 
 use crate::output::{Column, bytes, count, line, ran, span, table};
@@ -19,6 +20,15 @@ pub(crate) fn is_good(command: &Command) -> bool {
     command.summary.state == CommandState::Done && is_valid
 }
 
+fn describe(report: &DescribeReport) {
+    for it in &report.integrations {
+        line(&format!("{} {}", it.name, it.about.version));
+    }
+    for it in &report.failed {
+        failure(it.name.as_str(), &it.error);
+    }
+}
+
 /// Writes everything that matters of a command.
 pub(crate) fn command(command: &Command) {
     let summary = &command.summary;
@@ -31,6 +41,7 @@ pub(crate) fn command(command: &Command) {
             ActionReport::Export(report) => export(report),
             ActionReport::ValidateConfig(report) => validate(report),
             ActionReport::ExportOnboardData(report) => onboard(report),
+            ActionReport::DescribeIntegrations(report) => describe(report),
         }
     }
     if summary.files > 0 {
@@ -79,7 +90,7 @@ fn integration(report: &IntegrationReport) {
     }
     for project in &report.projects {
         if let Some(error) = &project.error {
-            line(&format!("{id}: {}: {:?}: {error}", project.name, project.state));
+            line(&format!("{id}: {}: {:?}: {}", project.name, project.state, error.message));
         }
     }
     if let Some(error) = &report.error {

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use outrider_actions::{Finished, PrepareError, run_by_hand, run_linked};
 use outrider_home::Root;
 use outrider_protocol::action::{
-    AgentConfig, ExportOrder, IntegrationConfig, OnboardOrder, Order, ValidateOrder,
+    AgentConfig, DescribeOrder, ExportOrder, IntegrationConfig, OnboardOrder, Order, ValidateOrder,
 };
 use outrider_protocol::exit::Exit;
 use outrider_protocol::report::{ActionReport, OnboardOutcome};
 
-use crate::args::{Action, Export, Onboard};
+use crate::args::{Action, Describe, Export, Onboard};
 use crate::input;
 use crate::report::Error;
 use crate::say::say;
@@ -28,7 +28,7 @@ pub(crate) fn export(root: Root, flags: Export) -> Result<Exit, Error> {
 pub(crate) fn validate_config(root: Root, flags: Action) -> Result<Exit, Error> {
     run("validate-config", root, flags, |agent, integrations| {
         let integration = only_one(integrations)?;
-        Ok(Order::ValidateConfig(ValidateOrder { agent, integration }))
+        Ok(Order::ValidateConfig(ValidateOrder { agent, integration, seal: false }))
     })
 }
 
@@ -37,6 +37,12 @@ pub(crate) fn export_onboard_data(root: Root, flags: Onboard) -> Result<Exit, Er
     run("export-onboard-data", root, flags.action, |agent, integrations| {
         let integration = only_one(integrations)?;
         Ok(Order::ExportOnboardData(OnboardOrder { agent, integration, object_type }))
+    })
+}
+
+pub(crate) fn describe_integrations(root: Root, flags: Describe) -> Result<Exit, Error> {
+    run("describe-integrations", root, flags.into(), |agent, _| {
+        Ok(Order::DescribeIntegrations(DescribeOrder { agent }))
     })
 }
 

@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Make the lists from which a person chooses what to export
     #[command(hide = true)]
     ExportOnboardData(Onboard),
+    /// Ask every installed integration what it is
+    #[command(hide = true)]
+    DescribeIntegrations(Describe),
 }
 
 #[derive(Debug, clap::Args)]
@@ -141,4 +144,27 @@ pub(crate) struct Onboard {
     /// users, repos, projects, or a kind that the integration adds
     #[arg(long, value_name = "KIND", required_unless_present = "link")]
     pub(crate) object_type: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Describe {
+    /// What holds for the whole agent: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    agent_config_json: String,
+    /// Where the programs of integrations are looked up first
+    #[arg(long, value_name = "DIR")]
+    integrations_dir: Option<PathBuf>,
+    /// Write the result here as JSON
+    #[arg(long, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+    /// The service is at the other end of stdin and stdout
+    #[arg(long, hide = true)]
+    link: bool,
+}
+
+impl From<Describe> for Action {
+    fn from(flags: Describe) -> Self {
+        let Describe { agent_config_json, integrations_dir, output_file, link } = flags;
+        Self { agent_config_json, integrations_json: None, integrations_dir, output_file, link }
+    }
 }

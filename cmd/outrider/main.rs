@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Export(flags) => actions::export(root, flags),
         Command::ValidateConfig(flags) => actions::validate_config(root, flags),
         Command::ExportOnboardData(flags) => actions::export_onboard_data(root, flags),
+        Command::DescribeIntegrations(flags) => actions::describe_integrations(root, flags),
     });
     report::finish(outcome)
 }

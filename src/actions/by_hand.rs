@@ -10,7 +10,8 @@ use outrider_protocol::action::Order;
 use outrider_protocol::exit::Exit;
 use outrider_protocol::ids::ExportId;
 use outrider_protocol::report::{
-    ActionReport, ExportReport, Failure, IntegrationOutcome, OnboardOutcome, OnboardReport, ValidateReport,
+    ActionReport, DescribeReport, ExportReport, Failure, IntegrationOutcome, OnboardOutcome, OnboardReport,
+    ValidateReport,
 };
 
 use crate::context::{Context, PrepareError, Run};
@@ -82,6 +83,7 @@ fn tell(report: &ActionReport, cancelled: bool) -> (Exit, String) {
         ActionReport::Export(report) => tell_export(report, cancelled),
         ActionReport::ValidateConfig(report) => tell_validation(report),
         ActionReport::ExportOnboardData(report) => tell_onboarding(report),
+        ActionReport::DescribeIntegrations(report) => tell_description(report),
     }
 }
 
@@ -105,7 +107,7 @@ fn tell_export(report: &ExportReport, cancelled: bool) -> (Exit, String) {
         for project in
             it.projects.iter().filter(|it| it.state == outrider_protocol::integration::ProjectState::Failed)
         {
-            let error = project.error.as_deref().unwrap_or("failed without saying why");
+            let error = project.error.as_ref().map_or("failed without saying why", |it| &it.message);
             told.push_str(&format!("\n{}: {}: {error}", it.integration, project.name));
         }
     }
@@ -136,6 +138,17 @@ fn tell_onboarding(report: &OnboardReport) -> (Exit, String) {
             format!("{}: {} are not supported by this integration", report.integration, report.kind),
         ),
     }
+}
+
+fn tell_description(report: &DescribeReport) -> (Exit, String) {
+    let mut told = format!("{} integrations are installed", report.integrations.len());
+    for it in &report.integrations {
+        told.push_str(&format!("\n{} {}", it.name, it.about.version));
+    }
+    for it in &report.failed {
+        told.push_str(&format!("\n{}: {}", it.name, tell_failure(&it.error)));
+    }
+    (if report.failed.is_empty() { Exit::Ok } else { Exit::Failure }, told)
 }
 
 fn tell_failure(failure: &Failure) -> String {

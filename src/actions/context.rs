@@ -223,23 +223,14 @@ impl Context {
 
 /// Knows the secrets of every integration of an order.
 fn redactor(order: &Order) -> Redactor {
-    let configs: Vec<&RawValue> = match order {
-        Order::Export(order) => order.integrations.iter().map(|it| &*it.config).collect(),
-        Order::ValidateConfig(order) => vec![&order.integration.config],
-        Order::ExportOnboardData(order) => vec![&order.integration.config],
-    };
+    let configs: Vec<&RawValue> = order.integrations().iter().map(|it| &*it.config).collect();
     let all = serde_json::value::to_raw_value(&configs);
     // Raw JSON in a list is always valid JSON.
     all.map_or_else(|_| Redactor::new([]), |all| Redactor::from_config(&all, None))
 }
 
 fn with_order(limits: Limits, order: &Order) -> Result<Limits, PrepareError> {
-    let agent = match order {
-        Order::Export(order) => &order.agent,
-        Order::ValidateConfig(order) => &order.agent,
-        Order::ExportOnboardData(order) => &order.agent,
-    };
-    limits.with(&agent.limits).map_err(|message| PrepareError::Limits { message })
+    limits.with(&order.agent().limits).map_err(|message| PrepareError::Limits { message })
 }
 
 /// The log of one integration: its own file, and a copy in the action's log. Secrets of its configuration are starred

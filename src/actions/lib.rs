@@ -5,6 +5,7 @@
 //! | `export` | [`export`] | runs integrations, takes their objects, makes them durable in the spool |
 //! | `validate-config` | [`validate`] | lets an integration try its configuration |
 //! | `export-onboard-data` | [`onboard`] | asks an integration for the lists a person chooses from |
+//! | `describe-integrations` | [`describe`] | asks every installed integration what it is |
 //!
 //! An action is run in one of two ways. *Linked*: the service is at the other end of stdin and stdout, gives the
 //! [`Order`] and gets progress, log lines, sealed files and the report. *By hand*: the
@@ -24,6 +25,7 @@
 mod by_hand;
 mod cancel;
 mod context;
+pub mod describe;
 pub mod export;
 mod host;
 mod linked;
@@ -51,6 +53,9 @@ pub async fn carry_out(context: &Context, order: Order) -> Result<ActionReport, 
         Order::ValidateConfig(order) => validate::run(context, order).await.map(ActionReport::ValidateConfig),
         Order::ExportOnboardData(order) => {
             onboard::run(context, order).await.map(ActionReport::ExportOnboardData)
+        }
+        Order::DescribeIntegrations(order) => {
+            describe::run(context, order).await.map(ActionReport::DescribeIntegrations)
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn locate(name: &IntegrationName, folders: &[PathBuf]) -> Result<Path
         return Ok(found);
     }
     let searched: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-    let known = known(folders);
+    let known: Vec<_> = installed(folders).into_iter().map(String::from).collect();
     Err(Box::new(Failure {
         message: format!(
             "integration \"{name}\" is not installed: found neither {} nor {} in {}",
@@ -39,21 +39,21 @@ pub(crate) fn locate(name: &IntegrationName, folders: &[PathBuf]) -> Result<Path
 }
 
 /// The integrations that stand in the folders, by name.
-fn known(folders: &[PathBuf]) -> Vec<String> {
+pub(crate) fn installed(folders: &[PathBuf]) -> Vec<IntegrationName> {
     let mut names: Vec<_> = folders.iter().flat_map(|folder| programs(folder)).collect();
     names.sort_unstable();
     names.dedup();
     names
 }
 
-fn programs(folder: &Path) -> Vec<String> {
+fn programs(folder: &Path) -> Vec<IntegrationName> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.path().is_file());
     files
         .filter_map(|entry| {
             let file = entry.file_name().into_string().ok()?;
             let name = file.strip_prefix("integration-")?.strip_suffix(EXE_SUFFIX)?;
-            IntegrationName::new(name).ok().map(String::from)
+            IntegrationName::new(name).ok()
         })
         .collect()
 }

@@ -30,5 +30,6 @@ pub async fn run(context: &Context, order: ValidateOrder) -> Result<ValidateRepo
             .map(|it| ConfigError { message: log.redact(&it.message), ..it })
             .collect(),
         source: reply.source,
+        sealed: None,
     })
 }

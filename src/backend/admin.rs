@@ -159,11 +159,13 @@ pub enum CommandState {
     Interrupted,
     /// It was too late to begin.
     Expired,
+    /// Each time it was started its agent went down with it, so it is not tried again.
+    SetAside,
 }
 
 impl CommandState {
     /// Every state, in the order in which a command may pass them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::Delivered,
         Self::Running,
@@ -172,6 +174,7 @@ impl CommandState {
         Self::Cancelled,
         Self::Interrupted,
         Self::Expired,
+        Self::SetAside,
     ];
 
     /// The word for it, in JSON, the store and on screens.
@@ -186,6 +189,7 @@ impl CommandState {
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
             Self::Expired => "expired",
+            Self::SetAside => "set_aside",
         }
     }
 

@@ -220,7 +220,7 @@ fn integration(place: &str, raw: &Raw, faults: &mut Vec<ConfigFault>) -> Option<
         Some(config) => config,
         None => Raw::from(serde_json::value::to_raw_value(&serde_json::Map::new()).ok()?),
     };
-    Some(IntegrationConfig { name: name?, id, config })
+    Some(IntegrationConfig { name: name?, id, config, secrets: None })
 }
 
 fn limits(members: &mut Members<'_>) -> Limits {

@@ -24,7 +24,7 @@ pub struct LimitField {
 macro_rules! limits {
     (
         numbers { $($number:ident: $type:ty = $default:expr, $min:literal..=$max:expr, $about:literal;)* }
-        seconds { $($seconds:ident / $method:ident = $sdefault:literal, $smin:literal..=$smax:expr, $sabout:literal;)* }
+        seconds { $($seconds:ident / $method:ident = $sdefault:expr, $smin:literal..=$smax:expr, $sabout:literal;)* }
     ) => {
         /// Every bound that can be set. A name ends in its unit; one without a unit counts things.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,10 +77,14 @@ limits! {
         object_bytes: usize = 16 << 20, 1_024..=1 << 30, "The longest object of an export, as JSON in bytes; longer ones are rejected.";
         integrations_at_once: usize = 4, 1..=64, "Integrations of one export that run at once.";
         commands_at_once: usize = 8, 1..=64, "Commands that run at once; of exports only one.";
-        spool_bytes: u64 = 20 << 30, 67_108_864..=1 << 50, "Export files that wait for the backend, in bytes; above it an export stops with an error.";
+        integration_attempts: u32 = 3, 1..=20, "How often an integration whose failure may pass is started in one export.";
+        command_attempts: u32 = 3, 1..=100, "How often a command is started that takes the agent down with it.";
+        spool_bytes: u64 = 20 << 30, 67_108_864..=1 << 50, "Export files that wait for the backend, in bytes; above it an export pauses.";
+        spool_free_bytes: u64 = 256 << 20, 0..=1 << 50, "Space that an export leaves free on the disk of the spool, in bytes; below it an export pauses.";
         spool_file_bytes: u64 = 16 << 20, 65_536..=1 << 32, "The size at which an export file is completed and the next begun, in bytes after compression.";
         session_buffer_bytes: usize = 1 << 20, 4_096..=1 << 28, "Objects of an open session that stay in memory, in bytes; further ones go to a file.";
         gzip_level: u32 = 1, 0..=9, "Compression of export files: 1 is fast, 9 is small.";
+        zstd_level: u32 = 0, 0..=19, "Compression of export files by Zstandard in place of gzip: 1 is fast, 19 is small; 0 leaves it at gzip.";
         sent_keep_hours: u64 = 24, 0..=87_600, "How long an export file is kept after the backend has it, in hours.";
         upload_chunk_bytes: usize = 8 << 20, 65_536..=1 << 30, "How much of a file one upload request carries, in bytes.";
         uploads_at_once: usize = 2, 1..=16, "Files that are uploaded at once.";
@@ -101,6 +105,9 @@ limits! {
         term_grace_s / term_grace = 5, 0..=HOUR, "How long a process may take to end after SIGTERM, in seconds; then it is killed.";
         kill_grace_s / kill_grace = 5, 1..=HOUR, "How long to wait for the end of a killed process, in seconds.";
         stop_timeout_s / stop_timeout = 30, 1..=HOUR, "How long the service may take to stop its commands and tell the backend, in seconds.";
+        spool_age_s / spool_age = 30 * 24 * HOUR, 60..=365 * 24 * HOUR, "How old the oldest export file that waits for the backend may be, in seconds; above it an export does not begin.";
+        spool_wait_s / spool_wait = 24 * HOUR, 1..=30 * 24 * HOUR, "How long an export waits for room in the spool, in seconds; then it ends with an error, and what was done is kept.";
+        retry_first_s / retry_first = 5, 1..=HOUR, "The pause before an integration that failed is started again, in seconds; it doubles each time.";
         spool_file_age_s / spool_file_age = 60, 1..=WEEK, "The age at which an export file is completed although it is small, in seconds.";
     }
 }

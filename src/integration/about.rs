@@ -67,7 +67,11 @@ impl About {
         self.models
             .iter()
             .map(|(model, needs_id)| {
-                Ok(ModelInfo { model: Model::new(model.as_str())?, needs_id: *needs_id })
+                Ok(ModelInfo {
+                    model: Model::new(model.as_str())?,
+                    needs_id: *needs_id,
+                    skip_unchanged: false,
+                })
             })
             .collect()
     }

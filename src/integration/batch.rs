@@ -120,7 +120,8 @@ impl Outgoing {
         let session = core.id;
         self.unanswered.spawn(async move {
             let count = objects.len() as u64;
-            (count, peer.call::<SessionSend>(&SessionSendParams { session, objects }).await)
+            let params = SessionSendParams { session, count: Some(count), objects };
+            (count, peer.call::<SessionSend>(&params).await)
         });
         // An author who never waits for anything else must still let the link write, and hear a cancel.
         tokio::task::yield_now().await;

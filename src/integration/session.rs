@@ -293,7 +293,8 @@ impl Core {
         if let Some((current, total)) = waiting {
             self.tell_progress(current, total).await?;
         }
-        let reply = self.call::<SessionDone>(&SessionDoneParams { session: self.id, last_processed }).await?;
+        let params = SessionDoneParams { session: self.id, objects: None, last_processed };
+        let reply = self.call::<SessionDone>(&params).await?;
         self.open = false;
         Ok(reply.objects)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Raw;
 use crate::call::{calls, notices};
 use crate::ids::{CommandId, ExportId, IntegrationId, IntegrationName, Model};
-use crate::integration::{CancelParams, Empty};
+use crate::integration::{CancelParams, Empty, OAuthAccessTokenReply};
 use crate::log::LogLine;
 use crate::progress::Progress;
 use crate::report::ActionReport;
@@ -23,6 +23,8 @@ calls! {
     Run = "run": RunParams => ActionReport;
     /// Action → service: a spool file is complete and durable. The upload may begin.
     Sealed = "sealed": SealedFile => Empty;
+    /// Action → service: an access token for an integration; the service asks the backend.
+    OAuthAccessToken = "oauth.access_token": OAuthParams => OAuthAccessTokenReply;
 }
 
 notices! {
@@ -82,12 +84,15 @@ pub enum Order {
     ValidateConfig(ValidateOrder),
     /// Make the lists from which a person chooses what to export.
     ExportOnboardData(OnboardOrder),
+    /// Ask each installed integration what it is.
+    DescribeIntegrations(DescribeOrder),
 }
 
 crate::tagged::tagged! { Order by "action":
     "export" => Export,
     "validate-config" => ValidateConfig,
     "export-onboard-data" => ExportOnboardData,
+    "describe-integrations" => DescribeIntegrations,
 }
 
 impl Order {
@@ -98,6 +103,49 @@ impl Order {
             Self::Export(_) => "export",
             Self::ValidateConfig(_) => "validate-config",
             Self::ExportOnboardData(_) => "export-onboard-data",
+            Self::DescribeIntegrations(_) => "describe-integrations",
+        }
+    }
+
+    /// What holds for the whole agent.
+    #[must_use]
+    pub fn agent(&self) -> &AgentConfig {
+        match self {
+            Self::Export(order) => &order.agent,
+            Self::ValidateConfig(order) => &order.agent,
+            Self::ExportOnboardData(order) => &order.agent,
+            Self::DescribeIntegrations(order) => &order.agent,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn agent_mut(&mut self) -> &mut AgentConfig {
+        match self {
+            Self::Export(order) => &mut order.agent,
+            Self::ValidateConfig(order) => &mut order.agent,
+            Self::ExportOnboardData(order) => &mut order.agent,
+            Self::DescribeIntegrations(order) => &mut order.agent,
+        }
+    }
+
+    /// The configured integrations that it is about.
+    #[must_use]
+    pub fn integrations(&self) -> &[IntegrationConfig] {
+        match self {
+            Self::Export(order) => &order.integrations,
+            Self::ValidateConfig(order) => std::slice::from_ref(&order.integration),
+            Self::ExportOnboardData(order) => std::slice::from_ref(&order.integration),
+            Self::DescribeIntegrations(_) => &[],
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn integrations_mut(&mut self) -> &mut [IntegrationConfig] {
+        match self {
+            Self::Export(order) => &mut order.integrations,
+            Self::ValidateConfig(order) => std::slice::from_mut(&mut order.integration),
+            Self::ExportOnboardData(order) => std::slice::from_mut(&mut order.integration),
+            Self::DescribeIntegrations(_) => &mut [],
         }
     }
 }
@@ -125,6 +173,9 @@ pub struct ValidateOrder {
     pub agent: AgentConfig,
     /// What to validate.
     pub integration: IntegrationConfig,
+    /// Answer with the configuration as it is to be kept: its secrets encrypted for this host.
+    #[serde(default)]
+    pub seal: bool,
 }
 
 /// An order for onboarding data.
@@ -138,6 +189,15 @@ pub struct OnboardOrder {
     pub integration: IntegrationConfig,
     /// `users`, `repos`, `projects`, or a kind of the integration's own.
     pub object_type: String,
+}
+
+/// An order to ask each installed integration what it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct DescribeOrder {
+    /// What holds for the whole agent.
+    pub agent: AgentConfig,
 }
 
 /// `--agent-config-json`: what holds for the whole agent.
@@ -171,6 +231,10 @@ pub struct IntegrationConfig {
     /// Its configuration, in its own shape.
     #[serde(default = "empty_config")]
     pub config: Raw,
+    /// The secrets that belong into `config`, encrypted for the host that is to use them (see
+    /// [`crate::report::ValidateReport::sealed`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<String>,
 }
 
 impl IntegrationConfig {
@@ -205,6 +269,43 @@ pub struct SealedFile {
     pub bytes: u64,
     /// The file's SHA-256, in lower-case hex.
     pub sha256: String,
+    /// How it is compressed.
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+/// How a spool file is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// As a sequence of gzip members.
+    #[default]
+    Gzip,
+    /// As a sequence of Zstandard frames.
+    Zstd,
+}
+
+impl Compression {
+    /// The end of a file's name, as in `1.json.gz`.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Gzip => "gz",
+            Self::Zstd => "zst",
+        }
+    }
+}
+
+/// Who wants an access token, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OAuthParams {
+    /// For which configured integration.
+    pub integration: IntegrationId,
+    /// The generation of the token that the source refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u64>,
 }
 
 /// Lines of a log.

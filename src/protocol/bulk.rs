@@ -5,7 +5,7 @@
 //! **Upload** of one spool file, at [`upload_path`], with `Authorization: Bearer TOKEN`:
 //! - `HEAD` answers how much the backend has, in [`UPLOAD_OFFSET`]; and [`UPLOAD_COMPLETE`]` = ?1` when it has it all
 //!   and its hash was right. 404 means nothing yet.
-//! - `PATCH` with [`UPLOAD_OFFSET`], [`UPLOAD_LENGTH`], [`SHA256`], [`OBJECTS`], [`RAW_BYTES`] and [`INTEGRATION`]
+//! - `PATCH` with [`UPLOAD_OFFSET`], [`UPLOAD_LENGTH`], [`SHA256`], [`OBJECTS`], [`RAW_BYTES`], [`COMPRESSION`] and [`INTEGRATION`]
 //!   appends the body at that offset. 409 says that the offset is not what the backend has (its header says what is).
 //!   The answer to the last byte is [`UPLOAD_COMPLETE`]` = ?1`, after the whole file was synced and its hash compared;
 //!   422 says that the hash was wrong, and the backend has forgotten the file.
@@ -32,6 +32,9 @@ pub const OBJECTS: &str = "outrider-objects";
 pub const RAW_BYTES: &str = "outrider-raw-bytes";
 /// Header: whose objects they are.
 pub const INTEGRATION: &str = "outrider-integration";
+
+/// Header: how the file is compressed, `gzip` or `zstd`; gzip where it is missing.
+pub const COMPRESSION: &str = "outrider-compression";
 
 /// Where a spool file is uploaded: `/agent/v1/uploads/EXPORT/MODEL/NUMBER`.
 #[must_use]

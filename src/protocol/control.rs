@@ -15,12 +15,13 @@ use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::action::{LogBatch, Order};
+use crate::action::{LogBatch, OAuthParams, Order};
 use crate::call::calls;
+use crate::crash::Crash;
 use crate::ids::{AgentId, CommandId};
-use crate::integration::Empty;
+use crate::integration::{Empty, OAuthAccessTokenReply};
 use crate::progress::Progress;
-use crate::report::{ActionReport, Failure};
+use crate::report::{ActionReport, DescribeReport, Failure};
 use crate::tagged::Tagged;
 use crate::version::Versions;
 
@@ -50,6 +51,12 @@ calls! {
     Log = "command.log": LogParams => Empty;
     /// The command's one and only outcome, sent until it is answered.
     Ended = "command.ended": EndedParams => Empty;
+    /// What the installed integrations say of themselves; sent when the agent knows, and again when it changed.
+    Integrations = "agent.integrations": DescribeReport => Empty;
+    /// A process of the agent died. Sent until it is answered.
+    Crashed = "agent.crashed": CrashedParams => Empty;
+    /// An access token for an integration. Asked again after a lost answer, it gives the same token.
+    OAuthAccessToken = "oauth.access_token": OAuthParams => OAuthAccessTokenReply;
 }
 
 /// Who the agent is, and what it is doing.
@@ -91,6 +98,10 @@ pub struct HelloReply {
     pub agent: AgentId,
     /// How often to call `agent.ping`, in milliseconds.
     pub ping_every_ms: u64,
+    /// How many complete files of this agent the backend has. Fewer than the agent has had acknowledged means that the
+    /// backend came back with an older database; the agent then offers again what it still has in `sent/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
 }
 
 /// A sign of life.
@@ -114,6 +125,16 @@ pub struct PingParams {
 pub struct PollParams {
     /// In milliseconds; the backend may answer earlier, with nothing.
     pub wait_ms: u64,
+}
+
+/// A process of the agent died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CrashedParams {
+    /// Made up by the agent, so that a crash told twice is kept once.
+    pub id: String,
+    /// What is known of it.
+    pub crash: Crash,
 }
 
 /// The orders that wait.
@@ -256,4 +277,6 @@ pub enum EndState {
     Interrupted,
     /// It was too old when the agent got it.
     Expired,
+    /// It was started as often as a command may be, and each time the agent went down with it. It is not tried again.
+    SetAside,
 }

@@ -39,6 +39,8 @@ calls! {
     SessionDone = "session.done": SessionDoneParams => SessionDoneReply;
     /// Integration → agent: forget what this session, and every open session below it, sent.
     SessionRollback = "session.rollback": SessionRollbackParams => Empty;
+    /// Integration → agent: an access token for its source, made of a refresh token that stays with the backend.
+    OAuthAccessToken = "oauth.access_token": OAuthAccessTokenParams => OAuthAccessTokenReply;
     /// Integration → agent: waiting for the source's rate limit.
     Pause = "pause": PauseParams => Empty;
     /// Integration → agent: going on.
@@ -108,6 +110,10 @@ pub struct ModelInfo {
     /// Whether each object must carry a text member `id`; objects without are rejected.
     #[serde(default)]
     pub needs_id: bool,
+    /// Whether its objects carry the text members `id` and `hash`, and one that the backend has already with the same
+    /// hash may be left out. The hash changes whenever the object does.
+    #[serde(default)]
+    pub skip_unchanged: bool,
 }
 
 /// What to export.
@@ -326,6 +332,9 @@ pub struct SessionProgressParams {
 pub struct SessionSendParams {
     /// Which session.
     pub session: SessionId,
+    /// How many there are; held against `objects` where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// The objects; 100 and more in one call are much faster than one. Each is a JSON object.
     pub objects: Vec<Raw>,
 }
@@ -335,6 +344,9 @@ pub struct SessionSendParams {
 pub struct SessionBatch<'a> {
     /// Which session.
     pub session: SessionId,
+    /// How many there are, as the sender counted.
+    #[serde(default)]
+    pub count: Option<u64>,
     /// The objects as they stand in the message.
     #[serde(borrow)]
     pub objects: Vec<&'a serde_json::value::RawValue>,
@@ -344,8 +356,11 @@ pub struct SessionBatch<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionSendReply {
-    /// How many objects were taken.
+    /// How many objects were taken to be exported.
     pub accepted: u64,
+    /// How many were left out because the backend has them with the same hash (see [`ModelInfo::skip_unchanged`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unchanged: u64,
     /// Those that were not, and why. The others of the batch are taken all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected>,
@@ -370,6 +385,9 @@ pub struct Rejected {
 pub struct SessionDoneParams {
     /// Which one.
     pub session: SessionId,
+    /// How many objects were accepted in it, as the sender counted; held against the agent's own count where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u64>,
     /// What the next run gets back under this session's path; the stored value stays as it is where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_processed: Option<Raw>,
@@ -389,6 +407,41 @@ pub struct SessionDoneReply {
 pub struct SessionRollbackParams {
     /// Which one.
     pub session: SessionId,
+}
+
+/// What kind of access token is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct OAuthAccessTokenParams {
+    /// The generation of the token that the source refused. A token of that generation is not given again; without it,
+    /// one that is still good is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u64>,
+}
+
+/// An access token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OAuthAccessTokenReply {
+    /// The token: a secret.
+    pub access_token: String,
+    /// Counts the tokens of this integration, so that a refused one can be named without being repeated.
+    pub generation: u64,
+    /// When it ends, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for OAuthAccessTokenReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OAuthAccessTokenReply")
+            .field("access_token", &"***")
+            .field("generation", &self.generation)
+            .field("expires_at", &self.expires_at)
+            .finish()
+    }
 }
 
 /// Until when the integration waits.
@@ -414,4 +467,8 @@ pub struct LogParams {
     /// Named facts.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     pub fields: Fields,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -7,7 +7,7 @@
 //! | [`action`] | B | service and action, on the action's stdin and stdout |
 //! | [`integration`] | C | action and integration, on the integration's stdin and stdout |
 //!
-//! [`exit`] holds the exit statuses that all programs share, [`fault`] the errors they tell each other, [`ids`] the
+//! [`crash`] says how a process died. [`exit`] holds the exit statuses that all programs share, [`fault`] the errors they tell each other, [`ids`] the
 //! names that may become parts of paths, [`version`] how two ends agree on a protocol.
 //!
 //! **Invariant:** this crate does no I/O, reads no clock and is not async: it only says what is valid.
@@ -21,6 +21,7 @@ pub mod action;
 pub mod bulk;
 pub mod call;
 pub mod control;
+pub mod crash;
 pub mod exit;
 pub mod fault;
 pub mod ids;

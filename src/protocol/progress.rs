@@ -31,6 +31,9 @@ pub struct IntegrationProgress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub paused_until: Option<Timestamp>,
+    /// Why it waits, when the state is `paused`: the source's rate limit, a full spool, a failure before another try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_for: Option<String>,
     /// Objects accepted so far.
     pub objects: u64,
     /// Their JSON in bytes.

@@ -5,9 +5,11 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Raw;
+use crate::action::IntegrationConfig;
+use crate::crash::Crash;
 use crate::fault::{Fault, Retry};
 use crate::ids::{ExportId, IntegrationId, IntegrationName, Model};
-use crate::integration::{ConfigError, ProjectResult, SourceInfo};
+use crate::integration::{ConfigError, InitializeReply, ProjectState, SourceInfo};
 use crate::tagged::Tagged;
 
 /// Something that failed, as it is reported to the backend and to people.
@@ -39,12 +41,15 @@ pub enum ActionReport {
     ValidateConfig(ValidateReport),
     /// Of `export-onboard-data`.
     ExportOnboardData(OnboardReport),
+    /// Of `describe-integrations`.
+    DescribeIntegrations(DescribeReport),
 }
 
 crate::tagged::tagged! { ActionReport by "action":
     "export" => Export,
     "validate-config" => ValidateConfig,
     "export-onboard-data" => ExportOnboardData,
+    "describe-integrations" => DescribeIntegrations,
 }
 
 /// How an export went.
@@ -87,7 +92,13 @@ pub struct IntegrationReport {
     /// What it delivered, by model: only what is durable.
     pub models: Vec<ModelCount>,
     /// Every project that it looked at.
-    pub projects: Vec<ProjectResult>,
+    pub projects: Vec<ProjectReport>,
+    /// How often it was started: more than once where it failed and was tried again.
+    #[serde(default = "once")]
+    pub attempts: u32,
+    /// How its process died, if it did, in the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Crash>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
@@ -100,8 +111,38 @@ impl IntegrationReport {
     /// How many of its projects failed.
     #[must_use]
     pub fn failed_projects(&self) -> usize {
-        self.projects.iter().filter(|it| it.state == crate::integration::ProjectState::Failed).count()
+        self.projects.iter().filter(|it| it.state == ProjectState::Failed).count()
     }
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// How one project of an integration went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ProjectReport {
+    /// The source's id of the project.
+    pub id: String,
+    /// A name for people.
+    pub name: String,
+    /// How it went.
+    pub state: ProjectState,
+    /// Whether checkpoints of an earlier run were used.
+    pub mode: ExportMode,
+    /// How many objects of its sessions (those that belong to an object with its id, and all below them) are durable.
+    pub objects: u64,
+    /// Their JSON in bytes, before compression.
+    pub bytes: u64,
+    /// How many objects were left out because the backend has them unchanged.
+    #[serde(default)]
+    pub unchanged: u64,
+    /// From the start of its first session to the end of its last, in milliseconds.
+    pub duration_ms: u64,
+    /// Why it failed or was skipped, with the last lines of the log about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
 }
 
 /// How an integration's export ended.
@@ -138,12 +179,18 @@ pub struct ModelCount {
     pub objects: u64,
     /// Their JSON in bytes, before compression.
     pub bytes: u64,
+    /// How many were left out because the backend has them unchanged.
+    #[serde(default)]
+    pub unchanged: u64,
+    /// How many could not be taken; the log names the first of each batch.
+    #[serde(default)]
+    pub rejected: u64,
     /// From the first session of the model to the end of the last, in milliseconds.
     pub duration_ms: u64,
 }
 
 /// What a configuration is worth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ValidateReport {
     /// Which configured integration.
@@ -155,6 +202,41 @@ pub struct ValidateReport {
     /// What the source says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceInfo>,
+    /// What the backend is to keep and to send from now on in place of the configuration: its secrets are encrypted
+    /// for this host. Only where [`crate::action::ValidateOrder::seal`] asked for it and the configuration is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<IntegrationConfig>,
+}
+
+/// What the integrations that are installed on a host say of themselves.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DescribeReport {
+    /// Each that answered, by name.
+    pub integrations: Vec<InstalledIntegration>,
+    /// Each that did not, and why.
+    #[serde(default)]
+    pub failed: Vec<BrokenIntegration>,
+}
+
+/// An integration that is installed on a host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InstalledIntegration {
+    /// Its kind: the name of its program.
+    pub name: IntegrationName,
+    /// What it says of itself, its configuration's schema included.
+    pub about: InitializeReply,
+}
+
+/// An integration that is installed on a host and does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BrokenIntegration {
+    /// Its kind: the name of its program.
+    pub name: IntegrationName,
+    /// Why it could not say anything of itself.
+    pub error: Failure,
 }
 
 /// Lists from which a person chooses what to export.

@@ -8,11 +8,7 @@ use outrider_protocol::ids::IntegrationId;
 /// Adds the `extra` integrations of config.json to an export, and the customer where the backend named none. An extra
 /// one whose id is taken gets `-2`, `-3` and so on behind it, so that no two share checkpoints.
 pub(crate) fn completed(mut order: Order, extra: &[IntegrationConfig], customer: Option<&str>) -> Order {
-    let agent = match &mut order {
-        Order::Export(order) => &mut order.agent,
-        Order::ValidateConfig(order) => &mut order.agent,
-        Order::ExportOnboardData(order) => &mut order.agent,
-    };
+    let agent = order.agent_mut();
     if agent.customer_id.is_none() {
         agent.customer_id = customer.map(str::to_owned);
     }

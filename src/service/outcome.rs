@@ -149,6 +149,7 @@ pub(crate) fn word(state: EndState) -> &'static str {
         EndState::Cancelled => "cancelled",
         EndState::Interrupted => "interrupted",
         EndState::Expired => "expired",
+        EndState::SetAside => "set aside",
     }
 }
 
@@ -174,9 +175,10 @@ fn of_report(report: ActionReport, stopped: Option<&Stop>) -> Outcome {
     let missing = match &report {
         ActionReport::Export(report) if !report.succeeded() => Some(of_export(report)),
         // What was found may be bad news, but it was found.
-        ActionReport::Export(_) | ActionReport::ValidateConfig(_) | ActionReport::ExportOnboardData(_) => {
-            None
-        }
+        ActionReport::Export(_)
+        | ActionReport::ValidateConfig(_)
+        | ActionReport::ExportOnboardData(_)
+        | ActionReport::DescribeIntegrations(_) => None,
     };
     match missing {
         None => Outcome { state: EndState::Done, report: Some(report), error: None },

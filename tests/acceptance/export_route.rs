@@ -103,7 +103,11 @@ fn configurations_are_tried_and_lists_are_made() {
     make_repository(&repository);
     let validate = |config: Value| {
         let integration = integration(&json!({ "name": "git", "config": config }));
-        let id = stack.order(Order::ValidateConfig(ValidateOrder { agent: Default::default(), integration }));
+        let id = stack.order(Order::ValidateConfig(ValidateOrder {
+            agent: Default::default(),
+            integration,
+            seal: false,
+        }));
         match stack.until_state(&id, CommandState::Done).report {
             Some(ActionReport::ValidateConfig(report)) => report,
             other => panic!("expected a validation, found {other:?}"),

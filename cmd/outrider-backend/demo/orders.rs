@@ -66,11 +66,11 @@ fn found(command: &Command) -> String {
 
 fn git(config: &Raw) -> Result<IntegrationConfig, Error> {
     let name = IntegrationName::new("git").map_err(|err| Error::failure(&err))?;
-    Ok(IntegrationConfig { name, id: None, config: config.clone() })
+    Ok(IntegrationConfig { name, id: None, config: config.clone(), secrets: None })
 }
 
 fn validate(config: &Raw) -> Result<ValidateOrder, Error> {
-    Ok(ValidateOrder { agent: AgentConfig::default(), integration: git(config)? })
+    Ok(ValidateOrder { agent: AgentConfig::default(), integration: git(config)?, seal: false })
 }
 
 fn onboard(config: &Raw) -> Result<OnboardOrder, Error> {

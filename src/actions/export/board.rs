@@ -49,6 +49,7 @@ impl Board {
             integration: integration.clone(),
             state: IntegrationState::Starting,
             paused_until: None,
+            paused_for: None,
             objects: 0,
             bytes: 0,
         })

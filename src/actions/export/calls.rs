@@ -62,6 +62,8 @@ impl Calls {
             model: model.clone(),
             objects: it.kept.objects,
             bytes: it.kept.bytes,
+            unchanged: 0,
+            rejected: 0,
             duration_ms: u64::try_from(it.took.as_millis()).unwrap_or(u64::MAX),
         };
         tally.models.iter().map(count).collect()

@@ -22,13 +22,15 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use outrider_home::{Checkpoints, SessionPath};
 use outrider_protocol::Raw;
-use outrider_protocol::action::{AgentConfig, ExportOrder, IntegrationConfig, SealedFile};
+use outrider_protocol::action::{AgentConfig, Compression, ExportOrder, IntegrationConfig, SealedFile};
 use outrider_protocol::fault::{Fault, Retry, RpcError};
 use outrider_protocol::ids::{ExportId, IntegrationId, SessionId};
 use outrider_protocol::integration::{Export as ExportCall, ExportParams, ProjectResult};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::{IntegrationState, Progress, SessionState};
-use outrider_protocol::report::{ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport};
+use outrider_protocol::report::{
+    ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport, ProjectReport,
+};
 use outrider_spool::{Sealed, Settings, Spool};
 use tokio::sync::{Notify, mpsc};
 
@@ -160,11 +162,21 @@ fn unfinished_files(report: &mut IntegrationReport, err: &StoreError) {
     }
 }
 
-/// A project's result without the secrets of the integration's configuration.
-fn redacted(mut project: ProjectResult, log: &IntegrationLog) -> ProjectResult {
-    project.name = log.redact(&project.name);
-    project.error = project.error.map(|error| log.redact(&error));
-    project
+/// A project's result as it is reported, without the secrets of the integration's configuration.
+fn reported(project: ProjectResult, log: &IntegrationLog) -> ProjectReport {
+    let ProjectResult { id, name, state, error } = project;
+    let error = error.map(|error| *failure(log.redact(&error), Fault::Source, Retry::Later));
+    ProjectReport {
+        id: log.redact(&id),
+        name: log.redact(&name),
+        state,
+        mode: ExportMode::Historical,
+        objects: 0,
+        bytes: 0,
+        unchanged: 0,
+        duration_ms: 0,
+        error,
+    }
 }
 
 /// An order that would do nothing, or confuse two integrations, is refused.
@@ -280,6 +292,7 @@ fn sealed_file(id: &ExportId, file: Sealed) -> Result<SealedFile, outrider_proto
         raw_bytes: file.raw_bytes,
         bytes: file.bytes,
         sha256: file.sha256,
+        compression: Compression::Gzip,
     })
 }
 
@@ -301,6 +314,8 @@ async fn export_one(
         duration_ms: 0,
         models: Vec::new(),
         projects: Vec::new(),
+        attempts: 1,
+        crash: None,
         error: None,
         config_changed: false,
     };
@@ -370,7 +385,7 @@ async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Calls) {
     let intact = calls.export.keeper.intact();
     match ran {
         Ran::Answered { projects, config_changed } => {
-            report.projects = projects.into_iter().map(|it| redacted(it, &calls.log)).collect();
+            report.projects = projects.into_iter().map(|it| reported(it, &calls.log)).collect();
             report.config_changed = config_changed;
             report.state = IntegrationOutcome::Done;
             if unfinished > 0 {

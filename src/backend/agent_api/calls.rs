@@ -64,7 +64,7 @@ async fn hello(app: &App, agent: &AgentId, params: HelloParams) -> Answer<Hello>
     tracing::info!(%agent, version = params.version, host = params.host.hostname, "Agent connected.");
     app.hub.changed(Change::Agents);
     let ping_every_ms = u64::try_from(app.limits.ping.as_millis()).unwrap_or(u64::MAX);
-    Ok(HelloReply { protocol, agent: agent.clone(), ping_every_ms })
+    Ok(HelloReply { protocol, agent: agent.clone(), ping_every_ms, files: None })
 }
 
 /// Compares the commands that an agent lists with those that it accepted.

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use outrider_protocol::action::SealedFile;
+use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::bulk::{
     INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET,
 };
@@ -123,6 +123,7 @@ fn sealed_file(
         raw_bytes: number_in(headers, RAW_BYTES)?,
         bytes: number_in(headers, UPLOAD_LENGTH)?,
         sha256: sha256.into(),
+        compression: Compression::Gzip,
     })
 }
 

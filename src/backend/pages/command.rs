@@ -6,7 +6,8 @@ use maud::{Markup, html};
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::integration::ProjectState;
 use outrider_protocol::report::{
-    ActionReport, ExportReport, Failure, IntegrationReport, OnboardOutcome, OnboardReport, ValidateReport,
+    ActionReport, DescribeReport, ExportReport, Failure, IntegrationReport, OnboardOutcome, OnboardReport,
+    ValidateReport,
 };
 
 use super::live::Fragment;
@@ -117,8 +118,30 @@ fn outcome(command: &Command) -> Markup {
             Some(ActionReport::Export(report)) => (export(report)),
             Some(ActionReport::ValidateConfig(report)) => (validation(report)),
             Some(ActionReport::ExportOnboardData(report)) => (onboarding(report)),
+            Some(ActionReport::DescribeIntegrations(report)) => (described(report)),
             None => {},
         }
+    }
+}
+
+fn described(report: &DescribeReport) -> Markup {
+    html! {
+        h2 { "Installed integrations" }
+        table.cards {
+            thead { tr { th { "Integration" } th { "Version" } th { "Models" } } }
+            tbody {
+                @for it in &report.integrations {
+                    tr {
+                        td.main { (it.name) }
+                        td data-label="Version" { (it.about.version) }
+                        td data-label="Models" {
+                            @for model in &it.about.models { (model.model) " " }
+                        }
+                    }
+                }
+            }
+        }
+        @for it in &report.failed { (failure(&it.error)) }
     }
 }
 
@@ -167,7 +190,7 @@ fn problems(integration: &IntegrationReport) -> Markup {
                     " projects of " (integration.integration) " failed" } }
                 ul {
                     @for project in failed.iter().take(PROJECTS_SHOWN) {
-                        li { (project.name) @if let Some(error) = &project.error { ": " (error) } }
+                        li { (project.name) @if let Some(error) = &project.error { ": " (error.message) } }
                     }
                     @if failed.len() > PROJECTS_SHOWN { li { "… and more" } }
                 }

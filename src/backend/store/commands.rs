@@ -470,14 +470,10 @@ fn end_state(state: EndState) -> CommandState {
         EndState::Cancelled => CommandState::Cancelled,
         EndState::Interrupted => CommandState::Interrupted,
         EndState::Expired => CommandState::Expired,
+        EndState::SetAside => CommandState::SetAside,
     }
 }
 
 fn integrations_of(order: &Order) -> Vec<IntegrationRef> {
-    let integrations = match order {
-        Order::Export(order) => order.integrations.as_slice(),
-        Order::ValidateConfig(order) => std::slice::from_ref(&order.integration),
-        Order::ExportOnboardData(order) => std::slice::from_ref(&order.integration),
-    };
-    integrations.iter().map(|it| IntegrationRef { id: it.id(), name: it.name.clone() }).collect()
+    order.integrations().iter().map(|it| IntegrationRef { id: it.id(), name: it.name.clone() }).collect()
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use outrider_protocol::action::{IntegrationConfig, Order};
+use outrider_protocol::action::Order;
 use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::{AgentId, CommandId};
 use outrider_protocol::integration::Empty;
@@ -83,7 +83,7 @@ impl Store {
         let found = rows.len();
         for (seq, order) in rows {
             let mut order: Order = from_json(&order, WHAT)?;
-            for integration in integrations_of(&mut order) {
+            for integration in order.integrations_mut() {
                 integration.config = serde_json::value::to_raw_value(&Empty {}).during(WHAT)?;
             }
             sqlx::query("UPDATE command SET order_json = $2, has_configs = 0 WHERE seq = $1")
@@ -136,13 +136,5 @@ fn lost_by_agent() -> Failure {
                 .into(),
         ),
         last_lines: Vec::new(),
-    }
-}
-
-fn integrations_of(order: &mut Order) -> &mut [IntegrationConfig] {
-    match order {
-        Order::Export(order) => order.integrations.as_mut_slice(),
-        Order::ValidateConfig(order) => std::slice::from_mut(&mut order.integration),
-        Order::ExportOnboardData(order) => std::slice::from_mut(&mut order.integration),
     }
 }

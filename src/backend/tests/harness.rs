@@ -109,7 +109,7 @@ fn host() -> HostInfo {
 
 pub(crate) fn new_command(agent: &AgentId) -> NewCommand {
     let config = serde_json::value::to_raw_value(&json!({ "token": "hunter2" })).unwrap();
-    let integration = IntegrationConfig { name: "mock".parse().unwrap(), id: None, config };
+    let integration = IntegrationConfig { name: "mock".parse().unwrap(), id: None, config, secrets: None };
     let order = ExportOrder {
         agent: outrider_protocol::action::AgentConfig::default(),
         integrations: vec![integration],
@@ -242,6 +242,7 @@ pub(super) fn sealed(command: &CommandId, number: u64, content: &[u8]) -> Sealed
         raw_bytes: 300,
         bytes: content.len() as u64,
         sha256: Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect(),
+        compression: Compression::Gzip,
     }
 }
 

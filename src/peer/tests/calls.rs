@@ -250,7 +250,7 @@ async fn a_batch_is_read_where_it_lies_in_the_line() {
         let batch: SessionBatch<'_> = raw.parse_borrowed()?;
         assert!(batch.objects.iter().all(|object| line.contains(&object.get().as_ptr())));
         assert_eq!(batch.objects[1].get(), r#"{"id": "b", "n": 1.50}"#, "its own text");
-        Ok(SessionSendReply { accepted: batch.objects.len() as u64, rejected: vec![] })
+        Ok(SessionSendReply { accepted: batch.objects.len() as u64, unchanged: 0, rejected: vec![] })
     });
     let _peer = connect(reader, writer, on, small());
     let objects = r#"[{"id":"a"}, {"id": "b", "n": 1.50}]"#;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrider_protocol::action::SealedFile;
+use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::bulk::{
     INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET, upload_path,
 };
@@ -145,6 +145,7 @@ fn described(file: &Sealed) -> Result<SealedFile, BadId> {
         raw_bytes: *raw_bytes,
         bytes: *bytes,
         sha256: sha256.clone(),
+        compression: Compression::Gzip,
     })
 }
 

@@ -261,7 +261,7 @@ pub(crate) fn open(dir: std::path::PathBuf) -> Result<Spool, SpoolError> {
 
 /// The spool's own description of a file that an action told of.
 pub(crate) fn sealed(spool: &Spool, file: SealedFile) -> Sealed {
-    let SealedFile { export, integration, model, number, objects, raw_bytes, bytes, sha256 } = file;
+    let SealedFile { export, integration, model, number, objects, raw_bytes, bytes, sha256, .. } = file;
     let path = spool.dir().join(export.as_str()).join(model.as_str()).join(format!("{number}.json.gz"));
     Sealed {
         export: export.into(),
