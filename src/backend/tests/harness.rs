@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use outrider_protocol::Call;
-use outrider_protocol::action::{ExportOrder, IntegrationConfig, Order, SealedFile};
+use outrider_protocol::action::{Compression, ExportOrder, IntegrationConfig, Order, SealedFile};
 use outrider_protocol::bulk::{
     ENROLL_PATH, EnrollReply, EnrollRequest, INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE,
     UPLOAD_LENGTH, UPLOAD_OFFSET, upload_path,
