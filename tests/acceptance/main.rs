@@ -5,12 +5,14 @@
 
 mod architecture;
 mod bad_input;
+mod death;
 mod demo;
 mod disk;
 mod export_route;
 mod faults;
 mod lifelines;
 mod misuse;
+mod random;
 mod schemas;
 mod support;
 mod traffic;
