@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use sqlx::SqliteTransaction;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -128,6 +129,12 @@ impl Store {
             .await
             .map_err(|err| StoreError::Open { path: shown(), err })?;
         Ok(Self { write, read })
+    }
+
+    /// Begins a transaction that writes. It takes its turn at once, and not with its first write: a transaction that has
+    /// read already is refused, without any wait, while the log is folded into the database.
+    async fn begin(&self, what: &'static str) -> Result<SqliteTransaction<'static>, StoreError> {
+        self.write.begin_with("BEGIN IMMEDIATE").await.during(what)
     }
 
     /// Ends all connections, so that the write-ahead log is folded into the database.

@@ -117,7 +117,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Enrollment, EnrollFault> {
         const WHAT: &str = "enroll an agent";
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin(WHAT).await?;
         let code: CodeRow = sqlx::query_as(
             "SELECT id, uses, used, customer_id, expires_at, revoked_at FROM code WHERE hash = $1",
         )

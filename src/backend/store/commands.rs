@@ -165,7 +165,7 @@ impl Store {
         if order_json.len() > bounds.bytes {
             return Err(CreateFault::TooLarge { bytes: order_json.len(), limit: bounds.bytes });
         }
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin(WHAT).await?;
         let agent: Option<(Option<i64>, i64)> = sqlx::query_as(
             "SELECT revoked_at, (SELECT COUNT(*) FROM command WHERE agent = $1 AND reported_at IS NULL
                                  AND state IN ('queued', 'delivered', 'running'))
@@ -297,7 +297,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Reported, EndFault> {
         const WHAT: &str = "note an accepted command";
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin(WHAT).await?;
         let facts = facts(&mut tx, agent, command).await?;
         if facts.accepted_at.is_some() {
             return Ok(Reported::Known);
@@ -328,7 +328,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Reported, EndFault> {
         const WHAT: &str = "note a running command";
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin(WHAT).await?;
         facts(&mut tx, agent, command).await?;
         let done = sqlx::query(
             "UPDATE command SET state = 'running', started_at = $2, accepted_at = COALESCE(accepted_at, $3)
@@ -354,7 +354,7 @@ impl Store {
         const WHAT: &str = "store a command's outcome";
         let report = ended.outcome.report.as_ref().map(|report| to_json(report, WHAT)).transpose()?;
         let error = ended.outcome.error.as_ref().map(|error| to_json(error, WHAT)).transpose()?;
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin(WHAT).await?;
         let facts = facts(&mut tx, agent, &ended.command).await?;
         if facts.reported_at.is_some() {
             return Ok(Reported::Known);
@@ -400,7 +400,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<CancelOutcome, StoreError> {
         const WHAT: &str = "cancel a command";
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin(WHAT).await?;
         let row: Option<(String, String)> = sqlx::query_as("SELECT agent, state FROM command WHERE id = $1")
             .bind(command.as_str())
             .fetch_optional(&mut *tx)
