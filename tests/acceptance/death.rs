@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use outrider_backend::admin::CommandState;
 use outrider_protocol::ids::CommandId;
-use outrider_protocol::report::{ActionReport, ExportMode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::random::Random;
-use crate::support::{SOON, Stack, descendants, export, outrider, printed, run, spooled};
+use crate::source::{self, Objects};
+use crate::support::{SOON, Stack, descendants, export, run};
 
 /// Cases of a build that is not optimized, and of one that is.
 const CASES: u64 = if cfg!(debug_assertions) { 16 } else { 520 };
@@ -39,39 +39,6 @@ enum Victim {
 }
 
 const VICTIMS: [Victim; 4] = [Victim::Integration, Victim::Action, Victim::Service, Victim::Backend];
-
-/// A model's objects by id, each as often as it is there.
-type Objects = BTreeMap<(String, String), Vec<Value>>;
-
-const MODELS: [&str; 3] = ["sourcecode.User", "sourcecode.Repo", "sourcecode.PullRequest"];
-
-fn source(id: &str) -> Value {
-    json!([{
-        "name": "mock", "id": id,
-        "config": { "users": 5, "repos": 6, "pull_requests": 40, "object_bytes": 300, "delay_ms": 1, "batch": 10 },
-    }])
-}
-
-/// What the source holds: exported once with nobody dying.
-fn truth() -> Objects {
-    let dir = tempfile::tempdir().unwrap();
-    let integrations = format!("--integrations-json={}", source("truth"));
-    let exported = run(outrider(dir.path()).args(["export", &integrations]));
-    assert!(exported.status.success(), "{}", printed(&exported));
-    let mut objects = Objects::new();
-    for model in MODELS {
-        add(&mut objects, model, spooled(dir.path(), model));
-    }
-    assert_eq!(objects.len(), 5 + 6 + 6 * 40, "what the mock integration makes up");
-    objects
-}
-
-fn add(objects: &mut Objects, model: &str, found: Vec<Value>) {
-    for object in found {
-        let id = object["id"].as_str().unwrap().to_owned();
-        objects.entry((model.to_owned(), id)).or_default().push(object);
-    }
-}
 
 /// One stack that lives through many cases.
 struct Place {
@@ -99,18 +66,18 @@ impl Place {
     fn case(&mut self, seed: u64, truth: &Objects) {
         let id = format!("mock-{seed}");
         let mut random = Random::new(seed);
-        let mut exports = vec![self.stack.order(export(&source(&id)))];
+        let mut exports = vec![self.stack.order(export(&source::integrations(&id)))];
         self.kill(&mut random);
         let mut last = self.until_ended(&exports[0]);
         while last != CommandState::Done {
             assert!((exports.len() as u64) < ORDERS, "seed {seed}: {exports:?} and still {last}");
-            exports.push(self.stack.order(export(&source(&id))));
+            exports.push(self.stack.order(export(&source::integrations(&id))));
             last = self.until_ended(exports.last().unwrap());
         }
         self.orders += exports.len() as u64;
         self.stack.until_uploaded();
-        self.compare(seed, &exports, truth);
-        self.nothing_is_new(seed, &id);
+        self.repeated += source::compare(&self.stack, &format!("seed {seed}"), &exports, truth);
+        source::nothing_is_new(&self.stack, &format!("seed {seed}"), &id);
     }
 
     /// Kills somebody a few times.
@@ -169,42 +136,12 @@ impl Place {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-
-    /// Nothing is missing, nothing is other than at the source, no file is there twice.
-    fn compare(&mut self, seed: u64, exports: &[CommandId], truth: &Objects) {
-        let mut arrived = Objects::new();
-        for export in exports {
-            for model in MODELS {
-                add(&mut arrived, model, self.stack.objects(export, model));
-            }
-        }
-        let missing: Vec<_> = truth.keys().filter(|key| !arrived.contains_key(*key)).collect();
-        assert!(missing.is_empty(), "seed {seed}: {} objects are missing: {missing:?}", missing.len());
-        for (key, copies) in &arrived {
-            let expected =
-                truth.get(key).unwrap_or_else(|| panic!("seed {seed}: {key:?} is not at the source"));
-            for copy in copies {
-                assert_eq!(copy, &expected[0], "seed {seed}: {key:?} is not as it is at the source");
-            }
-            self.repeated += copies.len() as u64 - 1;
-        }
-    }
-
-    /// The checkpoints are those of a complete export: the next one finds nothing new.
-    fn nothing_is_new(&mut self, seed: u64, id: &str) {
-        let again = self.stack.order(export(&source(id)));
-        let ended = self.stack.until_state(&again, CommandState::Done);
-        let Some(ActionReport::Export(report)) = ended.report else { panic!("seed {seed}: {ended:?}") };
-        assert_eq!(report.integrations[0].mode, ExportMode::Incremental, "seed {seed}");
-        let objects: u64 = report.integrations[0].models.iter().map(|it| it.objects).sum();
-        assert_eq!(objects, 0, "seed {seed}: an export after a complete one has objects: {report:?}");
-    }
 }
 
 #[test]
 fn whoever_dies_at_whatever_moment_nothing_is_lost() {
     let cases = std::env::var("OUTRIDER_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(CASES);
-    let truth = truth();
+    let truth = source::truth();
     let next = AtomicU64::new(0);
     let places = Mutex::new(Vec::new());
     let started = Instant::now();

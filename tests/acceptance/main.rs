@@ -14,6 +14,8 @@ mod lifelines;
 mod misuse;
 mod random;
 mod schemas;
+mod source;
 mod support;
 mod traffic;
+mod troubles;
 mod uplink;
