@@ -162,4 +162,6 @@ impl Range {
 }
 
 #[cfg(test)]
+mod power_tests;
+#[cfg(test)]
 mod tests;

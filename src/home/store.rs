@@ -213,4 +213,6 @@ impl Store {
 }
 
 #[cfg(test)]
+pub(crate) mod lossy;
+#[cfg(test)]
 mod tests;
