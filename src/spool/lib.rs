@@ -49,6 +49,7 @@ mod files;
 mod fs;
 mod growing;
 mod manifest;
+mod place;
 mod recovery;
 mod session;
 mod shared;
@@ -68,6 +69,7 @@ use std::time::Duration;
 
 pub use error::SpoolError;
 pub use files::{Amount, Sealed, UNKNOWN_ORIGIN};
+pub use place::Place;
 pub use session::Session;
 pub use store::{Pending, Recovered, Removed, Spool, Usage};
 pub use writer::{Committed, ExportWriter};

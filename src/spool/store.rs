@@ -90,6 +90,10 @@ impl Spool {
         &self.dir
     }
 
+    pub(crate) fn fs(&self) -> &dyn Fs {
+        &*self.fs
+    }
+
     /// Begins to write an export, or goes on with one whose writer is gone, after sealing what that left.
     ///
     /// # Errors

@@ -231,6 +231,13 @@ impl ExportWriter {
         Ok(())
     }
 
+    /// The file of small sessions of an origin and a model, and how much is in it.
+    pub(crate) fn small_place(&mut self, origin: &str, model: &str) -> Result<(u64, u64), SpoolError> {
+        let key = (origin.to_owned(), model.to_owned());
+        self.open_file(&key)?;
+        Ok(self.open.get(&key).map_or((0, 0), |open| (open.number, open.file.bytes())))
+    }
+
     /// Seals `.open` files that hold records, as far as it goes, and answers with the first error.
     fn seal_where(
         &mut self,
