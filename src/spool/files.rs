@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 
-use crate::SpoolError;
+use crate::{Compression, SpoolError};
 
 /// The origin of a file of which no line of the manifest tells it: only when the manifest itself was damaged.
 pub const UNKNOWN_ORIGIN: &str = "unknown";
@@ -17,9 +17,6 @@ pub(crate) const LOCK: &str = "lock";
 
 /// The longest name of an export or a model, in bytes: a folder's name on every file system.
 const LONGEST_NAME: usize = 128;
-const SEALED: &str = ".json.gz";
-const OPEN: &str = ".json.gz.open";
-const PART: &str = ".json.gz.part";
 
 /// How much: of a session, a commit or a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +53,8 @@ pub struct Sealed {
     pub bytes: u64,
     /// The file's SHA-256, in lower-case hex.
     pub sha256: String,
+    /// How it is compressed.
+    pub compression: Compression,
     /// Where it is until it is acknowledged.
     pub path: PathBuf,
 }
@@ -68,27 +67,34 @@ pub(crate) enum Stage {
     Part,
 }
 
-/// The path of file `number` below the folder of its model.
-pub(crate) fn path(folder: &Path, number: u64, stage: Stage) -> PathBuf {
-    let ending = match stage {
-        Stage::Sealed => SEALED,
-        Stage::Open => OPEN,
-        Stage::Part => PART,
-    };
-    folder.join(format!("{number}{ending}"))
+impl Stage {
+    const ALL: [Self; 3] = [Self::Sealed, Self::Open, Self::Part];
 }
 
-/// The number and the stage of a file of the spool; nothing for a stranger's file.
-pub(crate) fn parse(name: &str) -> Option<(u64, Stage)> {
-    let (number, ending) = name.split_at(name.find('.')?);
-    let stage = match ending {
-        SEALED => Stage::Sealed,
-        OPEN => Stage::Open,
-        PART => Stage::Part,
-        _ => return None,
-    };
+/// How names end.
+fn ending(compression: Compression, stage: Stage) -> &'static str {
+    match (compression, stage) {
+        (Compression::Gzip, Stage::Sealed) => ".json.gz",
+        (Compression::Gzip, Stage::Open) => ".json.gz.open",
+        (Compression::Gzip, Stage::Part) => ".json.gz.part",
+        (Compression::Zstd, Stage::Sealed) => ".json.zst",
+        (Compression::Zstd, Stage::Open) => ".json.zst.open",
+        (Compression::Zstd, Stage::Part) => ".json.zst.part",
+    }
+}
+
+/// The path of file `number` below the folder of its model.
+pub(crate) fn path(folder: &Path, number: u64, compression: Compression, stage: Stage) -> PathBuf {
+    folder.join(format!("{number}{}", ending(compression, stage)))
+}
+
+/// The number, the compression and the stage of a file of the spool; nothing for a stranger's file.
+pub(crate) fn parse(name: &str) -> Option<(u64, Compression, Stage)> {
+    let (number, found) = name.split_at(name.find('.')?);
+    let all = Compression::ALL.into_iter().flat_map(|it| Stage::ALL.map(|stage| (it, stage)));
+    let (compression, stage) = all.into_iter().find(|(it, stage)| ending(*it, *stage) == found)?;
     let number = number.parse::<u64>().ok().filter(|it| it.to_string() == number)?;
-    Some((number, stage))
+    Some((number, compression, stage))
 }
 
 /// Whether a name can be that of an export's or a model's folder.

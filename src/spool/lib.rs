@@ -22,8 +22,12 @@
 //! <spool>/sent/<export>/<model>/<n>.json.gz acknowledged; kept for a while
 //! ```
 //!
-//! A file is a sequence of whole gzip members, which every gzip reader takes as one text. In an `.open` file a member
-//! is one commit, so that a half-written one is cut off by its checksum and nothing else is touched.
+//! With [`Codec::Zstd`] the names end in `.json.zst` in place of `.json.gz`; an export may hold files of both, after its
+//! settings were changed between two of its writers. A number is used once, whatever the ending.
+//!
+//! A file is a sequence of whole *members*, gzip members or Zstandard frames, which every reader of the format takes as one
+//! text. In an `.open` file a member is one commit, so that a half-written one is cut off by its checksum and nothing
+//! else is touched.
 //!
 //! # How it works
 //!
@@ -43,6 +47,7 @@
 //! is hashed as it is written: a record is copied once, into the buffer. There is no clock in here beyond the
 //! times of files: the caller says what time it is.
 
+mod codec;
 mod encode;
 mod error;
 mod files;
@@ -67,6 +72,7 @@ mod world;
 
 use std::time::Duration;
 
+pub use codec::{Codec, Compression};
 pub use error::SpoolError;
 pub use files::{Amount, Sealed, UNKNOWN_ORIGIN};
 pub use place::Place;
@@ -88,8 +94,8 @@ pub struct Settings {
     /// Files that wait to be acknowledged, of all exports together, in compressed bytes; above this nothing more is
     /// taken. What is in `sent/` is not counted.
     pub total_bytes: u64,
-    /// The gzip level, 1 to 9.
-    pub level: u32,
+    /// How new files are compressed.
+    pub codec: Codec,
 }
 
 impl Default for Settings {
@@ -105,7 +111,7 @@ impl Default for Settings {
             memory_bytes: 8 << 20,
             total_bytes: 20 << 30,
             // Compression is what limits an export; higher levels halve its speed for a tenth of the size.
-            level: 1,
+            codec: Codec::Gzip { level: 1 },
         }
     }
 }

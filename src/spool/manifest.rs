@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `opened` tells the origin of an `.open` file before anything is in it. `sealed` lists files that became complete together:
-//! all of them or, without the line, none. Of several lines about one file the last holds.
+//! all of them or, without the line, none; a file that is not gzip says so (`"compression":"zstd"`). Of several lines about one
+//! file the last holds.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
@@ -20,7 +21,7 @@ use crate::error::At;
 use crate::files::{MANIFEST, Sealed, Stage, path};
 use crate::fs::Fs;
 use crate::growing::Growing;
-use crate::{Amount, SpoolError};
+use crate::{Amount, Compression, SpoolError};
 
 /// The version of the format. Unknown kinds of lines are skipped, so that only a change of meaning needs a new one.
 const VERSION: u32 = 1;
@@ -49,10 +50,18 @@ pub(crate) struct SealedFile {
     pub(crate) raw_bytes: u64,
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
+    #[serde(default, skip_serializing_if = "Compression::is_default")]
+    pub(crate) compression: Compression,
 }
 
 impl SealedFile {
-    pub(crate) fn of(model: &str, number: u64, origin: &str, file: &Growing) -> Self {
+    pub(crate) fn of(
+        model: &str,
+        number: u64,
+        origin: &str,
+        compression: Compression,
+        file: &Growing,
+    ) -> Self {
         let Amount { records, raw_bytes } = file.amount();
         Self {
             model: model.into(),
@@ -62,6 +71,7 @@ impl SealedFile {
             raw_bytes,
             bytes: file.bytes(),
             sha256: file.sha256(),
+            compression,
         }
     }
 
@@ -76,7 +86,8 @@ impl SealedFile {
             raw_bytes: self.raw_bytes,
             bytes: self.bytes,
             sha256: self.sha256.clone(),
-            path: path(&dir.join(&self.model), self.number, Stage::Sealed),
+            compression: self.compression,
+            path: path(&dir.join(&self.model), self.number, self.compression, Stage::Sealed),
         }
     }
 }

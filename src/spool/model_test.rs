@@ -6,7 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::world::World;
+use crate::Codec;
+use crate::world::{CODECS, World};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -36,6 +37,7 @@ enum Action {
     CutAfter(u64),
     Cut,
     Kill,
+    Recode,
     Check,
 }
 
@@ -55,6 +57,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0..40u64).prop_map(Action::CutAfter),
         1 => Just(Action::Cut),
         1 => Just(Action::Kill),
+        1 => Just(Action::Recode),
         1 => Just(Action::Check),
     ]
 }
@@ -77,6 +80,7 @@ fn perform(world: &mut World, action: &Action) {
         Action::CutAfter(after) => world.fs.fail(now + after..u64::MAX, ErrorKind::Other),
         Action::Cut => world.cut(),
         Action::Kill => world.kill(),
+        Action::Recode => world.recode(),
         Action::Check => world.check(),
     }
     if world.fs.is_dead() {
@@ -93,8 +97,12 @@ proptest! {
     })]
 
     #[test]
-    fn what_was_committed_arrives_once_whatever_happens(seed: u64, actions in vec(action(), 1..60)) {
-        let mut world = World::new(seed);
+    fn what_was_committed_arrives_once_whatever_happens(
+        seed: u64,
+        codec in proptest::sample::select(&CODECS[..]),
+        actions in vec(action(), 1..60),
+    ) {
+        let mut world = World::new(seed, codec);
         for action in &actions {
             perform(&mut world, action);
         }
@@ -128,8 +136,8 @@ fn story(world: &mut World) -> Vec<bool> {
     answers
 }
 
-fn operations_of_the_story() -> u64 {
-    let mut world = World::new(1);
+fn operations_of_the_story(codec: Codec) -> u64 {
+    let mut world = World::new(1, codec);
     let before = world.fs.operations();
     assert_eq!(story(&mut world), [true; 6]);
     let operations = world.fs.operations() - before;
@@ -140,9 +148,10 @@ fn operations_of_the_story() -> u64 {
 
 #[test]
 fn a_failure_of_any_one_operation_loses_and_leaks_nothing() {
-    for kind in [ErrorKind::StorageFull, ErrorKind::PermissionDenied] {
-        for at in 0..operations_of_the_story() {
-            let mut world = World::new(1);
+    let kinds = [ErrorKind::StorageFull, ErrorKind::PermissionDenied];
+    for (codec, kind) in CODECS.into_iter().flat_map(|codec| kinds.map(|kind| (codec, kind))) {
+        for at in 0..operations_of_the_story(codec) {
+            let mut world = World::new(1, codec);
             let now = world.fs.operations();
             world.fs.fail(now + at..now + at + 1, kind);
             story(&mut world);
@@ -154,9 +163,11 @@ fn a_failure_of_any_one_operation_loses_and_leaks_nothing() {
 
 #[test]
 fn a_power_cut_at_any_operation_loses_and_leaks_nothing() {
-    for at in 0..operations_of_the_story() {
-        for seed in 0..12 {
-            let mut world = World::new(seed);
+    for codec in CODECS {
+        for (at, seed) in
+            (0..operations_of_the_story(codec)).flat_map(|at| (0..6).map(move |seed| (at, seed)))
+        {
+            let mut world = World::new(seed, codec);
             let now = world.fs.operations();
             world.fs.fail(now + at..u64::MAX, ErrorKind::Other);
             story(&mut world);
@@ -168,18 +179,20 @@ fn a_power_cut_at_any_operation_loses_and_leaks_nothing() {
 
 #[test]
 fn a_recovery_that_is_cut_short_is_taken_up_by_the_next() {
-    for at in (0..operations_of_the_story()).step_by(3) {
-        for recovery_at in 0..25 {
-            let mut world = World::new(recovery_at);
-            let now = world.fs.operations();
-            world.fs.fail(now + at..u64::MAX, ErrorKind::Other);
-            story(&mut world);
-            world.cut();
-            let now = world.fs.operations();
-            world.fs.fail(now + recovery_at..u64::MAX, ErrorKind::Other);
-            drop(world.spool.recover());
-            world.cut();
-            world.check();
+    for codec in CODECS {
+        for at in (0..operations_of_the_story(codec)).step_by(5) {
+            for recovery_at in 0..25 {
+                let mut world = World::new(recovery_at, codec);
+                let now = world.fs.operations();
+                world.fs.fail(now + at..u64::MAX, ErrorKind::Other);
+                story(&mut world);
+                world.cut();
+                let now = world.fs.operations();
+                world.fs.fail(now + recovery_at..u64::MAX, ErrorKind::Other);
+                drop(world.spool.recover());
+                world.cut();
+                world.check();
+            }
         }
     }
 }

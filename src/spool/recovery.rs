@@ -8,7 +8,7 @@ use crate::error::At;
 use crate::files::{LOCK, Stage, UNKNOWN_ORIGIN, is_name, parse, path};
 use crate::fs::{Fs, list_if_there};
 use crate::manifest::{AppendError, Known, Line, Manifest, SealedFile, load};
-use crate::{Sealed, SpoolError};
+use crate::{Compression, Sealed, SpoolError};
 
 /// What recovery found and did.
 #[derive(Debug)]
@@ -55,6 +55,15 @@ pub(crate) fn is_finished(fs: &dyn Fs, dir: &Path) -> Result<bool, SpoolError> {
     Ok(true)
 }
 
+/// A file of the spool in a model's folder.
+struct Found<'a> {
+    model: &'a str,
+    number: u64,
+    compression: Compression,
+    stage: Stage,
+    len: u64,
+}
+
 struct Recovery<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
@@ -71,9 +80,10 @@ impl Recovery<'_> {
         let mut entries = self.fs.list(&folder).at("list", &folder)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         for entry in entries {
-            let Some((number, stage)) = parse(&entry.name) else { continue };
+            let Some((number, compression, stage)) = parse(&entry.name) else { continue };
             next = next.max(number.saturating_add(1));
-            found.extend(self.file(model, number, stage, entry.len)?);
+            let file = Found { model, number, compression, stage, len: entry.len };
+            found.extend(self.file(&file)?);
         }
         if !found.is_empty() {
             self.fs.sync_dir(&folder).at("sync folder", &folder)?;
@@ -81,15 +91,12 @@ impl Recovery<'_> {
         Ok((found, next))
     }
 
-    fn file(
-        &mut self,
-        model: &str,
-        number: u64,
-        stage: Stage,
-        len: u64,
-    ) -> Result<Option<SealedFile>, SpoolError> {
-        let here = path(&self.dir.join(model), number, stage);
-        let line = self.known.sealed.get(&(model.to_owned(), number)).filter(|it| it.bytes == len).cloned();
+    fn file(&mut self, found: &Found<'_>) -> Result<Option<SealedFile>, SpoolError> {
+        let &Found { model, number, compression, stage, len } = found;
+        let folder = self.dir.join(model);
+        let here = path(&folder, number, compression, stage);
+        let line = self.known.sealed.get(&(model.to_owned(), number));
+        let line = line.filter(|it| it.bytes == len && it.compression == compression).cloned();
         let file = match (stage, line) {
             (Stage::Sealed, Some(_)) => return Ok(None),
             (_, Some(line)) => line,
@@ -98,21 +105,22 @@ impl Recovery<'_> {
                 self.fs.remove(&here).at("remove", &here)?;
                 return Ok(None);
             }
-            (Stage::Open | Stage::Sealed, None) => match self.count(&here, model, number)? {
+            (Stage::Open | Stage::Sealed, None) => match self.count(&here, found)? {
                 Some(file) => file,
                 None => return Ok(None),
             },
         };
         if stage != Stage::Sealed {
-            let to = path(&self.dir.join(model), number, Stage::Sealed);
+            let to = path(&folder, number, compression, Stage::Sealed);
             self.fs.rename(&here, &to).at("rename", &here)?;
         }
         Ok(Some(file))
     }
 
     /// Cuts a file off behind its last whole member and tells the manifest of it; removes one that has none.
-    fn count(&mut self, here: &Path, model: &str, number: u64) -> Result<Option<SealedFile>, SpoolError> {
-        let counted = count(self.fs.read(here).at("open", here)?).at("read", here)?;
+    fn count(&mut self, here: &Path, found: &Found<'_>) -> Result<Option<SealedFile>, SpoolError> {
+        let &Found { model, number, compression, .. } = found;
+        let counted = count(self.fs.read(here).at("open", here)?, compression).at("read", here)?;
         if counted.bytes == 0 {
             self.fs.remove(here).at("remove", here)?;
             return Ok(None);
@@ -131,6 +139,7 @@ impl Recovery<'_> {
             raw_bytes: counted.amount.raw_bytes,
             bytes: counted.bytes,
             sha256: hex(counted.hash),
+            compression,
         };
         self.manifest.append(&Line::Sealed(vec![file.clone()])).map_err(AppendError::into_inner)?;
         Ok(Some(file))

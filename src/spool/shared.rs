@@ -10,7 +10,7 @@ use crate::error::At;
 use crate::files::{Stage, path};
 use crate::fs::{Fs, Lock, create_below};
 use crate::growing::Growing;
-use crate::{Amount, Settings, SpoolError, store};
+use crate::{Amount, Compression, Settings, SpoolError, store};
 
 /// A buffer below this is not spilled for want of memory: a member should hold more than its own frame.
 const SMALLEST_SPILL: usize = 16 << 10;
@@ -61,7 +61,7 @@ impl Shared {
     ) -> Result<Self, SpoolError> {
         let used = store::waiting(&*fs, &spool)?.bytes;
         let core = Core {
-            encoder: Encoder::new(settings.level),
+            encoder: Encoder::new(settings.codec),
             next: HashMap::new(),
             folders: HashSet::new(),
             used,
@@ -83,6 +83,11 @@ impl Shared {
         *known = (*known).max(next);
     }
 
+    /// How this writer compresses. Files of an earlier writer of the export may be of the other kind.
+    pub(crate) fn compression(&self) -> Compression {
+        self.settings.codec.compression()
+    }
+
     pub(crate) fn model_dir(&self, model: &str) -> PathBuf {
         self.dir.join(model)
     }
@@ -99,7 +104,7 @@ impl Shared {
         let number = *next;
         *next += 1;
         drop(core);
-        let path = path(&folder, number, stage);
+        let path = path(&folder, number, self.compression(), stage);
         let file = self.fs.append(&path).at("create", &path)?;
         Ok((number, Growing::new(path, file, Counted::default())))
     }

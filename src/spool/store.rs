@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use crate::error::At;
 use crate::files::{LOCK, MANIFEST, SENT, Stage, check_name, is_name, parse, path};
 use crate::fs::{Entry, Fs, RealFs, create_below, create_dirs, list_if_there};
-use crate::manifest::load;
+use crate::manifest::{Key, load};
 use crate::recovery::{Outcome, is_finished, recover};
 use crate::shared::Shared;
-use crate::{ExportWriter, Sealed, Settings, SpoolError};
+use crate::{Compression, ExportWriter, Sealed, Settings, SpoolError};
 
 /// How often an acknowledged file's move is tried while its folder is removed under it, which happens at most once for
 /// each time that files are expired.
@@ -82,6 +82,12 @@ impl Spool {
     pub(crate) fn open_on(fs: Arc<dyn Fs>, dir: PathBuf, settings: Settings) -> Result<Self, SpoolError> {
         create_dirs(&*fs, &dir).at("create folder", &dir)?;
         Ok(Self { fs, dir, settings })
+    }
+
+    /// The same spool with other settings, for a test on a disk that may be failing.
+    #[cfg(test)]
+    pub(crate) fn with(&self, settings: Settings) -> Self {
+        Self { settings, ..self.clone() }
     }
 
     /// The folder.
@@ -167,9 +173,10 @@ impl Spool {
             return Ok(Vec::new());
         }
         let known = load(&*self.fs, &dir)?;
-        let found = files.into_iter().filter_map(|(key, len, modified)| {
-            let line = known.sealed.get(&key).filter(|it| it.bytes == len)?;
-            Some((modified, line.sealed(export, &dir)))
+        let found = files.into_iter().filter_map(|InFolder { key, compression, len, modified }| {
+            let line = known.sealed.get(&key)?;
+            let is_told = line.bytes == len && line.compression == compression;
+            is_told.then(|| (modified, line.sealed(export, &dir)))
         });
         Ok(found.collect())
     }
@@ -184,8 +191,8 @@ impl Spool {
         check_name("a model", &file.model)?;
         let from_dir = self.dir.join(&file.export).join(&file.model);
         let to_dir = self.dir.join(SENT).join(&file.export).join(&file.model);
-        let from = path(&from_dir, file.number, Stage::Sealed);
-        let to = path(&to_dir, file.number, Stage::Sealed);
+        let from = path(&from_dir, file.number, file.compression, Stage::Sealed);
+        let to = path(&to_dir, file.number, file.compression, Stage::Sealed);
         // From now on its age counts. If this fails, it goes a little early. Before the move, since whoever expires files
         // may come right behind it.
         drop(self.fs.touch(&from));
@@ -296,24 +303,23 @@ impl Spool {
         Ok(names(self.fs.list(&self.dir).at("list", &self.dir)?))
     }
 
-    #[expect(clippy::type_complexity, reason = "a row that one caller sorts at once")]
-    fn sealed_in(
-        &self,
-        dir: &Path,
-        model: &str,
-    ) -> Result<Vec<((String, u64), u64, SystemTime)>, SpoolError> {
+    fn sealed_in(&self, dir: &Path, model: &str) -> Result<Vec<InFolder>, SpoolError> {
         let folder = dir.join(model);
         let entries = list_if_there(&*self.fs, &folder).at("list", &folder)?;
-        Ok(entries
-            .into_iter()
-            .filter_map(|entry| match parse(&entry.name) {
-                Some((number, Stage::Sealed)) => {
-                    Some(((model.to_owned(), number), entry.len, entry.modified))
-                }
-                _ => None,
-            })
-            .collect())
+        let sealed = entries.into_iter().filter_map(|Entry { name, len, modified, .. }| {
+            let (number, compression, Stage::Sealed) = parse(&name)? else { return None };
+            Some(InFolder { key: (model.to_owned(), number), compression, len, modified })
+        });
+        Ok(sealed.collect())
     }
+}
+
+/// A sealed file as it lies there.
+struct InFolder {
+    key: Key,
+    compression: Compression,
+    len: u64,
+    modified: SystemTime,
 }
 
 /// The files two folders below: `<export>/<model>/<file>`.

@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use crate::faulty::FaultyFs;
 use crate::world::unpack;
-use crate::{Amount, ExportWriter, Sealed, Session, Settings, Spool, SpoolError, UNKNOWN_ORIGIN};
+use crate::{
+    Amount, Codec, Compression, ExportWriter, Sealed, Session, Settings, Spool, SpoolError, UNKNOWN_ORIGIN,
+};
 
 mod housekeeping;
 
@@ -62,7 +64,7 @@ fn files(dir: &Path) -> Vec<String> {
 }
 
 fn text(file: &Sealed) -> String {
-    unpack(&std::fs::read(&file.path).unwrap())
+    unpack(&std::fs::read(&file.path).unwrap(), file.compression)
 }
 
 #[test]
@@ -86,6 +88,38 @@ fn small_sessions_share_a_file_that_any_gzip_reader_takes() {
     assert_eq!((file.records, file.raw_bytes, file.origin.as_str()), (6, expected.len() as u64, "git"));
     assert_eq!(spool.pending().unwrap().files, sealed);
     assert_eq!(writer.seal_all().unwrap(), []);
+}
+
+#[test]
+fn an_export_goes_on_in_the_other_compression() {
+    let (root, gzip) = spool(small());
+    let dir = root.path().join("spool");
+    let zstd = Spool::open(&dir, Settings { codec: Codec::Zstd { level: 3 }, ..small() }).unwrap();
+    // Each leaves an `.open` file with one commit, which the next seals as what it is.
+    for spool in [&gzip, &zstd, &gzip] {
+        let mut writer = spool.export("run-1").unwrap();
+        let mut large = filled(&writer, "git", 100);
+        large.append(&[b'x'; 5000]).unwrap();
+        writer.commit(large).unwrap();
+        commit(&mut writer, 3);
+    }
+    gzip.recover().unwrap();
+    let pending = zstd.pending().unwrap().files;
+    let mut numbers: Vec<_> = pending.iter().map(|it| it.number).collect();
+    numbers.sort_unstable();
+    let files = numbers.len();
+    numbers.dedup();
+    assert_eq!(numbers.len(), files, "a number was used twice: {pending:?}");
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        assert!(pending.iter().any(|it| it.compression == compression), "{pending:?}");
+    }
+    assert_eq!(pending.iter().map(|it| it.records).sum::<u64>(), 3 * 104);
+    for file in &pending {
+        assert_eq!(text(file).lines().count() as u64, file.records);
+        gzip.acknowledge(file).unwrap();
+    }
+    assert_eq!(gzip.pending().unwrap().files, []);
+    assert_eq!(gzip.usage().unwrap().sent_files, files as u64);
 }
 
 #[cfg(unix)]
@@ -439,7 +473,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_takes_nothing_back() {
     commit(&mut writer, 4);
     let sealed = writer.seal_all().unwrap();
     assert_eq!(sealed[0].records, 5);
-    let text = unpack(&fs.contents(&sealed[0].path).unwrap());
+    let text = unpack(&fs.contents(&sealed[0].path).unwrap(), sealed[0].compression);
     assert_eq!(text.lines().count(), 5);
 }
 

@@ -9,19 +9,22 @@ use sha2::{Digest, Sha256};
 
 use crate::encode::hex;
 use crate::faulty::{Dice, FaultyFs};
-use crate::{ExportWriter, Sealed, Session, Settings, Spool};
+use crate::{Codec, Compression, ExportWriter, Sealed, Session, Settings, Spool};
 
 const ROOT: &str = "/spool";
 
+/// Both kinds of compression.
+pub(crate) const CODECS: [Codec; 2] = [Codec::Gzip { level: 1 }, Codec::Zstd { level: 1 }];
+
 /// Small numbers, so that a few records reach every bound.
-pub(crate) fn settings() -> Settings {
+pub(crate) fn settings(codec: Codec) -> Settings {
     Settings {
         seal_bytes: 400,
         seal_age: Duration::from_secs(10),
         buffer_bytes: 200,
         memory_bytes: 1 << 20,
         total_bytes: 1 << 30,
-        level: 1,
+        codec,
     }
 }
 
@@ -37,6 +40,8 @@ pub(crate) struct World {
     pub(crate) fs: FaultyFs,
     pub(crate) spool: Spool,
     pub(crate) dice: Dice,
+    /// Of the next writer.
+    codec: Codec,
     /// Ids are used once: after an export has expired, the next one begins.
     export: u32,
     writer: Option<ExportWriter>,
@@ -53,10 +58,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, codec: Codec) -> Self {
         let fs = FaultyFs::new(Path::new("/"));
-        let spool = Spool::open_on(Arc::new(fs.clone()), PathBuf::from(ROOT), settings()).unwrap();
+        let spool = Spool::open_on(Arc::new(fs.clone()), PathBuf::from(ROOT), settings(codec)).unwrap();
         Self {
+            codec,
             fs,
             spool,
             dice: Dice::new(seed),
@@ -191,7 +197,19 @@ impl World {
     pub(crate) fn cut(&mut self) {
         self.fs = self.fs.cut(&mut self.dice);
         self.kill();
-        self.spool = Spool::open_on(Arc::new(self.fs.clone()), PathBuf::from(ROOT), settings()).unwrap();
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
+        let fs = Arc::new(self.fs.clone());
+        self.spool = Spool::open_on(fs, PathBuf::from(ROOT), settings(self.codec)).unwrap();
+    }
+
+    /// The process ends, and the next one goes on with the same export in the other kind of compression.
+    pub(crate) fn recode(&mut self) {
+        self.kill();
+        self.codec = if self.codec == CODECS[0] { CODECS[1] } else { CODECS[0] };
+        self.spool = self.spool.with(settings(self.codec));
     }
 
     /// No writer lives any more and the disk is well: everything that was promised has to arrive.
@@ -238,7 +256,9 @@ impl World {
         let models = folders(self.spool.dir().to_owned()).into_iter().flat_map(&folders);
         models
             .flat_map(|model| list_if_there(fs, &model).unwrap())
-            .filter(|file| !file.is_dir && !file.name.ends_with(".json.gz"))
+            .filter(|file| {
+                !file.is_dir && ![".json.gz", ".json.zst"].iter().any(|it| file.name.ends_with(it))
+            })
             .map(|file| file.name)
             .collect()
     }
@@ -248,7 +268,7 @@ impl World {
         let bytes = self.fs.contents(&file.path).unwrap();
         assert_eq!(file.bytes, bytes.len() as u64);
         assert_eq!(file.sha256, hex(Sha256::new_with_prefix(&bytes)));
-        let text = unpack(&bytes);
+        let text = unpack(&bytes, file.compression);
         assert_eq!(file.raw_bytes, text.len() as u64);
         let ids: Vec<u64> = text.lines().map(|line| id_of(line, file)).collect();
         assert_eq!(file.records, ids.len() as u64);
@@ -258,10 +278,15 @@ impl World {
     }
 }
 
-pub(crate) fn unpack(bytes: &[u8]) -> String {
+/// As somebody else's tool would do it.
+pub(crate) fn unpack(bytes: &[u8], compression: Compression) -> String {
     use std::io::Read;
     let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    match compression {
+        Compression::Gzip => flate2::read::MultiGzDecoder::new(bytes).read_to_string(&mut text),
+        Compression::Zstd => zstd::Decoder::new(bytes).unwrap().read_to_string(&mut text),
+    }
+    .unwrap();
     text
 }
 

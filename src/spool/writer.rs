@@ -193,7 +193,12 @@ impl ExportWriter {
                 part.file.sync()?;
                 // One that failed before its first record; it goes with the session.
                 if part.file.amount().records > 0 {
-                    files.push(SealedFile::of(&session.model, part.number, &session.origin, &part.file));
+                    files.push(self.shared.sealed_file(
+                        &session.model,
+                        part.number,
+                        &session.origin,
+                        &part.file,
+                    ));
                 }
             }
         }
@@ -253,7 +258,7 @@ impl ExportWriter {
         for key in &keys {
             if let Some(open) = self.open.get_mut(key) {
                 open.file.undo()?;
-                files.push(SealedFile::of(&key.1, open.number, &key.0, &open.file));
+                files.push(self.shared.sealed_file(&key.1, open.number, &key.0, &open.file));
             }
         }
         // One line for all: a crash may take it back, since each of them is committed as it is.
@@ -283,8 +288,12 @@ impl ExportWriter {
 }
 
 impl Shared {
+    fn sealed_file(&self, model: &str, number: u64, origin: &str, file: &Growing) -> SealedFile {
+        SealedFile::of(model, number, origin, self.compression(), file)
+    }
+
     fn unreleased(&self, file: &SealedFile, stage: Stage) -> Unreleased {
-        let from = path(&self.model_dir(&file.model), file.number, stage);
+        let from = path(&self.model_dir(&file.model), file.number, file.compression, stage);
         Unreleased { from, sealed: file.sealed(&self.export, &self.dir), renamed: false }
     }
 }

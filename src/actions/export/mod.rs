@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use outrider_home::{Checkpoints, SessionPath};
+use outrider_home::{Checkpoints, Limits, SessionPath};
 use outrider_protocol::Raw;
 use outrider_protocol::action::{AgentConfig, Compression, ExportOrder, IntegrationConfig, SealedFile};
 use outrider_protocol::fault::{Fault, Retry, RpcError};
@@ -31,7 +31,7 @@ use outrider_protocol::progress::{IntegrationState, Progress, SessionState};
 use outrider_protocol::report::{
     ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport, ProjectReport,
 };
-use outrider_spool::{Sealed, Settings, Spool};
+use outrider_spool::{Codec, Sealed, Settings, Spool};
 use tokio::sync::{Notify, mpsc};
 
 use self::board::Board;
@@ -213,7 +213,7 @@ async fn open(
         seal_age: limits.spool_file_age(),
         buffer_bytes: limits.session_buffer_bytes,
         total_bytes: limits.spool_bytes,
-        level: limits.gzip_level,
+        codec: codec(limits),
         ..Settings::default()
     };
     let spool = Spool::open(context.root().spool(), settings).map_err(|err| host("open the spool", &err))?;
@@ -292,8 +292,24 @@ fn sealed_file(id: &ExportId, file: Sealed) -> Result<SealedFile, outrider_proto
         raw_bytes: file.raw_bytes,
         bytes: file.bytes,
         sha256: file.sha256,
-        compression: Compression::Gzip,
+        compression: compression(file.compression),
     })
+}
+
+/// How the limits want new files to be compressed.
+fn codec(limits: &Limits) -> Codec {
+    match limits.zstd_level {
+        0 => Codec::Gzip { level: limits.gzip_level },
+        level => Codec::Zstd { level },
+    }
+}
+
+/// As the link says it.
+fn compression(found: outrider_spool::Compression) -> Compression {
+    match found {
+        outrider_spool::Compression::Gzip => Compression::Gzip,
+        outrider_spool::Compression::Zstd => Compression::Zstd,
+    }
 }
 
 /// Exports one integration, whatever happens to it.

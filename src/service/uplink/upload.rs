@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::bulk::{
-    INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET, upload_path,
+    COMPRESSION, INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET,
+    upload_path,
 };
 use outrider_protocol::ids::{BadId, ExportId, IntegrationId, Model};
 use outrider_spool::{Sealed, Spool, SpoolError};
@@ -130,12 +131,13 @@ impl Upload {
             .header(OBJECTS, file.records)
             .header(RAW_BYTES, file.raw_bytes)
             .header(INTEGRATION, &file.origin)
+            .header(COMPRESSION, in_header(file.compression))
             .body(body))
     }
 }
 
 fn described(file: &Sealed) -> Result<SealedFile, BadId> {
-    let Sealed { number, records, raw_bytes, bytes, sha256, .. } = file;
+    let Sealed { number, records, raw_bytes, bytes, sha256, compression, .. } = file;
     Ok(SealedFile {
         export: ExportId::new(&file.export)?,
         integration: IntegrationId::new(&file.origin)?,
@@ -145,8 +147,23 @@ fn described(file: &Sealed) -> Result<SealedFile, BadId> {
         raw_bytes: *raw_bytes,
         bytes: *bytes,
         sha256: sha256.clone(),
-        compression: Compression::Gzip,
+        compression: told_compression(*compression),
     })
+}
+
+/// As the links say it.
+fn told_compression(found: outrider_spool::Compression) -> Compression {
+    match found {
+        outrider_spool::Compression::Gzip => Compression::Gzip,
+        outrider_spool::Compression::Zstd => Compression::Zstd,
+    }
+}
+
+fn in_header(compression: outrider_spool::Compression) -> &'static str {
+    match compression {
+        outrider_spool::Compression::Gzip => "gzip",
+        outrider_spool::Compression::Zstd => "zstd",
+    }
 }
 
 /// What the answer to `HEAD` asks for.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::OptionFuture;
 use outrider_home::Limits;
-use outrider_protocol::action::SealedFile;
+use outrider_protocol::action::{Compression, SealedFile};
 use outrider_spool::{Sealed, Settings, Spool, SpoolError};
 use reqwest::StatusCode;
 use tokio::sync::mpsc;
@@ -261,8 +261,14 @@ pub(crate) fn open(dir: std::path::PathBuf) -> Result<Spool, SpoolError> {
 
 /// The spool's own description of a file that an action told of.
 pub(crate) fn sealed(spool: &Spool, file: SealedFile) -> Sealed {
-    let SealedFile { export, integration, model, number, objects, raw_bytes, bytes, sha256, .. } = file;
-    let path = spool.dir().join(export.as_str()).join(model.as_str()).join(format!("{number}.json.gz"));
+    let SealedFile { export, integration, model, number, objects, raw_bytes, bytes, sha256, compression } =
+        file;
+    let name = format!("{number}.json.{}", compression.extension());
+    let path = spool.dir().join(export.as_str()).join(model.as_str()).join(name);
+    let compression = match compression {
+        Compression::Gzip => outrider_spool::Compression::Gzip,
+        Compression::Zstd => outrider_spool::Compression::Zstd,
+    };
     Sealed {
         export: export.into(),
         origin: integration.into(),
@@ -272,6 +278,7 @@ pub(crate) fn sealed(spool: &Spool, file: SealedFile) -> Sealed {
         raw_bytes,
         bytes,
         sha256,
+        compression,
         path,
     }
 }
@@ -305,6 +312,7 @@ mod tests {
             raw_bytes: 1,
             bytes: 1,
             sha256: String::new(),
+            compression: outrider_spool::Compression::Gzip,
             path: "0.json.gz".into(),
         }
     }
