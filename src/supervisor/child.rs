@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::ended::{Ended, How, KilledFor, SIGKILL};
 use crate::exit::{ExitWatch, Status};
+use crate::oom;
 use crate::stderr::Tail;
 
 /// How long the rest of stderr is waited for after a child's exit. The lines of the child itself are in the pipe by
@@ -46,6 +47,8 @@ pub struct Child {
     tail: Tail,
     stderr: Option<JoinHandle<()>>,
     started: Instant,
+    /// The system's count of kills for memory before it was started.
+    oom_before: Option<u64>,
     after: Option<Duration>,
     sent: Option<Sent>,
     ended: Option<Ended>,
@@ -66,9 +69,9 @@ impl Child {
         watch: ExitWatch,
         tail: Tail,
         stderr: Option<JoinHandle<()>>,
-        started: Instant,
+        (started, oom_before): (Instant, Option<u64>),
     ) -> Self {
-        Self { pid, os, watch, tail, stderr, started, after: None, sent: None, ended: None }
+        Self { pid, os, watch, tail, stderr, started, oom_before, after: None, sent: None, ended: None }
     }
 
     /// Its process id, which is also the id of its group on Unix.
@@ -102,7 +105,7 @@ impl Child {
             return ended.clone();
         }
         let how = match self.exited().await {
-            Ok(status) => how(status, self.sent),
+            Ok(status) => how(status, self.sent, || oom::rose(self.oom_before, oom::kills())),
             Err(error) => How::Unknown { error },
         };
         self.end(how).await
@@ -231,12 +234,13 @@ fn send(pid: u32, os: &mut dyn ChildWrapper, strength: Strength) {
     }
 }
 
-/// What a status means, given what was sent.
-fn how(status: Status, sent: Option<Sent>) -> How {
+/// What a status means, given what was sent and whether the system killed somebody for memory meanwhile.
+fn how(status: Status, sent: Option<Sent>, oom: impl FnOnce() -> bool) -> How {
     match (status, sent) {
         (Status::Signal { signal, .. }, Some(sent)) if sent.explains(signal) => {
             How::Killed { for_: sent.for_, signal }
         }
+        (Status::Signal { signal: SIGKILL, .. }, _) if oom() => How::OutOfMemory,
         (Status::Signal { signal, core }, _) => How::Signalled { signal, core },
         // A job that is ended gives its processes an exit status.
         (Status::Code(_), Some(Sent { for_, kill: true, .. })) if cfg!(windows) => {
@@ -253,5 +257,24 @@ impl Sent {
         /// SIGTERM has this number on every Unix.
         const SIGTERM: i32 = 15;
         (self.term && signal == SIGTERM) || (self.kill && signal == SIGKILL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kill_of_which_nothing_else_is_known_is_for_memory() {
+        let killed = |signal| Status::Signal { signal, core: false };
+        let sent = Some(Sent { for_: KilledFor::Time, term: false, kill: true });
+        assert_eq!(how(killed(SIGKILL), None, || true), How::OutOfMemory);
+        assert_eq!(how(killed(SIGKILL), None, || false), How::Signalled { signal: SIGKILL, core: false });
+        assert_eq!(how(killed(11), None, || true), How::Signalled { signal: 11, core: false });
+        assert_eq!(
+            how(killed(SIGKILL), sent, || true),
+            How::Killed { for_: KilledFor::Time, signal: SIGKILL }
+        );
+        assert_eq!(how(Status::Code(3), None, || true), How::Failed { code: 3 });
     }
 }

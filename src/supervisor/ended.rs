@@ -23,7 +23,8 @@ pub enum KilledFor {
     Cancel,
 }
 
-/// How a child ended. It is told from the exit status and from the signals that this process sent, never from text.
+/// How a child ended. It is told from the exit status, from the signals that this process sent, and from what the system
+/// counts, never from text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {
     /// Exit status 0.
@@ -35,13 +36,16 @@ pub enum How {
     },
     /// Exit status 101, with which a Rust program ends after a panic.
     Panicked,
-    /// A signal that this process did not send: a crash, the system's out-of-memory killer, somebody's `kill`.
+    /// A signal that this process did not send: a crash, somebody's `kill`; where the system does not count, also its
+    /// out-of-memory killer.
     Signalled {
         /// The signal's number.
         signal: i32,
         /// Whether a core file was written.
         core: bool,
     },
+    /// The system killed it to get memory back, as its count of such kills says.
+    OutOfMemory,
     /// The signal that this process sent.
     Killed {
         /// Why it was sent.
@@ -91,6 +95,7 @@ impl fmt::Display for How {
                 let core = if *core { "; a core file was written" } else { "" };
                 write!(f, "it was ended by {}{core}", Signal(*signal))
             }
+            Self::OutOfMemory => f.write_str("it was killed by the system, which was out of memory,"),
             Self::Killed { for_, signal } => write!(f, "it was killed with {} because {for_}", Signal(*signal)),
             Self::Unkillable { pid } => {
                 write!(f, "it did not end after SIGKILL: process {pid} hangs in the system, see what its disk or network mount does")

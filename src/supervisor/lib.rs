@@ -18,8 +18,9 @@
 //!
 //! **Invariant:** a child sees no variable of this process's environment that is not on the list of [`Environment`].
 //!
-//! **Invariant:** this crate knows no JSON, no message and no meaning of an exit status beyond 0 and 101 (which is how
-//! a Rust program ends after a panic); it never reads a child's output to find out how it ended.
+//! **Invariant:** this crate knows no JSON and no message; it never reads a child's output to find out how it ended. Only
+//! [`cause`] looks at the last lines of stderr, to name a death that the exit status has told, as a panic of this or that
+//! language.
 //!
 //! # How a child is stopped
 //!
@@ -42,12 +43,14 @@
 //! code between fork and exec, such as a parent-death signal; that signal is sent when the *thread* that started the
 //! child ends and would be wrong here anyway.
 
+mod cause;
 mod child;
 mod diagnose;
 mod ended;
 mod environment;
 mod exit;
 mod group;
+mod oom;
 mod spawn;
 mod stderr;
 
@@ -55,6 +58,7 @@ mod stderr;
 #[cfg(unix)]
 mod tests;
 
+pub use cause::{Cause, Language, cause, detail};
 pub use child::{Child, StopBudget};
 pub use diagnose::SpawnError;
 pub use ended::{Ended, How, KilledFor};

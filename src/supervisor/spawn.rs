@@ -109,6 +109,7 @@ impl Spawn {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |err| diagnose(&program, cwd, err);
         let watch = ExitWatch::new().map_err(failed)?;
+        let oom_before = crate::oom::kills();
         let mut os = spawn(in_group(command)).map_err(failed)?;
         let Some(pid) = os.id() else {
             return Err(failed(io::Error::other("the system gave no process id")));
@@ -119,7 +120,7 @@ impl Spawn {
             .stderr()
             .take()
             .map(|stderr| tokio::spawn(crate::stderr::read(stderr, tail.clone(), self.stderr)));
-        Ok(Child::new(pid, os, watch, tail, reader, Instant::now()))
+        Ok(Child::new(pid, os, watch, tail, reader, (Instant::now(), oom_before)))
     }
 }
 
