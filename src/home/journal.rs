@@ -3,12 +3,18 @@
 //! A command goes queued → running → ended → acknowledged. A queued or running one is kept whole; with its end, its
 //! parameters (which hold secrets) are dropped and only the outcome stays; once the backend acknowledged that, a line
 //! stays that the command was done, so that one delivered again is not run again.
+//!
+//! An *export* goes back from running to queued when its service goes down, in its old place: it goes on from its
+//! checkpoints. [`Entry::starts`] counts the starts of which nobody can say that the command did not take the service
+//! down: a start is noted before the process is there, and taken back only by [`Journal::requeued`], when the service
+//! stops in good order. Other actions have no checkpoints, and end as interrupted.
 
 mod tables;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use outrider_protocol::action::Order;
 use outrider_protocol::control::{Command, EndState, EndedParams, Outcome};
 use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::CommandId;
@@ -29,8 +35,18 @@ pub struct Entry {
     pub id: CommandId,
     /// How far it is.
     pub state: State,
-    /// How often it was started: 0 or 1, unless a person meddled.
+    /// How often it was started.
     pub attempts: u32,
+    /// When it was started, of the starts that count: the one that runs, and those during which the service went down.
+    pub starts: Vec<Timestamp>,
+}
+
+impl Entry {
+    /// Whether it was ever started: then it is never too old.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.attempts > 0
+    }
 }
 
 /// How far a command is.
@@ -163,7 +179,8 @@ impl Journal {
                 return Ok(Err(JournalError::Full { command: command.id.clone(), open }));
             }
             let state = State::Queued(Box::new(command.clone()));
-            let entry = Entry { seq: tables.next()?, id: command.id.clone(), state, attempts: 0 };
+            let entry =
+                Entry { seq: tables.next()?, id: command.id.clone(), state, attempts: 0, starts: Vec::new() };
             tables.put(&entry)?;
             Ok(Ok(Recorded::New(entry)))
         })
@@ -173,13 +190,28 @@ impl Journal {
     ///
     /// # Errors
     /// When the command is not queued; when the store fails.
-    pub fn started(&self, command: &CommandId) -> Result<(), JournalError> {
-        self.change(command, "running", |entry| match entry.state {
-            State::Queued(command) => Ok(Entry {
-                state: State::Running(command),
-                attempts: entry.attempts.saturating_add(1),
-                ..entry
-            }),
+    pub fn started(&self, command: &CommandId, now: Timestamp) -> Result<(), JournalError> {
+        self.change(command, "running", |mut entry| match entry.state {
+            State::Queued(command) => {
+                entry.starts.push(now);
+                let attempts = entry.attempts.saturating_add(1);
+                Ok(Entry { state: State::Running(command), attempts, ..entry })
+            }
+            state => Err(state),
+        })
+    }
+
+    /// Notes that a running command was ended because the service stops in good order, and is to be started again, in
+    /// its old place. The start that is over does not count.
+    ///
+    /// # Errors
+    /// When the command does not run; when the store fails.
+    pub fn requeued(&self, command: &CommandId) -> Result<(), JournalError> {
+        self.change(command, "queued again", |mut entry| match entry.state {
+            State::Running(command) => {
+                entry.starts.pop();
+                Ok(Entry { state: State::Queued(command), ..entry })
+            }
             state => Err(state),
         })
     }
@@ -239,24 +271,25 @@ impl Journal {
         Ok(entry)
     }
 
-    /// At the start of a service: every command that was running is ended as interrupted at `now`, since whoever ran it
-    /// is gone; it is not run again by itself. One that this version cannot read is ended as failed. Answers those, in
-    /// order of arrival; they are to be reported.
+    /// At the start of a service, since whoever ran a command is gone: an export that was running is queued again, in its
+    /// old place, or set aside if it was started `attempts_most` times without an end; another action is ended as
+    /// interrupted at `now`. One that this version cannot read is ended as failed. Answers those that changed, in order of
+    /// arrival.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn recover(&self, now: Timestamp) -> Result<Vec<Entry>, JournalError> {
+    pub fn recover(&self, now: Timestamp, attempts_most: u32) -> Result<Vec<Entry>, JournalError> {
         self.store.write(|transaction| {
             let mut tables = Tables::of(transaction, self.bounds)?;
-            let mut ended = Vec::new();
+            let mut changed = Vec::new();
             for row in tables.open.iter()? {
                 let (seq, bytes) = row?;
-                ended.extend(end_of(read_row(seq.value(), bytes.value())?, now));
+                changed.extend(after_death(read_row(seq.value(), bytes.value())?, now, attempts_most));
             }
-            for entry in &ended {
+            for entry in &changed {
                 tables.put(entry)?;
             }
-            Ok(Ok(ended))
+            Ok(Ok(changed))
         })
     }
 
@@ -281,29 +314,60 @@ impl Journal {
     }
 }
 
-/// The end of a command whose service is gone, if it has not ended yet. One that could not be read is told as failed,
-/// and so must not run should a later version be able to read it again.
-fn end_of(row: Result<Entry, Unread>, now: Timestamp) -> Option<Entry> {
-    match row {
-        Ok(entry) if matches!(entry.state, State::Running(_)) => {
-            Some(Entry { state: State::Ended(Box::new(interrupted(entry.id.clone(), now))), ..entry })
+/// What becomes of a command whose service is gone; `None` when nothing does. One that could not be read is told as
+/// failed, and so must not run should a later version be able to read it again.
+fn after_death(row: Result<Entry, Unread>, now: Timestamp, attempts_most: u32) -> Option<Entry> {
+    let entry = match row {
+        Ok(entry) => entry,
+        Err(unread) => return Some(unread.failed(now)),
+    };
+    let State::Running(command) = entry.state else { return None };
+    let end = |outcome| {
+        let ended = EndedParams { command: entry.id.clone(), outcome, ended_at: now };
+        State::Ended(Box::new(ended))
+    };
+    let state = match &command.order {
+        Order::Export(_) if entry.starts.len() < attempts_most as usize => State::Queued(command),
+        Order::Export(_) => end(set_aside(&entry.starts, now)),
+        Order::ValidateConfig(_) | Order::ExportOnboardData(_) | Order::DescribeIntegrations(_) => {
+            end(interrupted())
         }
-        Ok(_) => None,
-        Err(unread) => Some(unread.failed(now)),
-    }
+    };
+    Some(Entry { state, ..entry })
 }
 
 /// The outcome of a command whose service went down.
-fn interrupted(command: CommandId, now: Timestamp) -> EndedParams {
+fn interrupted() -> Outcome {
     let error = Failure {
         message: "the agent's service went down while the command ran".to_owned(),
         fault: Fault::Host,
         retry: Retry::Later,
-        hint: Some("what was durable by then is kept and delivered; order it again for the rest".to_owned()),
+        hint: Some("order it again".to_owned()),
         last_lines: Vec::new(),
     };
-    let outcome = Outcome { state: EndState::Interrupted, report: None, error: Some(error) };
-    EndedParams { command, outcome, ended_at: now }
+    Outcome { state: EndState::Interrupted, report: None, error: Some(error) }
+}
+
+/// The outcome of an export that takes the agent down whenever it is started.
+fn set_aside(starts: &[Timestamp], now: Timestamp) -> Outcome {
+    let times: Vec<_> = starts.iter().map(|it| format!("{it:.0}")).collect();
+    let error = Failure {
+        message: format!(
+            "the agent went down each time that this export ran: it was started {} times (at {}), and the last death was \
+             noticed at {now:.0}; it is not started again",
+            starts.len(),
+            times.join(", ")
+        ),
+        fault: Fault::Host,
+        retry: Retry::No,
+        hint: Some(
+            "look at the agent's crashes and at logs/service-run (memory, disk, a bug); what was durable is kept and \
+             delivered; order the export again once the reason is gone, and it goes on from there"
+                .to_owned(),
+        ),
+        last_lines: Vec::new(),
+    };
+    Outcome { state: EndState::SetAside, report: None, error: Some(error) }
 }
 
 fn make(transaction: &WriteTransaction) -> Result<(), redb::Error> {

@@ -34,6 +34,8 @@ pub(super) struct Bounds {
 struct Row {
     id: CommandId,
     attempts: u32,
+    #[serde(default)]
+    starts: Vec<Timestamp>,
     state: State,
 }
 
@@ -91,7 +93,8 @@ impl<'t> Tables<'t> {
             self.settled.insert(entry.seq, json(&settled)?.as_slice())?;
             return self.forget_oldest();
         }
-        let row = Row { id: entry.id.clone(), attempts: entry.attempts, state: entry.state.clone() };
+        let Entry { id, attempts, starts, state, .. } = entry.clone();
+        let row = Row { id, attempts, starts, state };
         self.open.insert(entry.seq, json(&row)?.as_slice())?;
         Ok(())
     }
@@ -117,7 +120,7 @@ pub(super) fn entry_at(
     }
     let Some(bytes) = settled.get(seq)? else { return Ok(None) };
     let Settled { id, attempts, state } = serde_json::from_slice(bytes.value()).map_err(corrupted)?;
-    Ok(Some(Entry { seq, id, attempts, state: State::Acknowledged(state) }))
+    Ok(Some(Entry { seq, id, attempts, starts: Vec::new(), state: State::Acknowledged(state) }))
 }
 
 /// Reads a row of [`OPEN`]. One whose command this version does not understand counts as failed, so that the backend
@@ -129,7 +132,7 @@ pub(super) fn open_entry(seq: u64, bytes: &[u8]) -> Result<Entry, redb::Error> {
 
 pub(super) fn read_row(seq: u64, bytes: &[u8]) -> Result<Result<Entry, Unread>, redb::Error> {
     match serde_json::from_slice(bytes) {
-        Ok(Row { id, attempts, state }) => Ok(Ok(Entry { seq, id, attempts, state })),
+        Ok(Row { id, attempts, starts, state }) => Ok(Ok(Entry { seq, id, attempts, starts, state })),
         Err(err) => Ok(Err(Unread { seq, head: serde_json::from_slice(bytes).map_err(corrupted)?, err })),
     }
 }
@@ -156,7 +159,7 @@ impl Unread {
         };
         let outcome = Outcome { state: EndState::Failed, report: None, error: Some(error) };
         let ended = EndedParams { command: id.clone(), outcome, ended_at: now };
-        Entry { seq: self.seq, id, attempts, state: State::Ended(Box::new(ended)) }
+        Entry { seq: self.seq, id, attempts, starts: Vec::new(), state: State::Ended(Box::new(ended)) }
     }
 }
 

@@ -14,6 +14,16 @@ fn open(root: &Root) -> Journal {
     Journal::open(root, Duration::ZERO).unwrap()
 }
 
+const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn validation(id: &str) -> Command {
+    let text = format!(
+        r#"{{"id": "{id}", "created_at": "2026-01-02T03:04:05Z", "order": {{"action": "validate-config",
+            "integration": {{"name": "mock"}}}}}}"#
+    );
+    serde_json::from_str(&text).unwrap()
+}
+
 fn command(id: &str) -> Command {
     let text = format!(
         r#"{{"id": "{id}", "created_at": "2026-01-02T03:04:05Z", "time_limit_ms": 1000, "order": {{"action": "export",
@@ -59,7 +69,7 @@ fn a_command_delivered_twice_is_recorded_once() {
         Recorded::New(entry) => panic!("{entry:?}"),
     };
     assert_eq!(known(&journal), "c1:queued");
-    journal.started(&id("c1")).unwrap();
+    journal.started(&id("c1"), AT).unwrap();
     assert_eq!(known(&journal), "c1:running");
     journal.ended(&ended("c1", EndState::Done)).unwrap();
     assert_eq!(known(&journal), "c1:ended:Done");
@@ -99,15 +109,17 @@ fn the_order_of_arrival_survives_restarts() {
 }
 
 #[test]
-fn what_ran_when_the_service_went_down_is_interrupted_and_nothing_else_is_changed() {
+fn a_validation_that_ran_when_the_service_went_down_is_interrupted_and_nothing_else_is_changed() {
     let (_folder, root) = fresh();
     let journal = open(&root);
-    for id in ["queued", "running", "ended", "told"] {
+    journal.record(&command("queued")).unwrap();
+    journal.record(&validation("running")).unwrap();
+    for id in ["ended", "told"] {
         journal.record(&command(id)).unwrap();
     }
-    journal.started(&id("running")).unwrap();
+    journal.started(&id("running"), AT).unwrap();
     for done in ["ended", "told"] {
-        journal.started(&id(done)).unwrap();
+        journal.started(&id(done), AT).unwrap();
         journal.ended(&ended(done, EndState::Done)).unwrap();
     }
     journal.acknowledged(&id("told")).unwrap();
@@ -115,7 +127,7 @@ fn what_ran_when_the_service_went_down_is_interrupted_and_nothing_else_is_change
     let (_other, copy) = as_after_a_kill(&root);
     let journal = open(&copy);
     let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-    let recovered = journal.recover(now).unwrap();
+    let recovered = journal.recover(now, 3).unwrap();
     assert_eq!(told(&recovered), "running:ended:Interrupted");
     let State::Ended(end) = &recovered[0].state else { panic!() };
     assert_eq!((end.ended_at, recovered[0].attempts), (now, 1));
@@ -124,7 +136,7 @@ fn what_ran_when_the_service_went_down_is_interrupted_and_nothing_else_is_change
     assert_eq!(told(&journal.open_entries().unwrap()), all);
     // Of an interrupted command, too, only the first outcome counts.
     journal.ended(&ended("running", EndState::Done)).unwrap();
-    assert!(journal.recover(now).unwrap().is_empty());
+    assert!(journal.recover(now, 3).unwrap().is_empty());
     assert_eq!(told(&journal.open_entries().unwrap()), all);
 }
 
@@ -132,13 +144,13 @@ fn what_ran_when_the_service_went_down_is_interrupted_and_nothing_else_is_change
 fn steps_out_of_order_are_refused_and_change_nothing() {
     let (_folder, root) = fresh();
     let journal = open(&root);
-    let unknown = journal.started(&id("c1")).unwrap_err();
+    let unknown = journal.started(&id("c1"), AT).unwrap_err();
     assert!(matches!(unknown, JournalError::Unknown { .. }), "{unknown}");
     journal.record(&command("c1")).unwrap();
     let early = journal.acknowledged(&id("c1")).unwrap_err();
     assert_eq!(early.to_string(), "note that command c1 is acknowledged: it is queued");
-    journal.started(&id("c1")).unwrap();
-    let again = journal.started(&id("c1")).unwrap_err();
+    journal.started(&id("c1"), AT).unwrap();
+    let again = journal.started(&id("c1"), AT).unwrap_err();
     assert_eq!(again.to_string(), "note that command c1 is running: it is running");
     assert_eq!(told(&journal.open_entries().unwrap()), "c1:running");
 }
@@ -179,10 +191,10 @@ fn a_command_of_another_version_is_reported_as_failed_and_the_others_go_on() {
     assert_eq!(told(&journal.open_entries().unwrap()), "c1:queued c2:ended:Failed c3:queued");
     assert!(matches!(journal.record(&command("c2")).unwrap(), Recorded::Known(_)));
     let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-    let recovered = journal.recover(now).unwrap();
+    let recovered = journal.recover(now, 3).unwrap();
     assert_eq!(told(&recovered), "c2:ended:Failed");
     assert!(matches!(&recovered[0].state, State::Ended(end) if end.ended_at == now));
-    assert!(journal.recover(now).unwrap().is_empty());
+    assert!(journal.recover(now, 3).unwrap().is_empty());
     journal.acknowledged(&id("c2")).unwrap();
     assert_eq!(told(&journal.open_entries().unwrap()), "c1:queued c3:queued");
 }
@@ -226,4 +238,60 @@ fn a_journal_in_use_is_an_error() {
     let _journal = open(&root);
     let JournalError::Store(err) = Journal::open(&root, Duration::ZERO).unwrap_err() else { panic!() };
     assert!(matches!(err, crate::StoreError::InUse { .. }), "{err}");
+}
+
+#[test]
+fn an_export_that_ran_when_the_service_went_down_is_queued_again_in_its_old_place() {
+    let (_folder, root) = fresh();
+    let journal = open(&root);
+    for id in ["e1", "e2", "e3"] {
+        journal.record(&command(id)).unwrap();
+    }
+    journal.started(&id("e1"), AT).unwrap();
+    let (_other, copy) = as_after_a_kill(&root);
+    let journal = open(&copy);
+    let recovered = journal.recover(AT, 3).unwrap();
+    assert_eq!(told(&recovered), "e1:queued");
+    assert!(recovered[0].has_begun());
+    assert_eq!(told(&journal.open_entries().unwrap()), "e1:queued e2:queued e3:queued");
+    assert!(journal.recover(AT, 3).unwrap().is_empty());
+}
+
+#[test]
+fn an_export_that_takes_the_service_down_each_time_is_set_aside_and_says_when_that_was() {
+    let (_folder, root) = fresh();
+    let journal = open(&root);
+    journal.record(&command("e1")).unwrap();
+    let at = |second: i64| Timestamp::from_second(1_767_323_045 + second).unwrap();
+    for start in 0..3 {
+        journal.started(&id("e1"), at(start)).unwrap();
+        let state = if start < 2 { "e1:queued" } else { "e1:ended:SetAside" };
+        assert_eq!(told(&journal.recover(at(start + 100), 3).unwrap()), state);
+    }
+    let State::Ended(end) = journal.find(&id("e1")).unwrap().unwrap().state else { panic!() };
+    let error = end.outcome.error.unwrap();
+    assert_eq!(
+        error.message,
+        "the agent went down each time that this export ran: it was started 3 times (at 2026-01-02T03:04:05Z, \
+         2026-01-02T03:04:06Z, 2026-01-02T03:04:07Z), and the last death was noticed at 2026-01-02T03:05:47Z; it is not \
+         started again"
+    );
+    assert!(error.hint.unwrap().contains("order the export again"));
+}
+
+#[test]
+fn a_start_that_a_service_in_good_order_took_back_does_not_count() {
+    let (_folder, root) = fresh();
+    let journal = open(&root);
+    journal.record(&command("e1")).unwrap();
+    for _ in 0..5 {
+        journal.started(&id("e1"), AT).unwrap();
+        journal.requeued(&id("e1")).unwrap();
+    }
+    let entry = journal.find(&id("e1")).unwrap().unwrap();
+    assert_eq!((entry.attempts, entry.starts.len(), entry.has_begun()), (5, 0, true));
+    let early = journal.requeued(&id("e1")).unwrap_err();
+    assert_eq!(early.to_string(), "note that command e1 is queued again: it is queued");
+    journal.started(&id("e1"), AT).unwrap();
+    assert_eq!(told(&journal.recover(AT, 1).unwrap()), "e1:ended:SetAside");
 }
