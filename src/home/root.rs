@@ -85,6 +85,12 @@ impl Root {
         self.exports().join(format!("{export}.json"))
     }
 
+    /// Crashes of which the backend has not heard.
+    #[must_use]
+    pub fn crashes(&self) -> PathBuf {
+        self.state().join("crashes")
+    }
+
     /// What one configured integration may keep between runs (clones, downloads); may be deleted at any time between
     /// them.
     #[must_use]
@@ -135,8 +141,14 @@ impl Root {
     /// # Errors
     /// When a folder cannot be made; the error names it.
     pub fn create(&self) -> io::Result<()> {
-        let folders =
-            [self.0.clone(), self.logs().join("integrations"), self.spool(), self.exports(), self.caches()];
+        let folders = [
+            self.0.clone(),
+            self.logs().join("integrations"),
+            self.spool(),
+            self.exports(),
+            self.crashes(),
+            self.caches(),
+        ];
         for folder in folders {
             make_private(&folder).map_err(FileError::at("make the folder", &folder))?;
         }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use outrider_home::Limits;
 use outrider_peer::{CallError, Handlers, Peer};
 use outrider_protocol::action::{
-    Cancel, ChildEnded, ChildStarted, Initialize, InitializeParams, Log, LogBatch, Order, ProgressChanged,
-    Run, RunParams, Sealed,
+    Cancel, ChildEnded, ChildStarted, Initialize, InitializeParams, Log, LogBatch, OAuthAccessToken, Order,
+    ProgressChanged, Run, RunParams, Sealed,
 };
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::integration::{CancelParams, Empty};
@@ -23,7 +23,9 @@ use tokio::time::timeout;
 
 use crate::event::{Event, Said};
 use crate::outcome::{Answer, RunEnd, Stop};
+use crate::redaction::Redaction;
 use crate::task::chain;
+use crate::tokens::Tokens;
 
 /// How long a process whose link is gone may live on before it gets SIGTERM: it is to exit within a second.
 const LIFELINE: Duration = Duration::from_secs(2);
@@ -47,6 +49,10 @@ pub(crate) struct Job {
     pub(crate) root: PathBuf,
     /// Every bound.
     pub(crate) limits: Limits,
+    /// Its secrets.
+    pub(crate) redaction: Arc<Redaction>,
+    /// Where its integrations' access tokens come from.
+    pub(crate) tokens: Tokens,
 }
 
 /// Carries a job out. When this answers, none of its processes is left. Dropped midway, it kills them.
@@ -64,20 +70,20 @@ pub(crate) async fn carry_out(
             return RunEnd { answer, stopped: None, ended: None };
         }
     };
-    let stderr = tokio::spawn(repeat(heard, job.order.action(), said.clone()));
+    let stderr = tokio::spawn(repeat(heard, job.order.action(), job.redaction.clone(), said.clone()));
     let (Some(stdout), Some(stdin)) = (child.take_stdout(), child.take_stdin()) else {
         return RunEnd { answer: Answer::Broken, stopped: None, ended: None };
     };
     let children = Children::default();
     let _rest = KillRest { command: job.command.clone(), children: children.clone() };
-    let (handlers, all_heard) = handlers(said.clone(), children);
+    let (handlers, all_heard) = handlers(said.clone(), children, job.tokens.clone());
     let peer = outrider_peer::connect(stdout, stdin, handlers, peer_limits(&job.limits));
     let (answer, stopped) = talk(job, &peer, &said, &mut stop).await;
     let ended = end(job, &mut child, &peer, &answer, stopped.as_ref()).await;
     // What the process said before it ended is told before its end is.
     drop(timeout(REST, all_heard).await);
     drop(timeout(REST, stderr).await);
-    RunEnd { answer, stopped, ended: Some(ended) }
+    RunEnd { answer, stopped, ended: Some(job.redaction.ended(ended)) }
 }
 
 fn start(job: &Job, lines: mpsc::Sender<String>) -> Result<Child, SpawnError> {
@@ -214,15 +220,22 @@ impl Speaker {
 struct Hearing {
     said: Speaker,
     children: Children,
+    tokens: Tokens,
     _heard: oneshot::Sender<()>,
 }
 
-fn handlers(said: Speaker, children: Children) -> (Handlers<Hearing>, oneshot::Receiver<()>) {
+fn handlers(said: Speaker, children: Children, tokens: Tokens) -> (Handlers<Hearing>, oneshot::Receiver<()>) {
     let (heard, all_heard) = oneshot::channel();
-    let mut handlers = Handlers::new(Hearing { said, children, _heard: heard });
+    let mut handlers = Handlers::new(Hearing { said, children, tokens, _heard: heard });
     handlers.on::<Sealed, _, _>(|it: Arc<Hearing>, file| async move {
         it.said.say(Said::Sealed(file)).await;
         Ok(Empty {})
+    });
+    handlers.on::<OAuthAccessToken, _, _>(|it: Arc<Hearing>, params| async move {
+        let tokens = it.tokens.clone();
+        // A request that is under way is not what the end of the link waits for.
+        drop(it);
+        tokens.get(params).await
     });
     handlers.on_notice::<ProgressChanged, _, _>(|it: Arc<Hearing>, progress| async move {
         it.said.say(Said::Progress(progress)).await;
@@ -266,8 +279,14 @@ impl Drop for KillRest {
 }
 
 /// Repeats what an action writes to stderr, which is for people, in its log.
-async fn repeat(mut heard: mpsc::Receiver<String>, source: &'static str, said: Speaker) {
+async fn repeat(
+    mut heard: mpsc::Receiver<String>,
+    source: &'static str,
+    redaction: Arc<Redaction>,
+    said: Speaker,
+) {
     while let Some(message) = heard.recv().await {
+        let message = redaction.text(&message);
         let source = source.to_owned();
         let line =
             LogLine { time: Timestamp::now(), level: Level::Warn, source, message, fields: Fields::new() };

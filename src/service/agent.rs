@@ -13,8 +13,10 @@ use jiff::Timestamp;
 use outrider_home::{Config, Entry, Journal, JournalError, Recorded, Root, State};
 use outrider_protocol::action::{LogBatch, SealedFile};
 use outrider_protocol::control::{Command, EndState, EndedParams, Envelope, HostInfo, Outcome};
+use outrider_protocol::crash::Crash;
 use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::CommandId;
+use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::report::{ActionReport, Failure};
 use outrider_spool::Spool;
 use tokio::sync::{mpsc, watch};
@@ -22,17 +24,22 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::action::{Job, carry_out};
-use crate::commands::{Cancel, Commands, Due};
+use crate::commands::{Cancel, Commands, Due, is_late};
+use crate::crashes::{Crashes, of_action};
 use crate::event::{Event, Said, WAITING};
+use crate::last_life::collect_panic;
 use crate::mail::Mail;
 use crate::notes::{Note, Notes, Written};
 use crate::outcome::{Answer, RunEnd, Stop, outcome, without_run, word};
+use crate::redaction::Redaction;
 use crate::run::{ServiceError, Stopped};
 use crate::snapshot::{LinkStatus, Snapshot};
 use crate::task::{chain, guarded};
+use crate::tokens::Tokens;
 use crate::uplink::Timing;
-use crate::uplink::courier::Courier;
+use crate::uplink::courier::{Courier, Letters};
 use crate::uplink::http::Http;
+use crate::uplink::insist::Insist;
 use crate::uplink::orders::Orders;
 use crate::uplink::uploads::{self, Uploads, Wake};
 use settings::advise;
@@ -55,6 +62,7 @@ pub(crate) struct Setup {
     pub(crate) timing: Timing,
     pub(crate) host: HostInfo,
     pub(crate) started_at: Timestamp,
+    pub(crate) crashes: Crashes,
 }
 
 /// A command that the service has taken and of which the backend has not answered the outcome.
@@ -63,6 +71,8 @@ struct Held {
     action: &'static str,
     taken_at: Timestamp,
     mail: Arc<Mail>,
+    /// How often it was started before this service.
+    attempts: u32,
     /// What is to be run, until it is started.
     command: Option<Command>,
     /// Ends its run.
@@ -73,7 +83,7 @@ struct Held {
 
 impl Held {
     fn new(taken_at: Timestamp, mail: Arc<Mail>) -> Self {
-        Self { action: "", taken_at, mail, command: None, stop: None, config_fault: None }
+        Self { action: "", taken_at, mail, attempts: 0, command: None, stop: None, config_fault: None }
     }
 }
 
@@ -86,6 +96,8 @@ pub(crate) struct Agent {
     held: HashMap<CommandId, Held>,
     link: watch::Sender<LinkStatus>,
     spool_use: (u64, u64),
+    crashes: Crashes,
+    tokens: Tokens,
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
     wake: mpsc::Sender<Wake>,
@@ -102,8 +114,16 @@ pub(crate) struct Agent {
 impl Agent {
     /// Reads the journal, ends what was interrupted, and starts the tasks of the uplink.
     pub(crate) fn start(setup: Setup) -> Result<Self, JournalError> {
-        for entry in setup.journal.recover(Timestamp::now())? {
-            tracing::warn!(command = %entry.id, "A command was interrupted when the service last went down.");
+        for entry in setup.journal.recover(Timestamp::now(), setup.config.limits.command_attempts)? {
+            let (command, starts) = (&entry.id, entry.starts.len());
+            match entry.state {
+                State::Queued(_) => {
+                    tracing::warn!(%command, starts, "The service went down while an export ran; it is started again.");
+                }
+                _ => {
+                    tracing::warn!(%command, starts, "A command was ended by the last death of the service.")
+                }
+            }
         }
         let entries = setup.journal.open_entries()?;
         let (events, happened) = mpsc::channel(WAITING);
@@ -114,6 +134,8 @@ impl Agent {
             held: HashMap::new(),
             link: watch::Sender::new(LinkStatus::Connecting),
             spool_use: (0, 0),
+            crashes: setup.crashes.clone(),
+            tokens: Tokens::new(setup.http.clone(), setup.timing.clone()),
             events,
             happened,
             wake,
@@ -139,6 +161,13 @@ impl Agent {
             Orders { http, timing, events: self.events.clone(), host: host.clone(), started_at: *started_at };
         self.keep("uploads", uploads.run(woken));
         self.keep("orders", orders.run());
+        self.keep("crashes", crate::uplink::crashes::tell(self.crashes.clone(), self.insist()));
+    }
+
+    /// What calls the backend until it answers.
+    fn insist(&self) -> Insist {
+        let Setup { http, timing, .. } = &self.setup;
+        Insist { http: http.clone(), timing: timing.clone(), link: self.link.subscribe() }
     }
 
     /// Runs a task of the uplink; its panic ends the service.
@@ -250,12 +279,21 @@ impl Agent {
     fn hold(&mut self, entry: Entry) {
         let (id, now) = (entry.id, Timestamp::now());
         let mail = Arc::new(Mail::new(now, &self.setup.config.limits));
-        let mut held = Held::new(now, mail);
+        let mut held = Held { attempts: entry.attempts, ..Held::new(now, mail) };
+        let begun = entry.attempts > 0;
         match entry.state {
+            State::Queued(command) if !begun && is_late(command.expires_at, now) => {
+                held.action = command.order.action();
+                self.hold_mail(id.clone(), held);
+                return self.expired(&id, "it was too old when the agent took it");
+            }
             State::Queued(command) => {
-                self.commands.add(&command);
+                self.commands.add(&command, begun);
                 held.action = command.order.action();
                 held.command = Some(*command);
+                if !entry.starts.is_empty() {
+                    held.mail.log.push(started_again(entry.starts.len(), now));
+                }
             }
             State::Running(_) => {
                 tracing::error!(command = %id, "The journal has a running command that nobody runs: this is a bug.");
@@ -275,11 +313,9 @@ impl Agent {
     }
 
     fn hold_mail(&mut self, id: CommandId, held: Held) {
-        let mail = held.mail.clone();
+        let letters = Letters { command: id.clone(), mail: held.mail.clone(), attempts: held.attempts };
         self.held.insert(id.clone(), held);
-        let Setup { http, timing, config, .. } = &self.setup;
-        let courier =
-            Courier::new(id.clone(), mail, http.clone(), self.link.subscribe(), (timing, &config.limits));
+        let courier = Courier::new(letters, self.insist(), &self.setup.config.limits);
         let events = self.events.clone();
         self.keep("courier", async move {
             courier.run().await;
@@ -310,8 +346,13 @@ impl Agent {
     fn cancelled(&mut self, id: &CommandId, reason: String) {
         match self.commands.cancel(id) {
             Cancel::End => {
-                tracing::info!(command = %id, reason, "Command cancelled before it began.");
-                let message = if reason.is_empty() { "it was cancelled before it began" } else { &reason };
+                tracing::info!(command = %id, reason, "Command cancelled while it waited for its turn.");
+                let begun = self.held.get(id).is_some_and(|it| it.attempts > 0);
+                let default = match begun {
+                    true => "it was cancelled while it waited to be started again; what was durable is kept",
+                    false => "it was cancelled before it began",
+                };
+                let message = if reason.is_empty() { default } else { &reason };
                 self.end(id, without_run(EndState::Cancelled, message));
             }
             Cancel::Stop => {
@@ -327,7 +368,12 @@ impl Agent {
     fn stop(&mut self, id: &CommandId, why: Stop) {
         let Some(held) = self.held.get_mut(id) else { return };
         if let Some(stop) = &held.stop {
-            stop.send_replace(Some(why));
+            // The first reason counts: what is cancelled stays so when the service stops, too.
+            stop.send_if_modified(|it| {
+                let first = it.is_none();
+                it.get_or_insert(why);
+                first
+            });
         } else if held.command.take().is_some() {
             // The journal could not be written, so its process is not there yet.
             self.run_ended(
@@ -354,14 +400,15 @@ impl Agent {
         }
         for due in self.commands.due(Timestamp::now()) {
             match due {
-                Due::Start(id) => self.note(Note::Started(id)),
-                Due::Expire(id) => {
-                    tracing::warn!(command = %id, "Command expired before it could begin.");
-                    let message = "its time to begin had passed when its turn came";
-                    self.end(&id, without_run(EndState::Expired, message));
-                }
+                Due::Start(id) => self.note(Note::Started(id, Timestamp::now())),
+                Due::Expire(id) => self.expired(&id, "its time to begin had passed when its turn came"),
             }
         }
+    }
+
+    fn expired(&mut self, id: &CommandId, message: &str) {
+        tracing::warn!(command = %id, message, "Command expired before it could begin.");
+        self.end(id, without_run(EndState::Expired, message));
     }
 
     /// Starts the process of a command that the journal has as running.
@@ -375,9 +422,12 @@ impl Agent {
         held.stop = Some(stop);
         let Setup { config, program, root, .. } = &self.setup;
         let Command { order, time_limit_ms, .. } = command;
+        let order = crate::order::completed(order, &config.extra_integrations, config.customer_id.as_deref());
         let job = Job {
             command: id.clone(),
-            order: crate::order::completed(order, &config.extra_integrations, config.customer_id.as_deref()),
+            redaction: Arc::new(Redaction::of(&order, &config.token)),
+            tokens: self.tokens.clone(),
+            order,
             time_limit: time_limit_ms.map(Duration::from_millis),
             program: program.clone(),
             root: root.path().to_owned(),
@@ -416,18 +466,37 @@ impl Agent {
         let Some(held) = self.held.get_mut(id) else { return };
         held.stop = None;
         let is_export = held.action == "export";
+        let crash = of_action(held.action, Some(id), &end);
+        if matches!(end.answer, Answer::Broken) {
+            collect_panic(&self.setup.root, &self.crashes);
+        }
         let mut ended = outcome(held.action, end);
         if let (Some(error), Some(fault)) = (&mut ended.error, held.config_fault.take()) {
             advise(error, &fault);
         }
-        if let Some(ActionReport::Export(_)) = &ended.report {
+        crash.into_iter().for_each(|it| self.crashes.add(it));
+        if let Some(ActionReport::Export(report)) = &ended.report {
+            for it in report.integrations.iter().filter_map(|it| it.crash.clone()) {
+                self.crashes.add(Crash { command: Some(id.clone()), ..it });
+            }
             self.keep_report(id, &ended);
         }
         if is_export {
             self.wake(Wake::Look);
         }
+        if is_export && ended.state == EndState::Interrupted {
+            return self.requeue(id);
+        }
         self.commands.ended(id);
         self.end(id, ended);
+    }
+
+    /// An export that the service ends because it stops is started again by the next one, and goes on from its
+    /// checkpoints.
+    fn requeue(&mut self, id: &CommandId) {
+        tracing::info!(command = %id, "An export waits for the next start of the service.");
+        self.commands.requeued(id);
+        self.note(Note::Requeued(id.clone()));
     }
 
     /// Keeps the report of an export in the root, for a person who looks there.
@@ -477,6 +546,15 @@ impl Agent {
             }
         }
     }
+}
+
+/// Says, in an export's log, why it begins anew.
+fn started_again(starts: usize, time: Timestamp) -> LogLine {
+    let message = format!(
+        "the agent went down while this export ran (it was started {starts} times so far); it is started again and goes on \
+         from what is durable"
+    );
+    LogLine { time, level: Level::Warn, source: "service".to_owned(), message, fields: Fields::new() }
 }
 
 /// Repeats an action's lines in the log of the service.

@@ -72,12 +72,13 @@ impl Commands {
         Self { open: Vec::new(), at_once, draining: false }
     }
 
-    /// Takes a command, which then waits for its turn.
-    pub(crate) fn add(&mut self, command: &Command) {
+    /// Takes a command, which then waits for its turn. One that has `begun`, in an earlier life of the service, is never
+    /// too old.
+    pub(crate) fn add(&mut self, command: &Command, begun: bool) {
         self.open.push(Open {
             id: command.id.clone(),
             export: matches!(command.order, Order::Export(_)),
-            expires_at: command.expires_at,
+            expires_at: command.expires_at.filter(|_| !begun),
             stage: Stage::Queued,
         });
     }
@@ -95,7 +96,7 @@ impl Commands {
             if it.stage != Stage::Queued || !fits {
                 return true;
             }
-            if it.expires_at.is_some_and(|at| at < now) {
+            if is_late(it.expires_at, now) {
                 due.push(Due::Expire(it.id.clone()));
                 return false;
             }
@@ -130,6 +131,11 @@ impl Commands {
         }
     }
 
+    /// It waits for its turn again, in its old place.
+    pub(crate) fn requeued(&mut self, id: &CommandId) {
+        self.open.iter_mut().filter(|it| &it.id == id).for_each(|it| it.stage = Stage::Queued);
+    }
+
     /// It has ended.
     pub(crate) fn ended(&mut self, id: &CommandId) {
         self.open.retain(|it| &it.id != id);
@@ -156,10 +162,21 @@ impl Commands {
         self.open.iter().any(|it| it.stage != Stage::Queued)
     }
 
+    /// Those exports that have a process, or are about to.
+    pub(crate) fn active_exports(&self) -> Vec<CommandId> {
+        let active = self.open.iter().filter(|it| it.export && it.stage != Stage::Queued);
+        active.map(|it| it.id.clone()).collect()
+    }
+
     /// Every open command and where it is, in order of arrival.
     pub(crate) fn stages(&self) -> impl Iterator<Item = (&CommandId, Stage)> {
         self.open.iter().map(|it| (&it.id, it.stage))
     }
+}
+
+/// Whether it is too late to begin what was to begin until `expires_at`.
+pub(crate) fn is_late(expires_at: Option<Timestamp>, now: Timestamp) -> bool {
+    expires_at.is_some_and(|at| at < now)
 }
 
 #[cfg(test)]
@@ -198,7 +215,7 @@ mod tests {
 
     fn commands(at_once: usize, all: &[Command]) -> Commands {
         let mut commands = Commands::new(at_once);
-        all.iter().for_each(|it| commands.add(it));
+        all.iter().for_each(|it| commands.add(it, false));
         commands
     }
 
@@ -252,5 +269,20 @@ mod tests {
         assert!(commands.due(now()).is_empty());
         assert!(!commands.any_active());
         assert_eq!(commands.stages().count(), 1, "e2 waits for the next start");
+    }
+
+    #[test]
+    fn an_export_that_is_queued_again_keeps_its_place_and_never_expires() {
+        let mut old = export("e1");
+        old.expires_at = Some(now() - jiff::SignedDuration::from_secs(1));
+        let mut commands = Commands::new(8);
+        commands.add(&old, true);
+        commands.add(&export("e2"), false);
+        assert_eq!(started(&commands.due(now())), ["e1"]);
+        let e1 = CommandId::new("e1").unwrap();
+        assert_eq!(commands.active_exports(), std::slice::from_ref(&e1));
+        commands.requeued(&e1);
+        assert!(commands.active_exports().is_empty());
+        assert_eq!(started(&commands.due(now())), ["e1"], "before the one that came later");
     }
 }

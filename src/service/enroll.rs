@@ -249,7 +249,7 @@ async fn ask(http: &Http, backend: &str, request: &EnrollRequest) -> Result<Enro
             return Err(EnrollError::Unreachable { backend, err: Box::new(err) });
         }
         Err(CallError::Token { message, .. }) => return Err(EnrollError::Refused { backend, message }),
-        Err(CallError::Status { status, message }) if status == StatusCode::NOT_FOUND => {
+        Err(CallError::Status { status, message, .. }) if status == StatusCode::NOT_FOUND => {
             let message = format!("{status} ({message}): is this the address of an Outrider backend?");
             return Err(EnrollError::Answer { backend, message });
         }

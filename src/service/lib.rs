@@ -2,9 +2,11 @@
 //!
 //! [`run`] is the service itself; [`enroll()`] makes a root an agent of a backend; [`status()`] tells a person how it is.
 //!
-//! **Invariant:** a command is carried out at most once. It is in the journal, on disk, before the backend is told that
-//! it was accepted, and is marked there as started before its process is started; one that was started and has no
-//! outcome when the service starts is reported as interrupted, and never started again.
+//! **Invariant:** a command is in the journal, on disk, before the backend is told that it was accepted, and is marked
+//! there as started before its process is started. One that was started and has no outcome when the service starts again
+//! is, if it is an export, started again in its old place, under the same id, so that it goes on from its checkpoints; an
+//! export that took the service down `limits.command_attempts` times is set aside. Any other action is reported as
+//! interrupted, and never started again.
 //!
 //! **Invariant:** every accepted command gets exactly one outcome. It is in the journal before it is sent, and is sent,
 //! across restarts, until the backend has taken it, whole or reduced, or says that it has no such command.
@@ -13,6 +15,12 @@
 //! whatever waits for the network, a process or a disk for long is a task that only sends events.
 //!
 //! **Invariant:** whatever happens to an action, it is an outcome of its command: the service goes on.
+//!
+//! **Invariant:** the death of a process, of an action's or of the service's own, is on disk before what follows from it,
+//! and is told until the backend answers, over restarts.
+//!
+//! **Invariant:** no secret of an order's configuration leaves the service in what it says of an action's stderr: it is
+//! redacted where it comes in.
 //!
 //! **Invariant:** no process of a command outlives it: neither the action, nor the children that it told of.
 //!
@@ -36,6 +44,9 @@
 //! | `commands` | which command starts next, what a cancel means | yes |
 //! | `order` | the order that an action gets: the backend's with `extra_integrations` | yes |
 //! | `outcome` | how a run's end becomes a command's outcome | yes |
+//! | `crashes` | deaths that the backend is to hear of: what counts as one, and the files that keep them | |
+//! | `last_life` | how the last service died: the marker, what a panic leaves | |
+//! | `tokens` | access tokens for integrations: one request at a time for each, however many ask | |
 //! | `notes` | the order in which the journal is written, and what waits for a full disk | |
 //! | `mail` | what the backend is still to be told of one command; merges progress | yes |
 //! | `action` | one run: spawn, greet, run, cancel, time limit, the ladder of signals | |
@@ -47,8 +58,8 @@
 //! # The life of a command
 //!
 //! queued → starting → running → stopping → ended. One export runs at a time, other actions beside it, up to
-//! `limits.commands_at_once`; those that wait start in their order of arrival. A queued command that is cancelled, or
-//! whose time has passed, ends at once.
+//! `limits.commands_at_once`; those that wait start in their order of arrival, also over restarts. A queued command that
+//! is cancelled ends at once; so does one that is too old when it is taken or when its turn comes, unless it has begun.
 //!
 //! config.json is read anew when a command starts: its integrations, the customer and the limits of the command are
 //! those that it says then. One that is broken changes nothing, and is named in the log and in the command's failure.
@@ -57,22 +68,27 @@
 //! # Stopping
 //!
 //! When `stop` of [`run`] is ready, no order is taken any more, running actions are cancelled and, after
-//! `limits.cancel_grace_s`, killed; their commands end as interrupted, unless they were done. What the backend does not
+//! `limits.cancel_grace_s`, killed. Unless they were done, exports wait for the next start, which does not count as a
+//! death, and other commands end as interrupted. What the backend does not
 //! hear within `limits.stop_timeout_s` it hears after the next start, from the journal.
 
 mod action;
 mod agent;
 mod commands;
+mod crashes;
 mod enroll;
 mod event;
+mod last_life;
 mod mail;
 mod notes;
 mod order;
 mod outcome;
+mod redaction;
 mod run;
 mod snapshot;
 mod status;
 mod task;
+mod tokens;
 mod uplink;
 
 #[cfg(test)]

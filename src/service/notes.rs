@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use jiff::Timestamp;
 use outrider_home::{Journal, JournalError, Recorded};
 use outrider_protocol::control::{Command, EndedParams};
 use outrider_protocol::ids::CommandId;
@@ -16,7 +17,9 @@ pub(crate) enum Note {
     /// A command was delivered.
     Record(Box<Command>),
     /// It is about to be started.
-    Started(CommandId),
+    Started(CommandId, Timestamp),
+    /// The service stops in good order: it is to be started again.
+    Requeued(CommandId),
     /// It has its outcome.
     Ended(Box<EndedParams>),
     /// The backend has answered the outcome.
@@ -58,7 +61,8 @@ impl Notes {
         let note = self.0.pop_front()?;
         let written = match &note {
             Note::Record(command) => journal.record(command).map(Written::Recorded),
-            Note::Started(id) => journal.started(id).map(|()| Written::Started(id.clone())),
+            Note::Started(id, at) => journal.started(id, *at).map(|()| Written::Started(id.clone())),
+            Note::Requeued(id) => journal.requeued(id).map(|()| Written::Nothing),
             Note::Ended(ended) => journal.ended(ended).map(|()| Written::Ended(ended.clone())),
             Note::Acknowledged(id) => journal.acknowledged(id).map(|()| Written::Nothing),
         };

@@ -242,7 +242,8 @@ fn of_nothing(action: &str, what: &str, ended: Option<Ended>, stopped: Option<&S
     };
     let fault = match (&ended.how, stopped) {
         (_, Some(Stop::Cancelled { .. } | Stop::TimeLimit(_))) => Fault::Caller,
-        (_, Some(Stop::ServiceStops)) | (How::Signalled { .. } | How::Unkillable { .. }, None) => Fault::Host,
+        (_, Some(Stop::ServiceStops))
+        | (How::Signalled { .. } | How::OutOfMemory | How::Unkillable { .. }, None) => Fault::Host,
         _ => Fault::Bug,
     };
     Failure { message, fault, retry: Retry::Later, hint: None, last_lines: ended.last_stderr }

@@ -10,6 +10,8 @@ use outrider_protocol::control::HostInfo;
 use outrider_spool::SpoolError;
 
 use crate::agent::{Agent, Setup};
+use crate::crashes::Crashes;
+use crate::last_life::{Life, watch_panics};
 use crate::uplink::http::{Http, SetupError};
 use crate::uplink::{Timing, uploads};
 
@@ -87,13 +89,12 @@ pub async fn run(
     let Options { root, program, log } = options;
     // Before the root is made: a root that is not enrolled stays untouched.
     let config = Config::load(&root).map_err(ServiceError::Config)?;
-    let at_root =
-        |err: Box<dyn std::error::Error + Send + Sync>| ServiceError::Root { root: root.clone(), err };
-    root.create().map_err(|err| at_root(err.into()))?;
+    root.create().map_err(|err| at_root(&root, err.into()))?;
     let lock = root.lock().map_err(|err| match err {
         LockError::InUse { .. } => ServiceError::RootInUse(err),
-        err @ LockError::File(_) => at_root(err.into()),
+        err @ LockError::File(_) => at_root(&root, err.into()),
     })?;
+    watch_panics(&root);
     let file = root.log_file("service-run");
     let files_kept = u32::try_from(config.limits.log_files_kept.saturating_sub(1)).unwrap_or(u32::MAX);
     let service_log = ServiceLog {
@@ -129,9 +130,18 @@ pub(crate) async fn serve(
     tracing::info!(
         version, agent = %config.agent, backend = config.backend, root = %root.path().display(), "The service starts."
     );
-    let setup = Setup { root, config, program, journal, http, spool, timing, host: host(), started_at };
+    let crashes = Crashes::of(&root);
+    let life = Life::begin(&root, &crashes, started_at).map_err(|err| at_root(&root, err.into()))?;
+    let setup =
+        Setup { root, config, program, journal, http, spool, timing, host: host(), started_at, crashes };
     let agent = Agent::start(setup).map_err(ServiceError::Journal)?;
-    agent.run(stop).await
+    let stopped = agent.run(stop).await?;
+    life.end();
+    Ok(stopped)
+}
+
+fn at_root(root: &Root, err: Box<dyn std::error::Error + Send + Sync>) -> ServiceError {
+    ServiceError::Root { root: root.clone(), err }
 }
 
 /// This machine.

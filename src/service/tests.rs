@@ -2,8 +2,10 @@
 
 mod action;
 mod backend;
+mod cancelling;
 mod commands;
 mod enrolling;
+mod surviving;
 mod uplink;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,9 @@
 
 pub(crate) mod backoff;
 pub(crate) mod courier;
+pub(crate) mod crashes;
 pub(crate) mod http;
+pub(crate) mod insist;
 pub(crate) mod orders;
 mod stream;
 mod upload;
@@ -43,7 +45,8 @@ impl Timing {
             stream_again: Duration::from_secs(600),
             poll_wait: Duration::from_secs(25),
             progress_every: Duration::from_millis(500),
-            log_linger: Duration::from_secs(1),
+            // With it, a line is there well within the two seconds that a person may wait for it.
+            log_linger: Duration::from_millis(500),
             spool_every: Duration::from_secs(600),
         }
     }

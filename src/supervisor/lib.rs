@@ -64,5 +64,6 @@ pub use diagnose::SpawnError;
 pub use ended::{Ended, How, KilledFor};
 pub use environment::Environment;
 pub use group::kill_group;
+pub use oom::kills as oom_kills;
 pub use spawn::Spawn;
 pub use stderr::{StderrTail, StderrTo};

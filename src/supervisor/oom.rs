@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const MOUNT: &str = "/sys/fs/cgroup";
 
 /// How many processes of this process's control group the system has killed for memory; `None` where it does not tell.
-pub(crate) fn kills() -> Option<u64> {
+pub fn kills() -> Option<u64> {
     if !cfg!(target_os = "linux") {
         return None;
     }

@@ -135,7 +135,7 @@ fn the_next_service_sweeps_up_what_a_killed_writer_left() {
     std::fs::write(root.exports().join("e2.json"), "whole").unwrap();
     drop(root.lock().unwrap());
     assert_eq!(names(&root.exports()), ["e2.json"]);
-    assert_eq!(names(&root.state()), ["exports"]);
+    assert_eq!(names(&root.state()), ["crashes", "exports"]);
     assert!(!root.path().join(".config.json.x1y2z3.tmp").exists());
 }
 

@@ -34,6 +34,10 @@ impl Agent {
                     "Some actions did not stop in time; they are killed, and reported after the next start."
                 );
                 self.runs.shutdown().await;
+                // The service did not go down of them, so this start does not count against them.
+                for id in self.commands.active_exports() {
+                    self.requeue(&id);
+                }
                 Ok(())
             }
         }

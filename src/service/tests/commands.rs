@@ -115,14 +115,14 @@ answer(report('failed' if command == 'c1' else 'done'))";
 }
 
 #[tokio::test]
-async fn after_a_crash_what_ran_is_interrupted_and_what_waited_runs() {
+async fn after_a_crash_a_validation_that_ran_is_interrupted_and_what_waited_runs() {
     let backend = Backend::new();
     let server = backend.serve(None);
     let agent = Agent::new(&server, DONE);
     let journal = journal(&agent);
-    record(&journal, "ran", &export());
+    record(&journal, "ran", &validate());
     record(&journal, "waited", &export());
-    journal.started(&"ran".parse().unwrap()).unwrap();
+    journal.started(&"ran".parse().unwrap(), Timestamp::now()).unwrap();
     drop(journal);
     let running = agent.start();
     assert_eq!(backend.ended("ran").await["state"], "interrupted");
@@ -142,7 +142,7 @@ async fn a_service_that_is_killed_takes_its_processes_with_it_and_reports_after_
     let server = backend.serve(None);
     let agent = Agent::new(&server, "note('pid', os.getpid())\nreceive()");
     let running = agent.start();
-    backend.run("c1", &export());
+    backend.run("c1", &validate());
     let pid = until_file(&agent.dir.path().join("pid")).await;
     running.kill().await;
     until_gone(pid.trim()).await;
@@ -284,20 +284,25 @@ async fn a_service_that_stops_cancels_what_runs_and_keeps_what_waits() {
     let server = backend.serve(None);
     let agent = Agent::new(&server, "until_cancelled()\nanswer(report('cancelled'))");
     let running = agent.start();
-    backend.run("c1", &export());
+    backend.run("c1", &validate());
+    backend.run("e1", &export());
     backend.run("c2", &export());
-    backend.until("the start", |it| it.told_of("c1").contains(&"command.running".into()).then_some(())).await;
+    for id in ["c1", "e1"] {
+        backend
+            .until("the start", |it| it.told_of(id).contains(&"command.running".into()).then_some(()))
+            .await;
+    }
     backend
         .until("the second", |it| it.told_of("c2").contains(&"command.accepted".into()).then_some(()))
         .await;
     let stopped = running.stop().await;
-    assert_eq!((stopped.unreported, stopped.queued), (0, 1));
+    assert_eq!((stopped.unreported, stopped.queued), (0, 2));
     assert_eq!(backend.ended("c1").await["state"], "interrupted");
     let open = journal(&agent).open_entries().unwrap();
-    assert!(
-        matches!(&open[..], [it] if it.id.as_str() == "c2" && matches!(it.state, State::Queued(_))),
-        "{open:?}"
-    );
+    let queued: Vec<_> =
+        open.iter().filter(|it| matches!(it.state, State::Queued(_))).map(|it| it.id.as_str()).collect();
+    assert_eq!(queued, ["e1", "c2"], "the export that ran waits in its old place");
+    assert!(open.iter().all(|it| it.starts.is_empty()), "{open:?}");
 }
 
 #[tokio::test]

@@ -11,43 +11,45 @@ use outrider_protocol::control::{
 };
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::log::{Fields, Level, LogLine};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::Timing;
 use super::backoff::Backoff;
-use super::http::{CallError, Http, Verdict};
+use super::http::CallError;
+use super::insist::Insist;
 use crate::mail::{Letter, Mail};
 use crate::outcome::reduced;
-use crate::snapshot::LinkStatus;
 use crate::task::chain;
+
+/// What a courier carries.
+#[derive(Debug)]
+pub(crate) struct Letters {
+    pub(crate) command: CommandId,
+    pub(crate) mail: Arc<Mail>,
+    /// How often the command was started before this service: what was told then is not told again, and the batches of
+    /// its log have other numbers.
+    pub(crate) attempts: u32,
+}
 
 /// Carries one command's mail.
 #[derive(Debug)]
 pub(crate) struct Courier {
-    pub(crate) command: CommandId,
-    pub(crate) mail: Arc<Mail>,
-    pub(crate) http: Http,
-    pub(crate) timing: Timing,
-    pub(crate) link: watch::Receiver<LinkStatus>,
-    pub(crate) log_batch_lines: usize,
-    pub(crate) log_batch_bytes: usize,
+    command: CommandId,
+    mail: Arc<Mail>,
+    insist: Insist,
+    first_batch: u64,
+    log_batch_lines: usize,
+    log_batch_bytes: usize,
 }
 
 impl Courier {
-    pub(crate) fn new(
-        command: CommandId,
-        mail: Arc<Mail>,
-        http: Http,
-        link: watch::Receiver<LinkStatus>,
-        (timing, limits): (&Timing, &Limits),
-    ) -> Self {
+    pub(crate) fn new(letters: Letters, insist: Insist, limits: &Limits) -> Self {
+        let Letters { command, mail, attempts } = letters;
         Self {
             command,
             mail,
-            http,
-            timing: timing.clone(),
-            link,
+            insist,
+            // Far more batches than one service sends of a command.
+            first_batch: u64::from(attempts) << 32,
             log_batch_lines: limits.log_batch_lines,
             log_batch_bytes: limits.log_batch_bytes,
         }
@@ -58,7 +60,7 @@ impl Courier {
     /// The order of what is told: acceptance, start, then log and progress as they come, and the outcome after the
     /// last of them.
     pub(crate) async fn run(self) {
-        let mut batch = 0;
+        let mut batch = self.first_batch;
         let mut progress_from = Instant::now();
         loop {
             let letter = match self.mail.urgent() {
@@ -76,7 +78,7 @@ impl Courier {
                 Letter::Progress(progress) => {
                     let params = ProgressParams { command: self.command.clone(), progress };
                     self.tell::<ProgressChanged>(&params).await;
-                    progress_from = Instant::now() + self.timing.progress_every;
+                    progress_from = Instant::now() + self.insist.timing.progress_every;
                 }
                 Letter::Ended(ended) => return self.end(&ended).await,
             }
@@ -113,9 +115,8 @@ impl Courier {
 
     /// Waits for log lines; for ever when none will come.
     async fn log(&self) -> LogBatch {
-        let batch =
-            self.mail.log.gather(self.timing.log_linger, self.log_batch_lines, self.log_batch_bytes).await;
-        match batch {
+        let linger = self.insist.timing.log_linger;
+        match self.mail.log.gather(linger, self.log_batch_lines, self.log_batch_bytes).await {
             Some(batch) => batch,
             None => std::future::pending().await,
         }
@@ -128,7 +129,7 @@ impl Courier {
     /// Tells the outcome until the backend has taken it, or says that it has no such command. Where it does not take it as
     /// it is (too long for a proxy, say), it gets what matters of it in few words; until it takes either, both are tried.
     async fn end(&self, ended: &EndedParams) {
-        let mut backoff = Backoff::new(&self.timing);
+        let mut backoff = Backoff::new(&self.insist.timing);
         loop {
             let Err(refusal) = self.deliver::<Ended>(ended).await else { return };
             if refusal.is_no_command() {
@@ -137,7 +138,9 @@ impl Courier {
             let outcome = reduced(&ended.outcome, &chain(&refusal));
             let params = EndedParams { command: self.command.clone(), outcome, ended_at: ended.ended_at };
             match self.deliver::<Ended>(&params).await {
-                Err(refusal) if !refusal.is_no_command() => self.pause(&mut backoff).await,
+                Err(refusal) if !refusal.is_no_command() => {
+                    self.insist.pause(&mut backoff, &refusal).await;
+                }
                 Ok(()) | Err(_) => return,
             }
         }
@@ -149,32 +152,8 @@ impl Courier {
         drop(self.deliver::<M>(params).await);
     }
 
-    /// Calls until it is answered. The error is an answer too: that this will never be taken.
     async fn deliver<M: Call>(&self, params: &M::Params) -> Result<(), CallError> {
-        let mut backoff = Backoff::new(&self.timing);
-        loop {
-            let err = match self.http.call::<M>(params).await {
-                Ok(_) => return Ok(()),
-                Err(err) => err,
-            };
-            let error = chain(&err);
-            if err.verdict() == Verdict::GiveUp {
-                tracing::error!(command = %self.command, method = M::NAME, error, "The backend does not take this.");
-                return Err(err);
-            }
-            tracing::debug!(command = %self.command, method = M::NAME, error, "Not delivered; it is tried again.");
-            self.pause(&mut backoff).await;
-        }
-    }
-
-    /// Waits before the next try, but not once the backend is back.
-    async fn pause(&self, backoff: &mut Backoff) {
-        let mut link = self.link.clone();
-        let was_connected = link.borrow_and_update().is_connected();
-        tokio::select! {
-            () = sleep(backoff.pause()) => {}
-            Ok(_) = link.wait_for(LinkStatus::is_connected), if !was_connected => {}
-        }
+        self.insist.call::<M>(self.command.as_str(), params).await.map(drop)
     }
 }
 

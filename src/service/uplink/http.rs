@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use outrider_home::{Config, Limits, Secret};
 use outrider_protocol::Call;
 use outrider_protocol::bulk::HttpError;
 use outrider_protocol::control::RPC_PATH;
 use outrider_protocol::fault::{Retry, RpcError, code};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +80,8 @@ pub enum CallError {
         status: StatusCode,
         /// What it said.
         message: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
     },
     /// The backend answered a call with an error.
     #[error("{method}: the backend answered with error {}: {}", error.code, error.message)]
@@ -129,6 +133,14 @@ impl CallError {
     /// Whether the backend has no such command of this agent, so that there is nobody to tell.
     pub(crate) fn is_no_command(&self) -> bool {
         matches!(self, Self::Rpc { error, .. } if error.code == code::NO_COMMAND)
+    }
+
+    /// How long the backend asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::Token { .. } | Self::Rpc { .. } | Self::BadReply { .. } => None,
+        }
     }
 
     pub(crate) fn is_token(&self) -> bool {
@@ -286,6 +298,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
 /// What an answer that is none of success says.
 pub(crate) async fn refusal(response: Response) -> CallError {
     let status = response.status();
+    let retry_after = retry_after(response.headers(), Timestamp::now());
     let bytes = body_of(response, ERROR_BYTES).await.unwrap_or_default();
     let message = match serde_json::from_slice::<HttpError>(&bytes) {
         Ok(HttpError { message, hint: Some(hint) }) => format!("{message}; {hint}"),
@@ -295,8 +308,24 @@ pub(crate) async fn refusal(response: Response) -> CallError {
     };
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallError::Token { status, message },
-        _ => CallError::Status { status, message },
+        _ => CallError::Status { status, message, retry_after },
     }
+}
+
+/// How long a `Retry-After` asks to wait: it holds seconds, or a time. Bounded, since a wrong one must not silence an
+/// agent.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    /// The longest that is obeyed.
+    const MOST: Duration = Duration::from_secs(600);
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(at.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(wait.min(MOST))
 }
 
 async fn body_of(mut response: Response, limit: usize) -> Result<Vec<u8>, String> {
@@ -324,6 +353,7 @@ mod tests {
 
     #[test]
     fn a_refusal_that_time_can_mend_is_tried_again_and_another_is_not() {
+        let status = |status| CallError::Status { status, message: String::new(), retry_after: None };
         let rpc = |error| CallError::Rpc { method: "command.ended", error };
         let rows = [
             (rpc(RpcError::failed(Fault::Backend, Retry::Later, "disk full")), Verdict::Again),
@@ -331,16 +361,32 @@ mod tests {
             (rpc(RpcError::new(code::INVALID_PARAMS, "what?")), Verdict::GiveUp),
             (rpc(RpcError::new(code::NO_COMMAND, "whose?")), Verdict::GiveUp),
             (rpc(RpcError::new(code::INTERNAL, "panic")), Verdict::Again),
-            (
-                CallError::Status { status: StatusCode::PAYLOAD_TOO_LARGE, message: String::new() },
-                Verdict::GiveUp,
-            ),
-            (CallError::Status { status: StatusCode::BAD_GATEWAY, message: String::new() }, Verdict::Again),
+            (status(StatusCode::PAYLOAD_TOO_LARGE), Verdict::GiveUp),
+            (status(StatusCode::BAD_GATEWAY), Verdict::Again),
+            (status(StatusCode::TOO_MANY_REQUESTS), Verdict::Again),
             (CallError::Token { status: StatusCode::UNAUTHORIZED, message: String::new() }, Verdict::Again),
         ];
         for (error, verdict) in rows {
             assert_eq!(error.verdict(), verdict, "{error}");
         }
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_read_as_seconds_and_as_a_time_and_is_bounded() {
+        let now: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let rows = [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Sat, 21 Nov 2026 08:00:30 GMT", Some(30)),
+            ("Sat, 21 Nov 2026 07:00:00 GMT", Some(0)),
+            ("999999999", Some(600)),
+            ("soon", None),
+        ];
+        for (text, seconds) in rows {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Orders {
         let request = self.http.request(Method::GET, ORDERS_PATH).header(header::ACCEPT, "text/event-stream");
         let response = match tokio::time::timeout(self.timing.stream_quiet, self.http.send(request)).await {
             Err(_) => return Ok(Went::HeldBack { why: "the request for a stream had no answer".to_owned() }),
-            Ok(Err(CallError::Status { status, message })) if is_no_stream(status) => {
+            Ok(Err(CallError::Status { status, message, .. })) if is_no_stream(status) => {
                 return Ok(Went::HeldBack {
                     why: format!("the request for a stream was answered {status}: {message}"),
                 });
@@ -309,7 +309,8 @@ impl Plan {
             }
             // A token that is refused is not tried in a hurry.
             (_, Went::Failed(err)) if err.is_token() => timing.retry_most,
-            (_, Went::Failed(_) | Went::HeldBack { .. }) => self.backoff.pause(),
+            (_, Went::Failed(err)) => self.backoff.pause().max(err.retry_after().unwrap_or_default()),
+            (_, Went::HeldBack { .. }) => self.backoff.pause(),
         }
     }
 
@@ -329,7 +330,7 @@ mod tests {
     fn failed(status: StatusCode) -> Went {
         Went::Failed(match status {
             StatusCode::UNAUTHORIZED => CallError::Token { status, message: String::new() },
-            status => CallError::Status { status, message: String::new() },
+            status => CallError::Status { status, message: String::new(), retry_after: None },
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::bulk::{
     COMPRESSION, INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET,
@@ -14,7 +15,7 @@ use reqwest::{Body, Method, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use super::http::{CallError, Http, refusal};
+use super::http::{CallError, Http, refusal, retry_after};
 
 /// A connection slower than this, in bytes a second, counts as broken.
 const SLOWEST: u64 = 4 << 10;
@@ -174,7 +175,11 @@ fn head_step(response: &Response) -> Result<Step, UploadError> {
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             Err(CallError::Token { status, message: "asked for a file".to_owned() }.into())
         }
-        status => Err(CallError::Status { status, message: "asked for a file".to_owned() }.into()),
+        status => {
+            let (message, retry_after) =
+                ("asked for a file".to_owned(), retry_after(response.headers(), Timestamp::now()));
+            Err(CallError::Status { status, message, retry_after }.into())
+        }
     }
 }
 
