@@ -92,7 +92,7 @@ pub struct Settings {
     /// All sessions of an export together: above this, a session spills a buffer that is not full as well.
     pub memory_bytes: usize,
     /// Files that wait to be acknowledged, of all exports together, in compressed bytes; above this nothing more is
-    /// taken. What is in `sent/` is not counted.
+    /// taken, and what was taken is still committed. What is in `sent/` is not counted.
     pub total_bytes: u64,
     /// How new files are compressed.
     pub codec: Codec,

@@ -70,8 +70,8 @@ impl Session {
     /// Takes one record, given without a line feed.
     ///
     /// # Errors
-    /// When the record holds a line feed, when the model cannot be a folder's name, or when a full buffer could not be
-    /// written: the disk or the spool is full, or the disk failed.
+    /// When the record holds a line feed, when the model cannot be a folder's name, when the spool holds as much as it
+    /// may, or when a full buffer could not be written: the disk is full, or it failed.
     pub fn append(&mut self, record: &[u8]) -> Result<(), SpoolError> {
         if record.contains(&b'\n') {
             let (found, expected) = ("holds a line feed", "one line, with line feeds in texts escaped");
@@ -104,6 +104,7 @@ impl Session {
         if self.amount.records == 0 {
             check_name("a model", &self.model)?;
         }
+        self.shared.admit()?;
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         let limit = self.shared.settings.buffer_bytes;
         let pressed = self.shared.is_pressed(self.buffer.len());

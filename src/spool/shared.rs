@@ -109,13 +109,8 @@ impl Shared {
         Ok((number, Growing::new(path, file, Counted::default())))
     }
 
-    /// Compresses pieces to one member at the end of a file. It is neither synced nor accepted.
-    pub(crate) fn stage<'a>(
-        &self,
-        file: &mut Growing,
-        amount: Amount,
-        pieces: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<(), SpoolError> {
+    /// Whether more may be taken: the spool holds less than it may.
+    pub(crate) fn admit(&self) -> Result<(), SpoolError> {
         let mut core = self.core();
         if core.used >= self.settings.total_bytes {
             // Files have left meanwhile, or not.
@@ -125,6 +120,17 @@ impl Shared {
             let (used, limit) = (core.used, self.settings.total_bytes);
             return Err(SpoolError::Full { spool: self.spool.clone(), used, limit });
         }
+        Ok(())
+    }
+
+    /// Compresses pieces to one member at the end of a file. It is neither synced nor accepted.
+    pub(crate) fn stage<'a>(
+        &self,
+        file: &mut Growing,
+        amount: Amount,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), SpoolError> {
+        let mut core = self.core();
         file.stage(amount, |sink| core.encoder.member(pieces, sink))
     }
 

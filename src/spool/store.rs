@@ -51,6 +51,8 @@ pub struct Usage {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// When the oldest of them was last written.
+    pub oldest: Option<SystemTime>,
     /// Acknowledged files that are still kept.
     pub sent_files: u64,
     /// Their bytes.
@@ -343,6 +345,7 @@ fn count(fs: &dyn Fs, export: &Path, usage: &mut Usage) -> Result<(), SpoolError
             if parse(&entry.name).is_some() {
                 usage.files += 1;
                 usage.bytes += entry.len;
+                usage.oldest = Some(usage.oldest.map_or(entry.modified, |it| it.min(entry.modified)));
             }
         }
     }

@@ -423,14 +423,67 @@ fn a_full_spool_takes_nothing_until_files_are_acknowledged() {
     let mut writer = spool.export("run-1").unwrap();
     commit(&mut writer, 5);
     let file = writer.seal_all().unwrap().remove(0);
-    let session = filled(&writer, "git", 1);
-    let err = writer.commit(session).unwrap_err();
+    let mut session = writer.session("git", MODEL);
+    let err = session.append(record(1).as_bytes()).unwrap_err();
     assert!(matches!(err, SpoolError::Full { used, limit: 100, .. } if used == file.bytes), "{err}");
     assert!(err.is_space());
     assert_eq!(writer.seal_all().unwrap(), []);
     spool.acknowledge(&file).unwrap();
-    commit(&mut writer, 1);
+    session.append(record(1).as_bytes()).unwrap();
+    writer.commit(session).unwrap();
     assert_eq!(writer.seal_all().unwrap()[0].records, 1);
+}
+
+#[test]
+fn what_was_taken_before_the_spool_was_full_is_committed() {
+    let (_root, spool) = spool(Settings { total_bytes: 100, ..Settings::default() });
+    let mut writer = spool.export("run-1").unwrap();
+    let early = filled(&writer, "git", 3);
+    commit(&mut writer, 5);
+    assert!(writer.session("git", MODEL).append(b"{}").unwrap_err().is_space());
+    writer.commit(early).unwrap();
+    let usage = spool.usage().unwrap();
+    assert!(usage.bytes > 100 && usage.oldest.is_some(), "{usage:?}");
+    assert_eq!(writer.seal_all().unwrap()[0].records, 8);
+}
+
+#[test]
+fn an_append_and_a_commit_that_failed_for_space_are_repeated_and_nothing_is_there_twice() {
+    // Sessions of one buffer, and of several files.
+    for records in [3, 400] {
+        let mut failed = 0;
+        for at in 0..60 {
+            let (fs, spool, mut writer) = on_a_faulty_disk();
+            let now = fs.operations();
+            fs.fail(now + at..now + at + 1, ErrorKind::StorageFull);
+            let mut session = writer.session("git", MODEL);
+            for n in 0..records {
+                let record = record(n);
+                if let Err(err) = session.append(record.as_bytes()) {
+                    assert!(err.is_space(), "{err}");
+                    failed += 1;
+                    session.append(record.as_bytes()).unwrap();
+                }
+            }
+            let mut sessions = vec![session];
+            if let Err(err) = writer.try_commit(&mut sessions) {
+                failed += 1;
+                // A sync in the background that failed cannot be repeated: the system may have let go of the data.
+                if writer.try_commit(&mut sessions).is_err() {
+                    assert!(err.to_string().starts_with("sync "), "{err}");
+                    continue;
+                }
+            }
+            assert!(sessions.is_empty());
+            // The failure may come only now.
+            drop(writer.seal_all());
+            drop(writer);
+            spool.recover().unwrap();
+            let files = spool.pending().unwrap().files;
+            assert_eq!(files.iter().map(|it| it.records).sum::<u64>(), 1 + records, "failure {at}");
+        }
+        assert!(failed > 5, "{records} records: {failed} failures");
+    }
 }
 
 #[test]

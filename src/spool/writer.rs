@@ -105,13 +105,26 @@ impl ExportWriter {
     /// goes on with others; only where the disk does not even let the failure be undone, a crash afterwards may leave some
     /// of the sessions, each as a whole.
     pub fn commit_many(&mut self, mut sessions: Vec<Session>) -> Result<Committed, SpoolError> {
+        self.try_commit(&mut sessions)
+    }
+
+    /// As [`ExportWriter::commit_many`], for whoever wants to try again: sessions that were not committed stay in
+    /// `sessions`, as whole as they were, to be committed later or dropped. None stay when all were committed, or when
+    /// only a crash could show whether they were: those cannot be tried again without the danger of having them twice.
+    ///
+    /// A commit is never refused because the spool is full: what it writes was taken before, and is bounded by what the
+    /// sessions hold in memory.
+    ///
+    /// # Errors
+    /// As [`ExportWriter::commit_many`].
+    pub fn try_commit(&mut self, sessions: &mut Vec<Session>) -> Result<Committed, SpoolError> {
         if let Some(stranger) = sessions.iter().find(|it| !Arc::ptr_eq(&it.shared, &self.shared)) {
             let (found, expected) = (stranger.shared.export.clone(), self.shared.export.clone());
             return Err(SpoolError::OtherExport { found, expected });
         }
         let amounts = sessions.iter().map(Session::amount).collect();
         let mut touched = BTreeSet::new();
-        let done = self.store(&mut sessions, &mut touched);
+        let done = self.store(sessions, &mut touched);
         if let Err(err) = done {
             for (_, open) in self.open.iter_mut().filter(|(key, _)| touched.contains(*key)) {
                 // If this fails, the next use of the file cuts it off first, and so does recovery.
@@ -122,6 +135,7 @@ impl ExportWriter {
         for (_, open) in self.open.iter_mut().filter(|(key, _)| touched.contains(*key)) {
             self.shared.accept(&mut open.file);
         }
+        sessions.clear();
         // The sessions are durable. Whatever fails from here on is tried again, and reported, by the next sealing.
         let mut sealed = self.release().unwrap_or_default();
         sealed.extend(
@@ -158,7 +172,7 @@ impl ExportWriter {
     }
 
     /// Everything up to the point after which the sessions are there.
-    fn store(&mut self, sessions: &mut [Session], touched: &mut BTreeSet<Key>) -> Result<(), SpoolError> {
+    fn store(&mut self, sessions: &mut Vec<Session>, touched: &mut BTreeSet<Key>) -> Result<(), SpoolError> {
         let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
         for (i, session) in sessions.iter().enumerate() {
             if session.parts.is_empty() && !session.buffer.is_empty() {
@@ -184,7 +198,7 @@ impl ExportWriter {
     }
 
     /// The files of large sessions: synced, then named by one line of the manifest.
-    fn store_parts(&mut self, sessions: &mut [Session]) -> Result<(), SpoolError> {
+    fn store_parts(&mut self, sessions: &mut Vec<Session>) -> Result<(), SpoolError> {
         let (mut files, mut folders) = (Vec::new(), BTreeSet::new());
         for session in sessions.iter_mut().filter(|it| !it.parts.is_empty()) {
             folders.insert(self.shared.model_dir(&session.model));
@@ -214,6 +228,7 @@ impl ExportWriter {
             Err(AppendError::InDoubt(err)) => {
                 // If a crash brings the line back, it must find all files, or none of the session would be whole.
                 sessions.iter_mut().for_each(Session::leave_parts);
+                sessions.clear();
                 return Err(err);
             }
         }
@@ -230,7 +245,11 @@ impl ExportWriter {
         let (origin, model) = key;
         let (number, file) = self.shared.create(model, Stage::Open)?;
         let line = Line::Opened(OpenedFile { model: model.clone(), number, origin: origin.clone() });
-        self.manifest.append(&line).map_err(AppendError::into_inner)?;
+        if let Err(err) = self.manifest.append(&line) {
+            // Whoever tries again makes another file. A line that a crash brings back may name one that is not there.
+            drop(self.shared.fs.remove(file.path()));
+            return Err(err.into_inner());
+        }
         self.shared.sync_dir(&self.shared.model_dir(model))?;
         place.insert(Open { number, file, since: None });
         Ok(())
