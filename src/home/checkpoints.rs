@@ -9,6 +9,8 @@ use redb::{TableDefinition, WriteTransaction};
 use crate::store::Store;
 use crate::{Root, SessionPath, StoreError};
 
+mod reprocess;
+
 /// From a session's path, as JSON, to its last-processed value, as JSON. The number is that of the format.
 const TABLE: TableDefinition<'_, &str, &str> = TableDefinition::new("checkpoints.1");
 /// The longest path of a session, as JSON in bytes: names and ids, no payload.
@@ -19,6 +21,13 @@ pub const VALUE_BYTES: usize = 16 << 20;
 /// The store of last-processed values. One process at a time has it open.
 ///
 /// After a full disk it goes on without being opened again; what was committed before stays.
+///
+/// **A run that exports everything again** sees none of the stored values, and they stay what they are while it goes on.
+/// What it stores itself lies beside them under the run's id ([`Checkpoints::commit_of_run`]), where an interrupted run of
+/// the same id finds it again ([`Checkpoints::get_of_run`]). When an integration is done, the values of the run take the
+/// place of all values of that integration in one transaction ([`Checkpoints::take_over`]): a session that the run did not
+/// finish then has none, and the next run begins it from nothing. So there is no moment at which old and new values stand
+/// mixed, and a run that never gets to its end changes nothing.
 #[derive(Debug)]
 pub struct Checkpoints(Store);
 
@@ -51,15 +60,7 @@ impl Checkpoints {
     /// # Errors
     /// When a path or a value is too long, or the store cannot be written.
     pub fn commit(&self, values: &[(SessionPath, Option<Raw>)]) -> Result<(), StoreError> {
-        let mut rows = Vec::with_capacity(values.len());
-        for (path, value) in values {
-            let text = value.as_ref().map(|value| value.get());
-            if let Some(text) = text.filter(|text| text.len() > VALUE_BYTES) {
-                let what = format!("the last-processed value of {}", shown(path));
-                return Err(StoreError::TooLong { what, found: text.len(), most: VALUE_BYTES });
-            }
-            rows.push((self.key(path)?, text));
-        }
+        let mut rows = self.rows(values)?;
         // In the tree's order, which touches each of its pages once and fills them better. Stable, so that of a path that
         // is there twice the last value stays.
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -110,6 +111,23 @@ impl Checkpoints {
             })?;
             Ok(Ok(removed))
         })
+    }
+
+    /// Values as they are stored.
+    fn rows<'a>(
+        &self,
+        values: &'a [(SessionPath, Option<Raw>)],
+    ) -> Result<Vec<(String, Option<&'a str>)>, StoreError> {
+        let mut rows = Vec::with_capacity(values.len());
+        for (path, value) in values {
+            let text = value.as_ref().map(|value| value.get());
+            if let Some(text) = text.filter(|text| text.len() > VALUE_BYTES) {
+                let what = format!("the last-processed value of {}", shown(path));
+                return Err(StoreError::TooLong { what, found: text.len(), most: VALUE_BYTES });
+            }
+            rows.push((self.key(path)?, text));
+        }
+        Ok(rows)
     }
 
     fn key(&self, path: &SessionPath) -> Result<String, StoreError> {

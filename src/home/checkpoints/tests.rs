@@ -197,3 +197,54 @@ fn a_root_without_its_folders_is_an_error_that_names_the_file() {
     let text = chain(&err);
     assert!(text.contains("open ") && text.contains("checkpoints.redb"), "{text}");
 }
+
+fn run(id: &str) -> outrider_protocol::ids::ExportId {
+    outrider_protocol::ids::ExportId::new(id).unwrap()
+}
+
+#[test]
+fn a_run_that_exports_everything_again_stores_beside_and_takes_over_as_a_whole() {
+    let (_folder, root) = fresh();
+    let store = open(&root);
+    let (git, gits) = (IntegrationId::new("git").unwrap(), path("gits", &[("a.B", Some("1"))]));
+    let [kept, gone, new] = ["1", "2", "3"].map(|it| path("git", &[("a.B", Some(it))]));
+    let old = [(kept.clone(), "10"), (gone.clone(), "20"), (gits.clone(), "30")];
+    store.commit(&old.map(|(path, value)| (path, Some(raw(value))))).unwrap();
+
+    let r1 = run("r1");
+    store.commit_of_run(&r1, &[(kept.clone(), Some(raw("11"))), (new.clone(), Some(raw("31")))]).unwrap();
+    // A kill in the middle: what was stored before stands as it was, and the same run goes on where it stopped.
+    let (_other, copy) = as_after_a_kill(&root);
+    let after = open(&copy);
+    assert_eq!([&kept, &gone, &new].map(|it| get(&after, it)), [Some("10".into()), Some("20".into()), None]);
+    let of_run = |store: &Checkpoints, id: &str, path| {
+        store.get_of_run(&run(id), path).unwrap().map(|it| it.get().to_owned())
+    };
+    assert_eq!(of_run(&after, "r1", &kept).as_deref(), Some("11"));
+    assert_eq!(of_run(&after, "r1", &gone), None);
+    assert_eq!(of_run(&after, "r2", &kept), None, "another run sees nothing of it");
+
+    assert!(!store.was_taken_over(&r1, &git).unwrap());
+    store.take_over(&r1, &git).unwrap();
+    store.take_over(&r1, &git).unwrap();
+    assert!(store.was_taken_over(&r1, &git).unwrap() && !store.was_taken_over(&run("r2"), &git).unwrap());
+    assert_eq!([&kept, &gone, &new].map(|it| get(&store, it)), [Some("11".into()), None, Some("31".into())]);
+    assert_eq!(get(&store, &gits).as_deref(), Some("30"), "a name that begins alike is another's");
+    assert_eq!(of_run(&store, "r1", &kept), None);
+}
+
+#[test]
+fn what_other_runs_left_unfinished_is_forgotten() {
+    let (_folder, root) = fresh();
+    let store = open(&root);
+    let one = path("git", &[("a.B", Some("1"))]);
+    for id in ["r1", "r2", "r3"] {
+        store.commit_of_run(&run(id), &[(one.clone(), Some(raw(&format!("{id:?}"))))]).unwrap();
+    }
+    store.take_over(&run("r1"), &IntegrationId::new("git").unwrap()).unwrap();
+    store.forget_other_runs(&run("r2")).unwrap();
+    let left = ["r1", "r2", "r3"].map(|id| store.get_of_run(&run(id), &one).unwrap().is_some());
+    assert_eq!(left, [false, true, false]);
+    assert!(!store.was_taken_over(&run("r1"), &IntegrationId::new("git").unwrap()).unwrap());
+    assert_eq!(get(&store, &one).as_deref(), Some("\"r1\""));
+}
