@@ -7,6 +7,7 @@
 //! | [`Config`] | config.json: read with all its faults at once, written whole or not at all |
 //! | [`Identity`] | whose work lies in the root; another's is moved aside |
 //! | [`Checkpoints`] | the last-processed values of sessions |
+//! | [`unchanged`] | which objects the backend has, so that they need not be sent again |
 //! | [`Journal`] | the commands that the service took, until the backend knows how they ended |
 //! | [`atomic`] | files that are the old one or the new one |
 //!
@@ -41,6 +42,7 @@ mod session_path;
 mod store;
 #[cfg(test)]
 mod testing;
+pub mod unchanged;
 
 pub use atomic::FileError;
 pub use checkpoints::{Checkpoints, VALUE_BYTES};
@@ -54,3 +56,4 @@ pub use root::Root;
 pub use secret::Secret;
 pub use session_path::SessionPath;
 pub use store::StoreError;
+pub use unchanged::Unchanged;

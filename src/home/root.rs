@@ -114,6 +114,19 @@ impl Root {
         self.state().join("checkpoints.redb")
     }
 
+    /// What the backend has of objects that may be left out: see [`crate::Unchanged`].
+    #[must_use]
+    pub fn unchanged(&self) -> PathBuf {
+        self.state().join("unchanged")
+    }
+
+    /// Whoever makes this file says that the backend may not have what it acknowledged: the next export leaves nothing
+    /// out.
+    #[must_use]
+    pub fn unchanged_reset(&self) -> PathBuf {
+        self.unchanged().join("reset")
+    }
+
     /// Whose work lies in the root: see [`crate::Identity`].
     pub(crate) fn identity_path(&self) -> PathBuf {
         self.state().join("identity.json")
