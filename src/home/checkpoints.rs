@@ -9,7 +9,10 @@ use redb::{TableDefinition, WriteTransaction};
 use crate::store::Store;
 use crate::{Root, SessionPath, StoreError};
 
+mod doubt;
 mod reprocess;
+
+pub use doubt::{Claim, Prepared};
 
 /// From a session's path, as JSON, to its last-processed value, as JSON. The number is that of the format.
 const TABLE: TableDefinition<'_, &str, &str> = TableDefinition::new("checkpoints.1");
@@ -29,7 +32,10 @@ pub const VALUE_BYTES: usize = 16 << 20;
 /// finish then has none, and the next run begins it from nothing. So there is no moment at which old and new values stand
 /// mixed, and a run that never gets to its end changes nothing.
 #[derive(Debug)]
-pub struct Checkpoints(Store);
+pub struct Checkpoints {
+    store: Store,
+    known: doubt::Known,
+}
 
 impl Checkpoints {
     /// Opens the root's store, or makes it. The folder `state` must be there ([`Root::create`]). While another process
@@ -38,7 +44,11 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::InUse`] after `wait`; when the file cannot be read or written, or is none of ours.
     pub fn open(root: &Root, wait: Duration) -> Result<Self, StoreError> {
-        Store::open(root.checkpoints_db(), wait, make).map(Self)
+        Store::open(root.checkpoints_db(), wait, make).map(Self::over)
+    }
+
+    fn over(store: Store) -> Self {
+        Self { store, known: doubt::Known::default() }
     }
 
     /// The value stored for a session.
@@ -46,8 +56,9 @@ impl Checkpoints {
     /// # Errors
     /// When the store cannot be read.
     pub fn get(&self, path: &SessionPath) -> Result<Option<Raw>, StoreError> {
+        self.ready()?;
         let key = self.key(path)?;
-        let text = self.0.read(|transaction| {
+        let text = self.store.read(|transaction| {
             let found = transaction.open_table(TABLE)?.get(key.as_str())?;
             Ok(found.map(|text| text.value().to_owned()))
         })?;
@@ -64,7 +75,7 @@ impl Checkpoints {
         // In the tree's order, which touches each of its pages once and fills them better. Stable, so that of a path that
         // is there twice the last value stays.
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-        self.0.write(|transaction| {
+        self.store.write(|transaction| {
             let mut table = transaction.open_table(TABLE)?;
             for (key, text) in &rows {
                 match text {
@@ -81,8 +92,9 @@ impl Checkpoints {
     /// # Errors
     /// When the store cannot be read.
     pub fn list(&self, prefix: &SessionPath, limit: usize) -> Result<Vec<(SessionPath, Raw)>, StoreError> {
+        self.ready()?;
         let range = Range::of(&self.key(prefix)?);
-        let rows = self.0.read(|transaction| {
+        let rows = self.store.read(|transaction| {
             let table = transaction.open_table(TABLE)?;
             let own = table.get(range.own.as_str())?.map(|text| (range.own.clone(), text.value().to_owned()));
             let mut rows: Vec<_> = own.into_iter().take(limit).collect();
@@ -101,8 +113,10 @@ impl Checkpoints {
     /// # Errors
     /// When the store cannot be written.
     pub fn remove(&self, prefix: &SessionPath) -> Result<u64, StoreError> {
+        self.ready()?;
         let range = Range::of(&self.key(prefix)?);
-        self.0.write(|transaction| {
+        self.store.write(|transaction| {
+            Self::drop_doubt(transaction, &range)?;
             let mut table = transaction.open_table(TABLE)?;
             let mut removed = u64::from(table.remove(range.own.as_str())?.is_some());
             table.retain_in(range.first.as_str()..range.end.as_str(), |_, _| {
@@ -120,14 +134,21 @@ impl Checkpoints {
     ) -> Result<Vec<(String, Option<&'a str>)>, StoreError> {
         let mut rows = Vec::with_capacity(values.len());
         for (path, value) in values {
-            let text = value.as_ref().map(|value| value.get());
-            if let Some(text) = text.filter(|text| text.len() > VALUE_BYTES) {
-                let what = format!("the last-processed value of {}", shown(path));
-                return Err(StoreError::TooLong { what, found: text.len(), most: VALUE_BYTES });
+            if let Some(value) = value {
+                self.fits(path, value)?;
             }
-            rows.push((self.key(path)?, text));
+            rows.push((self.key(path)?, value.as_ref().map(|value| value.get())));
         }
         Ok(rows)
+    }
+
+    fn fits(&self, path: &SessionPath, value: &Raw) -> Result<(), StoreError> {
+        let found = value.get().len();
+        if found <= VALUE_BYTES {
+            return Ok(());
+        }
+        let what = format!("the last-processed value of {}", shown(path));
+        Err(StoreError::TooLong { what, found, most: VALUE_BYTES })
     }
 
     fn key(&self, path: &SessionPath) -> Result<String, StoreError> {
@@ -150,7 +171,7 @@ impl Checkpoints {
     }
 
     fn unreadable(&self, what: String, err: serde_json::Error) -> StoreError {
-        StoreError::Unreadable { what, path: self.0.path().to_owned(), err }
+        StoreError::Unreadable { what, path: self.store.path().to_owned(), err }
     }
 }
 

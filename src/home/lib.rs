@@ -45,7 +45,7 @@ mod testing;
 pub mod unchanged;
 
 pub use atomic::FileError;
-pub use checkpoints::{Checkpoints, VALUE_BYTES};
+pub use checkpoints::{Checkpoints, Claim, Prepared, VALUE_BYTES};
 pub use config::{CONFIG_VERSION, Config};
 pub use config_fault::{ConfigErrors, ConfigFault};
 pub use identity::Identity;

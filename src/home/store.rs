@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::atomic::{self, FileError};
 
@@ -129,9 +129,19 @@ impl Store {
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<Result<T, E>, redb::Error>,
     ) -> Result<T, E> {
+        self.write_with(Durability::Immediate, write)
+    }
+
+    /// The same; without durability, it is durable with the next one that is.
+    pub(crate) fn write_with<T, E: From<StoreError>>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(&WriteTransaction) -> Result<Result<T, E>, redb::Error>,
+    ) -> Result<T, E> {
         let database = self.database()?;
         let written = (|| {
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(durability)?;
             let answer = write(&transaction)?;
             match &answer {
                 Ok(_) => transaction.commit()?,

@@ -99,7 +99,7 @@ mod tests {
     fn names(fs: &FaultyFs, spool: &Spool) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for file in spool.pending().unwrap().files {
-            let text = crate::world::unpack(&fs.contents(&file.path).unwrap());
+            let text = crate::world::unpack(&fs.contents(&file.path).unwrap(), file.compression);
             names.extend(text.lines().map(|line| line.split('-').next().unwrap().to_owned()));
         }
         names

@@ -36,7 +36,8 @@ fn path(n: u64) -> SessionPath {
 
 fn open(root: &Root) -> Checkpoints {
     let make = super::make;
-    Checkpoints(Store::open_with(root.checkpoints_db(), Duration::ZERO, make, on_this_threads_disk).unwrap())
+    let store = Store::open_with(root.checkpoints_db(), Duration::ZERO, make, on_this_threads_disk);
+    Checkpoints::over(store.unwrap())
 }
 
 /// Some values to set and to remove; now and then one that fills pages.

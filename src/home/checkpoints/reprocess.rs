@@ -8,7 +8,7 @@ use super::{Checkpoints, Range, TABLE};
 use crate::{SessionPath, StoreError};
 
 /// From run and session's path, as `RUN` line feed `PATH`, to its last-processed value.
-const OF_RUNS: TableDefinition<'_, &str, &str> = TableDefinition::new("checkpoints.of-runs.1");
+pub(super) const OF_RUNS: TableDefinition<'_, &str, &str> = TableDefinition::new("checkpoints.of-runs.1");
 /// Run and integration, as `RUN` line feed `INTEGRATION`, whose values took their place.
 const TAKEN_OVER: TableDefinition<'_, &str, ()> = TableDefinition::new("checkpoints.taken-over.1");
 
@@ -18,8 +18,9 @@ impl Checkpoints {
     /// # Errors
     /// When the store cannot be read.
     pub fn get_of_run(&self, run: &ExportId, path: &SessionPath) -> Result<Option<Raw>, StoreError> {
+        self.ready()?;
         let key = of_run(run, &self.key(path)?);
-        let text = self.0.read(|transaction| {
+        let text = self.store.read(|transaction| {
             let Some(table) = if_there(transaction.open_table(OF_RUNS))? else { return Ok(None) };
             Ok(table.get(key.as_str())?.map(|text| text.value().to_owned()))
         })?;
@@ -37,7 +38,7 @@ impl Checkpoints {
     ) -> Result<(), StoreError> {
         let mut rows = self.rows(values)?;
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-        self.0.write(|transaction| {
+        self.store.write(|transaction| {
             let mut table = transaction.open_table(OF_RUNS)?;
             for (key, text) in &rows {
                 let key = of_run(run, key);
@@ -56,10 +57,11 @@ impl Checkpoints {
     /// # Errors
     /// When the store cannot be written.
     pub fn take_over(&self, run: &ExportId, integration: &IntegrationId) -> Result<(), StoreError> {
+        self.ready()?;
         let range = Range::of(&self.key(&SessionPath::of(integration.clone()))?);
         let prefix = of_run(run, "");
         let (own, first, end) = (of_run(run, &range.own), of_run(run, &range.first), of_run(run, &range.end));
-        self.0.write(|transaction| {
+        self.store.write(|transaction| {
             let mut taken = transaction.open_table(TAKEN_OVER)?;
             if taken.insert(of_run(run, integration.as_str()).as_str(), ())?.is_some() {
                 return Ok(Ok(()));
@@ -85,7 +87,7 @@ impl Checkpoints {
     /// When the store cannot be read.
     pub fn was_taken_over(&self, run: &ExportId, integration: &IntegrationId) -> Result<bool, StoreError> {
         let key = of_run(run, integration.as_str());
-        self.0.read(|transaction| {
+        self.store.read(|transaction| {
             let Some(table) = if_there(transaction.open_table(TAKEN_OVER))? else { return Ok(false) };
             Ok(table.get(key.as_str())?.is_some())
         })
@@ -97,10 +99,10 @@ impl Checkpoints {
     /// When the store cannot be written.
     pub fn forget_other_runs(&self, run: &ExportId) -> Result<(), StoreError> {
         let prefix = of_run(run, "");
-        if !self.0.read(|transaction| has_others(transaction, &prefix))? {
+        if !self.store.read(|transaction| has_others(transaction, &prefix))? {
             return Ok(());
         }
-        self.0.write(|transaction| {
+        self.store.write(|transaction| {
             transaction.open_table(OF_RUNS)?.retain(|key, _| key.starts_with(&prefix))?;
             transaction.open_table(TAKEN_OVER)?.retain(|key, ()| key.starts_with(&prefix))?;
             Ok(Ok(()))
@@ -109,7 +111,7 @@ impl Checkpoints {
 }
 
 /// An export's id holds no line feed.
-fn of_run(run: &ExportId, what: &str) -> String {
+pub(super) fn of_run(run: &ExportId, what: &str) -> String {
     format!("{run}\n{what}")
 }
 
@@ -134,7 +136,7 @@ fn has_others(transaction: &ReadTransaction, prefix: &str) -> Result<bool, redb:
 }
 
 /// A table of a store that may be older than it.
-fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+pub(super) fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
     match opened {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),

@@ -1,0 +1,200 @@
+//! Values whose objects are being committed elsewhere: in doubt from [`Checkpoints::prepare`] until
+//! [`Checkpoints::confirm`], so that objects and values become durable as one, although they lie in two places.
+//!
+//! Before a commit of objects, the values that go with it are put in doubt, each with a [`Claim`] on the place where its
+//! objects will be. When the commit is durable, so are the values: confirming them is one word in memory, and moving them
+//! to the others costs no sync. After a crash, whoever opens the store finds the claims of the one commit that may have
+//! been under way, looks whether the objects are there, and says so with [`Checkpoints::resolve`].
+//!
+//! **Invariant:** at most one commit is in doubt: the next [`Checkpoints::prepare`] keeps what was confirmed and drops
+//! what was not.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use outrider_protocol::Raw;
+use outrider_protocol::ids::ExportId;
+use redb::{Durability, ReadableTable as _, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::reprocess::{OF_RUNS, if_there, of_run};
+use super::{Checkpoints, Range, TABLE};
+use crate::{SessionPath, StoreError};
+
+/// From a number to a [`Row`] as JSON.
+const DOUBT: TableDefinition<'_, u64, &str> = TableDefinition::new("checkpoints.doubt.1");
+
+/// Where the objects of a session are, if their commit happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The export that they belong to.
+    pub export: String,
+    /// Their model.
+    pub model: String,
+    /// The number of their file.
+    pub number: u64,
+    /// They begin behind so many bytes of it.
+    pub from: u64,
+}
+
+/// A value that is stored if the objects of its session are.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The session.
+    pub path: SessionPath,
+    /// Its last-processed value.
+    pub value: Raw,
+    /// The run beside whose values it is kept, for one that exports everything again.
+    pub beside: Option<ExportId>,
+    /// Where its objects will be.
+    pub claim: Claim,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    key: String,
+    value: Raw,
+    beside: Option<ExportId>,
+    claim: Claim,
+}
+
+/// What this process knows of the values in doubt.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Facts>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Facts {
+    /// Their objects are durable, and so are they. Stays so until they are durable among the others.
+    confirmed: bool,
+    /// They stand among the others, for this process to read.
+    moved: bool,
+}
+
+impl Known {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Checkpoints {
+    /// Puts values in doubt, durably: their objects are about to be committed. What was confirmed before is kept, what was
+    /// not is dropped.
+    ///
+    /// # Errors
+    /// When a path or a value is too long, or the store cannot be written; then nothing has changed.
+    pub fn prepare(&self, values: &[Prepared]) -> Result<(), StoreError> {
+        let mut rows = Vec::with_capacity(values.len());
+        for Prepared { path, value, beside, claim } in values {
+            self.fits(path, value)?;
+            let row = Row {
+                key: self.key(path)?,
+                value: value.clone(),
+                beside: beside.clone(),
+                claim: claim.clone(),
+            };
+            rows.push(serde_json::to_string(&row).map_err(|err| self.unreadable(path.to_string(), err))?);
+        }
+        let keep = self.known.facts().confirmed;
+        self.store.write(|transaction| {
+            if let Err(err) = self.end_doubt(transaction, |_| keep)? {
+                return Ok(Err(err));
+            }
+            let mut doubt = transaction.open_table(DOUBT)?;
+            for (n, row) in (0..).zip(&rows) {
+                doubt.insert(n, row.as_str())?;
+            }
+            Ok(Ok(()))
+        })?;
+        *self.known.facts() = Facts::default();
+        Ok(())
+    }
+
+    /// The objects of the values in doubt are durable. From now on the values are, too.
+    pub fn confirm(&self) {
+        *self.known.facts() = Facts { confirmed: true, moved: false };
+        // For this process to read them. Should that fail, it is tried again when one is read or the next is prepared.
+        drop(self.settle(Durability::None));
+    }
+
+    /// Where the objects of the values in doubt should be, in order: none unless a process ended in the middle of a commit.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn in_doubt(&self) -> Result<Vec<Claim>, StoreError> {
+        let rows = self.store.read(|transaction| {
+            let Some(doubt) = if_there(transaction.open_table(DOUBT))? else { return Ok(Vec::new()) };
+            doubt.iter()?.map(|row| Ok(row?.1.value().to_owned())).collect::<Result<Vec<_>, redb::Error>>()
+        })?;
+        rows.iter().map(|row| Ok(self.doubt_row(row)?.claim)).collect()
+    }
+
+    /// Ends the doubt: keeps each value of which `holds` says, in the order of [`Checkpoints::in_doubt`], that its objects
+    /// are there, and drops the others. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn resolve(&self, holds: &[bool]) -> Result<(), StoreError> {
+        let keep = |n: u64| usize::try_from(n).ok().and_then(|n| holds.get(n)).copied().unwrap_or(false);
+        self.store.write(|transaction| self.end_doubt(transaction, keep))
+    }
+
+    /// Lets what was confirmed be read among the other values.
+    pub(super) fn ready(&self) -> Result<(), StoreError> {
+        let facts = *self.known.facts();
+        if facts.confirmed && !facts.moved { self.settle(Durability::Immediate) } else { Ok(()) }
+    }
+
+    /// Drops the values in doubt that a range of paths holds.
+    pub(super) fn drop_doubt(transaction: &WriteTransaction, range: &Range) -> Result<(), redb::Error> {
+        let within =
+            |key: &str| key == range.own || (range.first.as_str()..range.end.as_str()).contains(&key);
+        let read = |text: &str| serde_json::from_str::<Row>(text).ok();
+        let mut doubt = transaction.open_table(DOUBT)?;
+        doubt.retain(|_, text| !read(text).is_some_and(|row| within(&row.key)))?;
+        Ok(())
+    }
+
+    fn settle(&self, durability: Durability) -> Result<(), StoreError> {
+        self.store.write_with(durability, |transaction| self.end_doubt(transaction, |_| true))?;
+        self.known.facts().moved = true;
+        Ok(())
+    }
+
+    /// Moves the values in doubt to the others, or drops them.
+    fn end_doubt(
+        &self,
+        transaction: &WriteTransaction,
+        keep: impl Fn(u64) -> bool,
+    ) -> Result<Result<(), StoreError>, redb::Error> {
+        let mut doubt = transaction.open_table(DOUBT)?;
+        let mut kept = Vec::new();
+        for row in doubt.extract_from_if(0.., |_, _| true)? {
+            let (n, text) = row?;
+            if keep(n.value()) {
+                match self.doubt_row(text.value()) {
+                    Ok(row) => kept.push(row),
+                    Err(err) => return Ok(Err(err)),
+                }
+            }
+        }
+        if kept.is_empty() {
+            return Ok(Ok(()));
+        }
+        // In the tree's order, which touches each of its pages once and fills them better.
+        kept.sort_by(|one, other| one.key.cmp(&other.key));
+        let (mut stored, mut of_runs) = (transaction.open_table(TABLE)?, transaction.open_table(OF_RUNS)?);
+        for row in &kept {
+            match &row.beside {
+                Some(run) => drop(of_runs.insert(of_run(run, &row.key).as_str(), row.value.get())?),
+                None => drop(stored.insert(row.key.as_str(), row.value.get())?),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn doubt_row(&self, text: &str) -> Result<Row, StoreError> {
+        serde_json::from_str(text).map_err(|err| self.unreadable("a value in doubt".into(), err))
+    }
+}
+
+#[cfg(test)]
+mod tests;
