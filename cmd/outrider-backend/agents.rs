@@ -1,17 +1,20 @@
 //! `agents`: lists and revokes agents.
 
-use outrider_backend::admin::Agent;
+use outrider_backend::admin::{Agent, AgentIntegrations, CrashFilter, StoredCrash};
 use outrider_backend::client::Client;
 use outrider_protocol::exit::Exit;
+use serde::Serialize;
 
 use crate::args::Agents;
 use crate::connect::find_agent;
 use crate::output::{Column, ago, bytes, json, line, table};
 use crate::report::Error;
+use crate::{crashes, integrations};
 
 pub(crate) async fn run(client: &Client, as_json: bool, command: Option<Agents>) -> Result<Exit, Error> {
     let agents = match command {
         None => client.agents().await?,
+        Some(Agents::Show { agent }) => return one(client, as_json, agent.as_deref()).await,
         Some(Agents::Revoke { agent }) => {
             let agent = find_agent(client, Some(&agent)).await?;
             vec![client.revoke_agent(&agent).await?]
@@ -40,15 +43,59 @@ pub(crate) async fn run(client: &Client, as_json: bool, command: Option<Agents>)
     Ok(Exit::Ok)
 }
 
-fn row(agent: Agent) -> Vec<String> {
-    let state = match (agent.revoked_at, agent.online) {
+/// Crashes shown of one agent.
+const CRASHES_SHOWN: u32 = 5;
+
+/// One agent, with its integrations and latest crashes.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    agent: Agent,
+    integrations: AgentIntegrations,
+    crashes: Vec<StoredCrash>,
+}
+
+async fn one(client: &Client, as_json: bool, agent: Option<&str>) -> Result<Exit, Error> {
+    let id = find_agent(client, agent).await?;
+    let filter = CrashFilter { agent: Some(id.clone()), limit: Some(CRASHES_SHOWN) };
+    let shown = Shown {
+        agent: client.agent(&id).await?,
+        integrations: client.integrations(&id).await?,
+        crashes: client.crashes(&filter).await?,
+    };
+    if as_json {
+        return json(&shown);
+    }
+    let agent = &shown.agent;
+    line(&format!("{} {} on {}: {}", agent.id, agent.version, agent.hostname, state(agent)));
+    line(&format!(
+        "{}/{}, enrolled {}, seen {}",
+        agent.os,
+        agent.arch,
+        ago(Some(agent.enrolled_at)),
+        ago(agent.seen_at)
+    ));
+    line(&format!("in its spool: {} file(s), {}\n", agent.spool_files, bytes(agent.spool_bytes)));
+    integrations::all(&shown.integrations);
+    if !shown.crashes.is_empty() {
+        line("\nlatest crashes");
+        shown.crashes.iter().for_each(crashes::show);
+    }
+    Ok(Exit::Ok)
+}
+
+fn state(agent: &Agent) -> &'static str {
+    match (agent.revoked_at, agent.online) {
         (Some(_), _) => "revoked",
         (None, true) => "online",
         (None, false) => "away",
-    };
+    }
+}
+
+fn row(agent: Agent) -> Vec<String> {
     vec![
-        agent.id.into(),
-        state.into(),
+        agent.id.to_string(),
+        state(&agent).into(),
         agent.hostname,
         format!("{}/{}", agent.os, agent.arch),
         agent.version,

@@ -44,6 +44,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CommandCommand,
     },
+    /// The integrations of agents: installed on their hosts, and configured here
+    #[command(alias = "integrations")]
+    Integration {
+        #[command(flatten)]
+        shown: IntegrationShown,
+        #[command(subcommand)]
+        command: Option<Integration>,
+    },
+    /// List the crashes that agents told of
+    Crashes(Crashes),
     /// List the files that agents have uploaded
     Files(Files),
     /// Make a link that logs one browser in to the backend's pages
@@ -125,6 +135,11 @@ pub(crate) enum Code {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agents {
+    /// Show one agent with its integrations and latest crashes
+    Show {
+        /// Its id, or a beginning of it that no other has [default: the only one there is]
+        agent: Option<String>,
+    },
     /// Take an agent's token back: it can no longer call. What it sent stays
     Revoke {
         /// Its id, or a beginning of it that no other has
@@ -171,12 +186,13 @@ pub(crate) struct Order {
     /// The agent: its id, or a beginning of it that no other has [default: the only one there is]
     #[arg(long, value_name = "ID")]
     pub(crate) agent: Option<String>,
-    /// The integration
-    #[arg(long, value_name = "NAME", required_unless_present = "integrations_json")]
+    /// The integration. Without a configuration: the one that is configured under this id; an export without an
+    /// integration is of all that are configured
+    #[arg(long, value_name = "NAME")]
     pub(crate) integration: Option<String>,
     /// Its configuration: JSON, @FILE, or - for stdin
-    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with = "integrations_json")]
-    pub(crate) config: String,
+    #[arg(long, value_name = "JSON", requires = "integration", conflicts_with = "integrations_json")]
+    pub(crate) config: Option<String>,
     /// The integrations with their configurations, [{"name":"git","config":{…}}]: JSON, @FILE, or - for stdin
     #[arg(long, value_name = "JSON", conflicts_with = "integration")]
     pub(crate) integrations_json: Option<String>,
@@ -241,6 +257,86 @@ pub(crate) struct Logs {
     /// Go on until the command ends
     #[arg(long, conflicts_with_all = ["json", "tail"])]
     pub(crate) follow: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IntegrationShown {
+    /// The agent: its id, or a beginning of it that no other has [default: the only one there is]
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// As JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Integration {
+    /// Configure an integration: its host validates the configuration and encrypts the secrets, which only the result
+    /// is kept of
+    Set(SetIntegration),
+    /// List those that are configured
+    List,
+    /// Show the JSON Schema of an installed integration's configuration
+    Schema {
+        /// The integration
+        name: outrider_protocol::ids::IntegrationName,
+    },
+    /// Remove a configured integration, with what is registered for its access tokens
+    Remove {
+        /// Its id
+        id: outrider_protocol::ids::IntegrationId,
+    },
+    /// How access tokens are made for an integration
+    Oauth {
+        #[command(subcommand)]
+        command: Oauth,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SetIntegration {
+    /// The integration
+    #[arg(long, value_name = "NAME")]
+    pub(crate) integration: outrider_protocol::ids::IntegrationName,
+    /// Tells several of one kind apart [default: the name]
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<outrider_protocol::ids::IntegrationId>,
+    /// Its configuration: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) config: String,
+    /// For how long the configuration waits for an agent that is away, with its secrets as they are
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    pub(crate) expires: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Oauth {
+    /// Register a refresh token and its client: an object with token_url, client_id, client_secret, refresh_token, scopes
+    Set {
+        /// The integration's id, configured here or on the agent's host
+        id: outrider_protocol::ids::IntegrationId,
+        /// @FILE, or - for stdin: it holds secrets
+        #[arg(long, value_name = "@FILE")]
+        registration: String,
+    },
+    /// Remove a registration
+    Remove {
+        /// The integration's id
+        id: outrider_protocol::ids::IntegrationId,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Crashes {
+    /// Of this agent
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: u32,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -17,9 +17,9 @@ const LINES_AT_ONCE: u32 = 10_000;
 
 pub(crate) async fn run(client: &Client, command: CommandCommand) -> Result<Exit, Error> {
     match command {
-        CommandCommand::Export(flags) => order(client, orders::export(flags)?).await,
-        CommandCommand::ValidateConfig(flags) => order(client, orders::validate(flags)?).await,
-        CommandCommand::ExportOnboardData(flags) => order(client, orders::onboard(flags)?).await,
+        CommandCommand::Export(flags) => order(client, orders::export(flags)).await,
+        CommandCommand::ValidateConfig(flags) => order(client, orders::validate(flags)).await,
+        CommandCommand::ExportOnboardData(flags) => order(client, orders::onboard(flags)).await,
         CommandCommand::List(flags) => list(client, flags).await,
         CommandCommand::Show { command, json: as_json } => {
             let command = client.command(&find_command(client, &command).await?).await?;

@@ -5,11 +5,13 @@ mod args;
 mod codes;
 mod commands;
 mod connect;
+mod crashes;
 mod demo;
 mod files;
 mod follow;
 #[path = "../shared/input.rs"]
 mod input;
+mod integrations;
 mod orders;
 mod output;
 #[path = "../shared/report.rs"]
@@ -43,6 +45,10 @@ async fn run(args: Args) -> Result<Exit, Error> {
         Command::Code { command } => codes::run(&backend.connect()?, command).await,
         Command::Agents { json, command } => agents::run(&backend.connect()?, json, command).await,
         Command::Order { command } => commands::run(&backend.connect()?, command).await,
+        Command::Integration { shown, command } => {
+            integrations::run(&backend.connect()?, shown, command).await
+        }
+        Command::Crashes(flags) => crashes::run(&backend.connect()?, flags).await,
         Command::Files(flags) => files::run(&backend.connect()?, flags).await,
         Command::Demo(flags) => demo::run(flags).await,
         Command::Login => connect::login(&backend.connect()?).await,

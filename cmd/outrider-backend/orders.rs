@@ -6,74 +6,116 @@ use outrider_protocol::Raw;
 use outrider_protocol::action::{
     AgentConfig, ExportOrder, IntegrationConfig, OnboardOrder, Order as WireOrder, ValidateOrder,
 };
-use outrider_protocol::ids::IntegrationName;
+use outrider_protocol::ids::{AgentId, IntegrationId, IntegrationName};
 
 use crate::args::{Export, Onboard, Order};
 use crate::connect::find_agent;
 use crate::input;
+use crate::output::note;
 use crate::report::Error;
 
 /// What was ordered, and how the answer is to be shown.
 pub(crate) struct Wish {
     pub(crate) order: Order,
-    pub(crate) wire: WireOrder,
+    kind: Kind,
 }
 
-pub(crate) fn export(flags: Export) -> Result<Wish, Error> {
+enum Kind {
+    Export { reprocess_historical: bool },
+    Validate,
+    Onboard { object_type: String },
+}
+
+/// What an order is about.
+struct Meant {
+    integrations: Vec<IntegrationConfig>,
+    /// Whether the backend knows how they are configured.
+    configured: bool,
+}
+
+pub(crate) fn export(flags: Export) -> Wish {
     let Export { order, reprocess_historical } = flags;
-    let wire = ExportOrder {
-        agent: agent_config(&order)?,
-        integrations: integrations(&order)?,
-        reprocess_historical,
-    };
-    Ok(Wish { order, wire: WireOrder::Export(wire) })
+    Wish { order, kind: Kind::Export { reprocess_historical } }
 }
 
-pub(crate) fn validate(order: Order) -> Result<Wish, Error> {
-    let wire =
-        ValidateOrder { agent: agent_config(&order)?, integration: only_integration(&order)?, seal: false };
-    Ok(Wish { order, wire: WireOrder::ValidateConfig(wire) })
+pub(crate) fn validate(order: Order) -> Wish {
+    Wish { order, kind: Kind::Validate }
 }
 
-pub(crate) fn onboard(flags: Onboard) -> Result<Wish, Error> {
+pub(crate) fn onboard(flags: Onboard) -> Wish {
     let Onboard { order, object_type } = flags;
-    let wire =
-        OnboardOrder { agent: agent_config(&order)?, integration: only_integration(&order)?, object_type };
-    Ok(Wish { order, wire: WireOrder::ExportOnboardData(wire) })
+    Wish { order, kind: Kind::Onboard { object_type } }
 }
 
 impl Wish {
     /// What is sent to the backend.
     pub(crate) async fn into_new(self, client: &Client) -> Result<NewCommand, Error> {
         let order = self.order;
+        let agent_config: AgentConfig = input::json("--agent-config-json", &order.agent_config_json)?;
+        let agent = find_agent(client, order.agent.as_deref()).await?;
+        let meant = integrations(client, &agent, &order).await?;
+        let configured = meant.configured;
+        let wire = match self.kind {
+            Kind::Export { reprocess_historical } => WireOrder::Export(ExportOrder {
+                agent: agent_config,
+                integrations: meant.integrations,
+                reprocess_historical,
+            }),
+            Kind::Validate => {
+                let integration = only(meant.integrations)?;
+                WireOrder::ValidateConfig(ValidateOrder { agent: agent_config, integration, seal: false })
+            }
+            Kind::Onboard { object_type } => {
+                let integration = only(meant.integrations)?;
+                WireOrder::ExportOnboardData(OnboardOrder { agent: agent_config, integration, object_type })
+            }
+        };
         Ok(NewCommand {
-            agent: find_agent(client, order.agent.as_deref()).await?,
-            order: self.wire,
+            agent,
+            order: wire,
+            configured,
             expires_in_s: order.expires.map(|time| time.as_secs()),
             time_limit_ms: order.time_limit.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         })
     }
 }
 
-fn agent_config(order: &Order) -> Result<AgentConfig, Error> {
-    input::json("--agent-config-json", &order.agent_config_json)
-}
-
-fn integrations(order: &Order) -> Result<Vec<IntegrationConfig>, Error> {
+async fn integrations(client: &Client, agent: &AgentId, order: &Order) -> Result<Meant, Error> {
     if let Some(list) = &order.integrations_json {
-        return input::json("--integrations-json", list);
+        let integrations = input::json("--integrations-json", list)?;
+        return Ok(Meant { integrations, configured: false });
     }
-    let name = order.integration.as_deref().unwrap_or_default();
-    let name = IntegrationName::new(name).map_err(|err| Error::usage(format!("--integration: {err}")))?;
-    let config: Raw = input::json("--config", &order.config)?;
-    Ok(vec![IntegrationConfig { name, id: None, config, secrets: None }])
+    let Some(name) = order.integration.as_deref() else {
+        return Ok(Meant { integrations: Vec::new(), configured: true });
+    };
+    let bad = |err| Error::usage(format!("--integration: {err}"));
+    if let Some(config) = &order.config {
+        let name = IntegrationName::new(name).map_err(bad)?;
+        let config: Raw = input::json("--config", config)?;
+        return Ok(one(IntegrationConfig { name, id: None, config, secrets: None }, false));
+    }
+    let id = IntegrationId::new(name).map_err(bad)?;
+    let known = client.integrations(agent).await?.configured;
+    let nothing: Raw = input::json("--config", "{}")?;
+    if let Some(it) = known.into_iter().find(|it| it.id == id) {
+        let integration = IntegrationConfig { name: it.name, id: Some(id), config: nothing, secrets: None };
+        return Ok(one(integration, true));
+    }
+    note(&format!(
+        "agent {agent} has no configured integration {id}: it is ordered with the configuration {{}}"
+    ));
+    let name = IntegrationName::new(name).map_err(bad)?;
+    Ok(one(IntegrationConfig { name, id: None, config: nothing, secrets: None }, false))
 }
 
-fn only_integration(order: &Order) -> Result<IntegrationConfig, Error> {
-    let mut all = integrations(order)?;
+fn one(integration: IntegrationConfig, configured: bool) -> Meant {
+    Meant { integrations: vec![integration], configured }
+}
+
+fn only(mut all: Vec<IntegrationConfig>) -> Result<IntegrationConfig, Error> {
     match (all.pop(), all.is_empty()) {
         (Some(one), true) => Ok(one),
-        (None, _) => Err(Error::usage("--integrations-json names no integration; expected one")),
+        (None, _) => Err(Error::usage("the order is about no integration; name one with --integration")),
         (Some(_), false) => Err(Error::usage(format!(
             "--integrations-json names {} integrations; expected one",
             all.len() + 1

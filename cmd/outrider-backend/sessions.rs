@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use outrider_protocol::ids::SessionId;
+use outrider_protocol::ids::{IntegrationId, SessionId};
 use outrider_protocol::progress::{
     IntegrationProgress, IntegrationState, Progress, SessionProgress, SessionState,
 };
@@ -30,11 +30,18 @@ struct Row {
     note: String,
 }
 
+/// Of what a line was said.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Said {
+    Integration(IntegrationId),
+    Session(SessionId),
+}
+
 /// Shows progress as it comes.
 #[derive(Debug)]
 pub(crate) enum Live {
     Bars { all: MultiProgress, rows: Vec<ProgressBar> },
-    Lines { said: HashMap<Option<SessionId>, (String, Instant)> },
+    Lines { said: HashMap<Said, (String, Instant)> },
     Quiet,
 }
 
@@ -164,14 +171,18 @@ fn integration_state(integration: &IntegrationProgress) -> String {
     match integration.state {
         IntegrationState::Starting => "starting".into(),
         IntegrationState::Running => "running".into(),
-        IntegrationState::Paused => match integration.paused_until {
-            Some(until) => format!("waits for its source until {until:.0}"),
-            None => "waits for its source".into(),
-        },
+        IntegrationState::Paused => paused(integration),
         IntegrationState::Done => "done".into(),
         IntegrationState::Failed => "failed".into(),
         IntegrationState::Cancelled => "cancelled".into(),
     }
+}
+
+/// `paused until 12:30 UTC: rate limit of the source`.
+fn paused(integration: &IntegrationProgress) -> String {
+    let until = integration.paused_until.map(|until| format!(" until {}", until.strftime("%H:%M UTC")));
+    let why = integration.paused_for.as_ref().map(|why| format!(": {why}"));
+    format!("paused{}{}", until.unwrap_or_default(), why.unwrap_or_default())
 }
 
 fn session_row(session: &SessionProgress, depth: usize) -> Row {
@@ -211,14 +222,25 @@ fn fitting(row: &Row) -> String {
 }
 
 /// A line for each session that began or ended, and now and then one for how far it is.
-fn say_changes(said: &mut HashMap<Option<SessionId>, (String, Instant)>, progress: &Progress) {
+fn say_changes(said: &mut HashMap<Said, (String, Instant)>, progress: &Progress) {
+    for integration in &progress.integrations {
+        let key = Said::Integration(integration.integration.clone());
+        let state = integration_state(integration);
+        let last = said.get(&key);
+        // A wait, and its end: of all else the sessions tell.
+        let is_paused = integration.state == IntegrationState::Paused;
+        if (is_paused || last.is_some()) && last.is_none_or(|(last, _)| *last != state) {
+            line(&format!("{}: {state}", integration.integration));
+            said.insert(key, (state, Instant::now()));
+        }
+    }
     for session in &progress.sessions {
         let row = session_row(session, 0);
         let far =
             row.total.map_or(String::new(), |total| format!("{}/{} ", count(row.current), count(total)));
         let text = format!("{}: {}: {far}{}", session.integration, row.label, row.note);
         let text = text.trim_end_matches([' ', ':', ',']).to_owned();
-        let due = match said.get(&Some(session.session)) {
+        let due = match said.get(&Said::Session(session.session)) {
             None => true,
             Some((last, at)) => {
                 *last != text && (session.state != SessionState::Open || at.elapsed() >= LINE_EVERY)
@@ -226,7 +248,7 @@ fn say_changes(said: &mut HashMap<Option<SessionId>, (String, Instant)>, progres
         };
         if due {
             line(&text);
-            said.insert(Some(session.session), (text, Instant::now()));
+            said.insert(Said::Session(session.session), (text, Instant::now()));
         }
     }
 }
@@ -271,5 +293,31 @@ mod tests {
         assert_eq!(shown[1], (1, "sourcecode.Commit repo-1"));
         assert_eq!(shown.len(), 2 + FINISHED_SHOWN + 1);
         assert_eq!(shown.last(), Some(&(2, "sourcecode.Commit repo-8")));
+    }
+
+    #[test]
+    fn a_pause_says_until_when_and_why() {
+        let mut integration = IntegrationProgress {
+            integration: "hub".parse().unwrap(),
+            state: IntegrationState::Paused,
+            paused_until: Some("2026-11-24T12:30:00Z".parse().unwrap()),
+            paused_for: Some("rate limit of the source".into()),
+            objects: 1,
+            bytes: 2,
+        };
+        assert_eq!(integration_state(&integration), "paused until 12:30 UTC: rate limit of the source");
+        integration.paused_until = None;
+        integration.paused_for = Some("spool full".into());
+        assert_eq!(integration_state(&integration), "paused: spool full");
+        let mut said = HashMap::new();
+        let mut told = |state| {
+            integration.state = state;
+            let progress = Progress { integrations: vec![integration.clone()], sessions: Vec::new() };
+            say_changes(&mut said, &progress);
+            said.values().next().map(|(text, _)| text.clone())
+        };
+        assert_eq!(told(IntegrationState::Running), None);
+        assert_eq!(told(IntegrationState::Paused).as_deref(), Some("paused: spool full"));
+        assert_eq!(told(IntegrationState::Running).as_deref(), Some("running"));
     }
 }

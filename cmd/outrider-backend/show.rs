@@ -1,9 +1,10 @@
 //! A command with its outcome, for people.
 
 use outrider_backend::admin::{Command, CommandState};
+use outrider_protocol::integration::ProjectState;
 use outrider_protocol::report::{
-    ActionReport, DescribeReport, ExportReport, Failure, IntegrationReport, OnboardOutcome, OnboardReport,
-    ValidateReport,
+    ActionReport, DescribeReport, ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport,
+    ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
 };
 
 use crate::output::{Column, bytes, count, line, ran, span, table};
@@ -58,44 +59,103 @@ pub(crate) fn command(command: &Command) {
 }
 
 fn export(report: &ExportReport) {
-    let columns = [
-        Column::Text("integration"),
-        Column::Text("model"),
-        Column::Number("objects"),
-        Column::Number("bytes"),
-        Column::Number("time"),
-    ];
-    let rows = report.integrations.iter().flat_map(|integration| {
-        integration.models.iter().map(|model| {
-            vec![
-                integration.integration.to_string(),
-                model.model.to_string(),
-                count(model.objects),
-                bytes(model.bytes),
-                span(std::time::Duration::from_millis(model.duration_ms)),
-            ]
-        })
-    });
-    let rows: Vec<_> = rows.collect();
-    if !rows.is_empty() {
-        line(&table(&columns, rows));
-    }
     report.integrations.iter().for_each(integration);
+}
+
+fn took(milliseconds: u64) -> String {
+    span(std::time::Duration::from_millis(milliseconds))
+}
+
+fn mode(mode: ExportMode) -> &'static str {
+    match mode {
+        ExportMode::Historical => "historical",
+        ExportMode::Incremental => "incremental",
+    }
 }
 
 fn integration(report: &IntegrationReport) {
     let id = &report.integration;
+    let state = match report.state {
+        IntegrationOutcome::Done => "done",
+        IntegrationOutcome::Failed => "failed",
+        IntegrationOutcome::Cancelled => "cancelled",
+    };
+    let attempts =
+        if report.attempts > 1 { format!(", {} attempts", report.attempts) } else { String::new() };
+    line(&format!("\n{id}: {state}, {}, {}{attempts}", mode(report.mode), took(report.duration_ms)));
+    if let Some(error) = &report.error {
+        failure("  ", error);
+    }
+    if let Some(crash) = &report.crash {
+        line(&format!("  {} died: {}: {}", crash.component, crash.cause, crash.detail));
+        crash.last_lines.iter().for_each(|last| line(&format!("  | {last}")));
+    }
     if report.config_changed {
-        line(&format!("{id}: reports a changed configuration, which stays on the agent's host"));
+        line("  it reports a changed configuration, which stays on the agent's host");
+    }
+    if !report.models.is_empty() {
+        line(&models(&report.models));
+    }
+    if !report.projects.is_empty() {
+        line("");
+        line(&projects(&report.projects));
     }
     for project in &report.projects {
         if let Some(error) = &project.error {
-            line(&format!("{id}: {}: {:?}: {}", project.name, project.state, error.message));
+            failure(&format!("{}: ", project.name), error);
         }
     }
-    if let Some(error) = &report.error {
-        failure(&format!("{id}: "), error);
-    }
+}
+
+fn models(models: &[ModelCount]) -> String {
+    let columns = [
+        Column::Text("model"),
+        Column::Number("objects"),
+        Column::Number("bytes"),
+        Column::Number("unchanged"),
+        Column::Number("rejected"),
+        Column::Number("time"),
+    ];
+    let rows = models.iter().map(|model| {
+        vec![
+            model.model.to_string(),
+            count(model.objects),
+            bytes(model.bytes),
+            count(model.unchanged),
+            count(model.rejected),
+            took(model.duration_ms),
+        ]
+    });
+    table(&columns, rows.collect())
+}
+
+fn projects(projects: &[ProjectReport]) -> String {
+    let columns = [
+        Column::Text("project"),
+        Column::Text("state"),
+        Column::Text("mode"),
+        Column::Number("objects"),
+        Column::Number("bytes"),
+        Column::Number("unchanged"),
+        Column::Number("time"),
+    ];
+    let rows = projects.iter().map(|project| {
+        let state = match project.state {
+            ProjectState::Done => "done",
+            ProjectState::Skipped => "skipped",
+            ProjectState::Failed => "failed",
+        };
+        vec![
+            project.name.clone(),
+            state.into(),
+            mode(project.mode).into(),
+            count(project.objects),
+            bytes(project.bytes),
+            count(project.unchanged),
+            took(project.duration_ms),
+        ]
+    });
+    table(&columns, rows.collect())
 }
 
 fn validate(report: &ValidateReport) {
@@ -129,7 +189,8 @@ fn onboard(report: &OnboardReport) {
     }
 }
 
-fn failure(prefix: &str, failure: &Failure) {
+/// What failed, with what can be done and the last lines.
+pub(crate) fn failure(prefix: &str, failure: &Failure) {
     line(&format!("{prefix}{}", failure.message));
     if let Some(hint) = &failure.hint {
         line(&format!("  hint: {hint}"));

@@ -20,11 +20,33 @@ pub(crate) fn json<T: DeserializeOwned>(flag: &str, value: &str) -> Result<T, Er
         None if value == "-" => (format!("{flag}: stdin"), bounded(flag, std::io::stdin().lock())?),
         None => (flag.to_owned(), value.to_owned()),
     };
+    // What came in another way than by the flag was not meant to be seen.
+    let is_seen = place == flag;
     serde_json::from_str(&text).map_err(|err| {
-        Error::usage(format!("{place}: {err}\n{}", pointed(&text, err.line(), err.column())))
+        let pointed =
+            if is_seen { format!("\n{}", pointed(&text, err.line(), err.column())) } else { String::new() };
+        Error::usage(format!("{place}: {err}{pointed}"))
             .hint("JSON in a shell wants single quotes around it; @FILE reads it from a file, - from stdin")
     })
 }
+
+/// Reads JSON that holds secrets: from a file or stdin only, and an error says the place and not a word of it.
+#[allow(dead_code, reason = "only one of the programs takes such a flag")]
+pub(crate) fn secret_json<T: DeserializeOwned>(flag: &str, value: &str) -> Result<T, Error> {
+    if value != "-" && !value.starts_with('@') {
+        return Err(Error::usage(format!("{flag}: expected @FILE, or - for stdin"))
+            .hint("what stands on a command line can be read by others, and stays in a shell's history"));
+    }
+    let text: Raw = json(flag, value)?;
+    serde_json::from_str(text.get()).map_err(|err| {
+        let (line, column) = (err.line(), err.column());
+        Error::usage(format!("{flag}: something else than expected at line {line}, column {column}"))
+            .hint("`--help` names the members; what was found is not shown, since it may be a secret")
+    })
+}
+
+/// JSON as it was written.
+type Raw = Box<serde_json::value::RawValue>;
 
 fn bounded(flag: &str, source: impl Read) -> Result<String, Error> {
     let mut text = String::new();

@@ -5,7 +5,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{any, delete, get, post};
+use axum::routing::{any, delete, get, post, put};
 use axum::{Json, Router};
 use jiff::Timestamp;
 
@@ -19,14 +19,23 @@ mod agents;
 mod codes;
 mod commands;
 mod files;
+mod integrations;
 
 pub(crate) use files::send as send_file;
+pub(crate) use integrations::of_agent as integrations_of;
 
 pub(crate) fn routes(app: &Shared) -> Router<Shared> {
     let api = Router::new()
         .route("/about", get(about))
         .route("/agents", get(agents::list))
         .route("/agents/{agent}", get(agents::show).delete(agents::revoke))
+        .route("/agents/{agent}/integrations", get(integrations::list))
+        .route("/agents/{agent}/integrations/{integration}", delete(integrations::remove))
+        .route(
+            "/agents/{agent}/integrations/{integration}/oauth",
+            put(integrations::register_oauth).delete(integrations::remove_oauth),
+        )
+        .route("/crashes", get(integrations::crashes))
         .route("/codes", get(codes::list).post(codes::create))
         .route("/codes/{code}", delete(codes::revoke))
         .route("/commands", get(commands::list).post(commands::create))

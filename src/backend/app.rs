@@ -1,6 +1,7 @@
 //! What all requests share, and the operations that more than one of the APIs offers.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use outrider_protocol::ids::{AgentId, CommandId};
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Agent, Command, File, FileFilter, Watched};
 use crate::data::DataFolder;
 use crate::hub::{Change, Hub};
+use crate::oauth::Tokens;
 use crate::secret::Hash;
 use crate::settings::Limits;
 use crate::store::{CancelOutcome, FileKey, LogBounds, Store, StoreError, TreeBounds};
@@ -22,6 +24,10 @@ pub(crate) struct App {
     pub(crate) data: DataFolder,
     pub(crate) limits: Limits,
     pub(crate) uploads: Uploads,
+    /// The access tokens of integrations.
+    pub(crate) tokens: Tokens,
+    /// Whether something was taken out of the database that may still stand in its write-ahead log.
+    pub(crate) unfolded: AtomicBool,
     pub(crate) admin: Hash,
     /// Whether browsers reach this backend by TLS, so that cookies may insist on it.
     pub(crate) secure: bool,
@@ -62,7 +68,7 @@ impl App {
                 model: file.model.clone(),
                 number: file.number,
             };
-            file.path = self.data.file(&key).display().to_string();
+            file.path = self.data.file(&key, file.compression).display().to_string();
         }
         Ok(files)
     }

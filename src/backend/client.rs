@@ -4,15 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use outrider_protocol::bulk::HttpError;
-use outrider_protocol::ids::{AgentId, CommandId};
+use outrider_protocol::ids::{AgentId, CommandId, IntegrationId};
 use outrider_protocol::progress::Progress;
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::{
-    About, Agent, CancelCommand, Code, Command, CommandFilter, CommandSummary, CreatedCode, File, FileFilter,
-    LogRange, LoginLink, NewCode, NewCommand, NumberedLine, WatchQuery, Watched,
+    About, Agent, AgentIntegrations, CancelCommand, Code, Command, CommandFilter, CommandSummary,
+    CrashFilter, CreatedCode, File, FileFilter, LogRange, LoginLink, NewCode, NewCommand, NumberedLine,
+    OAuthInfo, OAuthRegistration, StoredCrash, WatchQuery, Watched,
 };
 
 /// The longest time to get a connection.
@@ -159,6 +160,62 @@ impl Client {
     /// When the call fails, or there is no such agent.
     pub async fn revoke_agent(&self, agent: &AgentId) -> Result<Agent, ClientError> {
         self.send(Method::DELETE, &["agents", agent.as_str()], None::<&()>).await
+    }
+
+    /// The integrations of an agent.
+    ///
+    /// # Errors
+    /// When the call fails, or there is no such agent.
+    pub async fn integrations(&self, agent: &AgentId) -> Result<AgentIntegrations, ClientError> {
+        self.get(&["agents", agent.as_str(), "integrations"], &()).await
+    }
+
+    /// Removes a configured integration.
+    ///
+    /// # Errors
+    /// When the call fails, or there is no such agent or integration.
+    pub async fn remove_integration(
+        &self,
+        agent: &AgentId,
+        integration: &IntegrationId,
+    ) -> Result<AgentIntegrations, ClientError> {
+        let path = ["agents", agent.as_str(), "integrations", integration.as_str()];
+        self.send(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Registers how access tokens are made for an integration.
+    ///
+    /// # Errors
+    /// When the call fails, there is no such agent, or the registration is not valid.
+    pub async fn register_oauth(
+        &self,
+        agent: &AgentId,
+        integration: &IntegrationId,
+        new: &OAuthRegistration,
+    ) -> Result<OAuthInfo, ClientError> {
+        let path = ["agents", agent.as_str(), "integrations", integration.as_str(), "oauth"];
+        self.send(Method::PUT, &path, Some(new)).await
+    }
+
+    /// Removes such a registration; answers those that are left.
+    ///
+    /// # Errors
+    /// When the call fails, or there is no such agent or registration.
+    pub async fn remove_oauth(
+        &self,
+        agent: &AgentId,
+        integration: &IntegrationId,
+    ) -> Result<Vec<OAuthInfo>, ClientError> {
+        let path = ["agents", agent.as_str(), "integrations", integration.as_str(), "oauth"];
+        self.send(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Crashes, the newest first.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn crashes(&self, filter: &CrashFilter) -> Result<Vec<StoredCrash>, ClientError> {
+        self.get(&["crashes"], filter).await
     }
 
     /// All enrollment codes.

@@ -5,7 +5,7 @@
 //! admin-token         the admin API's credential, 0600
 //! backend.json        where the running backend listens, for programs on the same machine
 //! outrider.db         the database (with -wal and -shm beside it), 0600
-//! exports/<agent>/<export>/<model>/<n>.json.gz    uploaded files; .part while they grow
+//! exports/<agent>/<export>/<model>/<n>.json.gz    uploaded files, or .json.zst; with .part while they grow
 //! ```
 //!
 //! **Invariant:** while a backend runs, no other user of the machine can look into the folder. One that was left open is
@@ -15,6 +15,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use outrider_protocol::action::Compression;
 use serde::{Deserialize, Serialize};
 
 use crate::private;
@@ -134,10 +135,10 @@ impl DataFolder {
     }
 
     /// Where an uploaded file lies. Each part of the path is an id, which cannot leave the folder.
-    pub(crate) fn file(&self, key: &FileKey) -> PathBuf {
+    pub(crate) fn file(&self, key: &FileKey, compression: Compression) -> PathBuf {
         let folder =
             self.exports().join(key.agent.as_str()).join(key.export.as_str()).join(key.model.as_str());
-        folder.join(format!("{}.json.gz", key.number))
+        folder.join(format!("{}.json.{}", key.number, compression.extension()))
     }
 
     /// Makes what is missing, for this user alone, and takes from others what they could have read so far.

@@ -1,6 +1,7 @@
 //! What has to be done from time to time: commands that waited too long expire, configurations of ended ones and old
 //! records go.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,12 +51,12 @@ async fn expire(app: &Shared) -> Result<(), StoreError> {
 
 /// Takes the configurations out of the orders of all commands that have ended.
 pub(crate) async fn drop_configs(app: &Shared) -> Result<(), StoreError> {
-    let mut any = false;
     while app.store.drop_configs().await? > 0 {
-        any = true;
+        app.unfolded.store(true, Ordering::Relaxed);
     }
-    if any {
-        app.store.fold_log().await?;
+    // Until the log was folded whole: where somebody reads just now, it is tried again.
+    if app.unfolded.load(Ordering::Relaxed) && app.store.fold_log().await? {
+        app.unfolded.store(false, Ordering::Relaxed);
     }
     Ok(())
 }

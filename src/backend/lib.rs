@@ -14,11 +14,14 @@
 //! admin API. Tokens, codes and login links are stored as hashes only.
 //!
 //! **Invariant:** nobody but the user who runs the backend can read its folder. Configurations of integrations, which may
-//! hold secrets, are in the stored order until the command has ended and a second longer, and are never shown.
+//! hold secrets, are in the stored order until the command has ended and a second longer, and are never shown. Of an
+//! integration that is configured here, only what its agent's host encrypted is kept, and sent from then on.
+//!
+//! **Invariant:** refresh tokens and clients' secrets are sent to their token URL and nowhere else (`oauth`).
 //!
 //! **Invariant:** a command's end is final, and an agent's word is taken once however often it comes.
 //!
-//! **Invariant:** the backend never looks into an exported file: it counts bytes and compares a hash.
+//! **Invariant:** the backend never looks into an exported object: it compares a file's hash, and counts lines and bytes.
 //!
 //! **Invariant:** no terminal, no arguments, no exit: that is the program's part. No connection to an agent either:
 //! agents come to the backend, never the other way round.
@@ -39,16 +42,21 @@ mod admin_api;
 mod agent_api;
 mod app;
 pub mod client;
+mod config_schema;
 mod data;
+mod file_check;
 mod http_error;
 mod hub;
 mod janitor;
+mod oauth;
 pub mod openapi;
+mod orders;
 mod pages;
 mod private;
 mod secret;
 mod server;
 mod settings;
+mod shown;
 mod store;
 mod uploads;
 

@@ -6,8 +6,9 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::admin::{
-    About, Agent, CancelCommand, Code, Command, CommandFilter, CommandSummary, CreatedCode, File, FileFilter,
-    LogRange, LoginLink, NewCode, NewCommand, NumberedLine, WatchQuery, Watched,
+    About, Agent, AgentIntegrations, CancelCommand, Code, Command, CommandFilter, CommandSummary,
+    CrashFilter, CreatedCode, File, FileFilter, LogRange, LoginLink, NewCode, NewCommand, NumberedLine,
+    OAuthInfo, OAuthRegistration, StoredCrash, WatchQuery, Watched,
 };
 use outrider_protocol::bulk::HttpError;
 use outrider_protocol::progress::Progress;
@@ -18,6 +19,7 @@ pub fn document() -> Value {
     let mut api = Api::new();
     api.operation("get", "/about", "about", "The backend's version.", |op| op.reply::<About>());
     agents_and_codes(&mut api);
+    integrations(&mut api);
     commands(&mut api);
     api.operation("get", "/files", "listFiles", "Uploaded files, the newest first.", |op| {
         op.query::<FileFilter>().reply::<Vec<File>>()
@@ -26,7 +28,7 @@ pub fn document() -> Value {
         "get",
         "/files/{agent}/{export}/{model}/{number}",
         "downloadFile",
-        "One file as it lies on disk: gzip, a JSON object a line.",
+        "One file as it lies on disk: gzip or Zstandard, a JSON object a line.",
         |op| op.bytes(),
     );
     api.operation("post", "/logins", "createLogin", "A link that logs one browser in, once.", |op| {
@@ -61,6 +63,38 @@ fn agents_and_codes(api: &mut Api) {
         "Take an enrollment code back, by its id.",
         |op| op.reply::<Code>(),
     );
+}
+
+fn integrations(api: &mut Api) {
+    const ONE: &str = "/agents/{agent}/integrations/{integration}";
+    const OAUTH: &str = "/agents/{agent}/integrations/{integration}/oauth";
+    api.operation(
+        "get",
+        "/agents/{agent}/integrations",
+        "listIntegrations",
+        "The integrations of an agent: installed on its host, and configured here.",
+        |op| op.reply::<AgentIntegrations>(),
+    );
+    api.operation(
+        "delete",
+        ONE,
+        "removeIntegration",
+        "Remove a configured integration, with its sealed secrets and what is registered for its access tokens.",
+        |op| op.reply::<AgentIntegrations>(),
+    );
+    api.operation(
+        "put",
+        OAUTH,
+        "registerOAuth",
+        "Register how access tokens are made for an integration. Its secrets are told this once.",
+        |op| op.body::<OAuthRegistration>().reply::<OAuthInfo>(),
+    );
+    api.operation("delete", OAUTH, "removeOAuth", "Remove such a registration.", |op| {
+        op.reply::<Vec<OAuthInfo>>()
+    });
+    api.operation("get", "/crashes", "listCrashes", "Crashes that agents told of, the newest first.", |op| {
+        op.query::<CrashFilter>().reply::<Vec<StoredCrash>>()
+    });
 }
 
 fn commands(api: &mut Api) {
@@ -198,7 +232,7 @@ impl Operation<'_> {
     }
 
     fn bytes(mut self) -> Self {
-        self.ok(json!({ "description": "The file.", "content": { "application/gzip": {} } }));
+        self.ok(json!({ "description": "The file.", "content": { "application/gzip": {}, "application/zstd": {} } }));
         self
     }
 

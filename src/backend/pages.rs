@@ -18,10 +18,12 @@ use crate::store::FileKey;
 
 mod agents;
 mod command;
+mod integrations;
 mod layout;
 mod live;
 mod login;
 mod parts;
+mod report;
 mod tree;
 
 use live::Page;
@@ -33,6 +35,7 @@ pub(crate) fn routes(app: &Shared) -> Router<Shared> {
         .route("/live", get(live::agents))
         .route("/agents/{agent}", get(agent_page))
         .route("/agents/{agent}/live", get(live::agent))
+        .route("/agents/{agent}/export", post(integrations::export))
         .route("/commands/{command}", get(command_page))
         .route("/commands/{command}/live", get(live::command))
         .route("/commands/{command}/cancel", post(command::cancel))

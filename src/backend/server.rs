@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum_server::Handle;
@@ -14,6 +15,7 @@ use crate::app::{App, Shared};
 use crate::data::{Address, DataError, DataFolder, DataLock};
 use crate::http_error::chain;
 use crate::hub::Hub;
+use crate::oauth::Tokens;
 use crate::secret::Hash;
 use crate::settings::{Settings, Tls};
 use crate::store::{Store, StoreError};
@@ -94,6 +96,8 @@ pub async fn start(settings: Settings) -> Result<Backend, StartError> {
         data,
         limits: settings.limits,
         uploads: Uploads::default(),
+        tokens: Tokens::default(),
+        unfolded: AtomicBool::new(true),
         admin,
         secure: tls.is_some(),
         stopping: CancellationToken::new(),
@@ -201,6 +205,11 @@ impl Backend {
                 Ok(())
             }
         };
+        if tokio::time::timeout(self.app.limits.stop, self.app.tokens.settle()).await.is_err() {
+            tracing::warn!(
+                "A refresh of an access token did not end in time; its new refresh token may be lost."
+            );
+        }
         self.janitor.abort();
         if let Err(err) = janitor::drop_configs(&self.app).await {
             // The next start does it.

@@ -1,4 +1,4 @@
-//! The embedded database: agents, codes, commands, progress, logs and the list of files.
+//! The embedded database: agents, codes, commands, progress, logs, integrations, crashes and the list of files.
 //!
 //! **Invariant:** what a method here answered is on disk, synced. **Invariant:** all writes go through one connection, so
 //! that a transaction never fails because another one writes; reads go through others and never wait for a write.
@@ -17,8 +17,12 @@ use sqlx::sqlite::{
 mod agents;
 mod codes;
 mod commands;
+mod configured;
+mod crashes;
 mod files;
+mod installed;
 mod log_lines;
+mod oauth;
 mod passes;
 mod progress;
 #[cfg(test)]
@@ -27,8 +31,10 @@ mod upkeep;
 
 pub(crate) use agents::{Caller, EnrollFault};
 pub(crate) use commands::{CancelOutcome, CreateFault, EndFault, OrderBounds, Reported};
+pub(crate) use configured::SealedConfig;
 pub(crate) use files::FileKey;
 pub(crate) use log_lines::LogBounds;
+pub(crate) use oauth::Registration;
 pub(crate) use passes::Pass;
 pub(crate) use progress::TreeBounds;
 

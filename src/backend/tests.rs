@@ -3,6 +3,9 @@
 mod admin;
 mod agents;
 mod commands;
+mod crashes;
 pub(crate) mod harness;
+mod integrations;
+mod oauth;
 mod streams;
 mod uploads;

@@ -1,7 +1,7 @@
 //! Takes the files of agents: resumable, synced, hashed, each once. The contract is in [`outrider_protocol::bulk`].
 //!
 //! **Invariant:** a file is entered in the store only after all its bytes were synced, read back and compared with the
-//! hash that the agent told. **Invariant:** one request at a time writes to a file, to its own end: a request whose
+//! hash and the counts that the agent told. **Invariant:** one request at a time writes to a file, to its own end: a request whose
 //! connection broke does not go on writing beside the next one.
 
 use std::collections::HashMap;
@@ -13,17 +13,15 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use outrider_protocol::action::SealedFile;
-use sha2::{Digest as _, Sha256};
+use outrider_protocol::action::{Compression, SealedFile};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::app::App;
+use crate::file_check::{self, FileFault};
 use crate::store::{FileKey, StoreError};
 
 /// Bytes gathered before they are written: frames from the network are smaller.
 const WRITE_BYTES: usize = 256 * 1024;
-/// Bytes read at once to compare the hash.
-const READ_BYTES: usize = 256 * 1024;
 
 /// The files that are being written right now.
 #[derive(Debug, Default)]
@@ -44,8 +42,8 @@ pub(crate) enum Have {
 pub(crate) enum UploadError {
     #[error("the backend has {have} bytes of this file, but the upload begins at {offset}")]
     Offset { have: u64, offset: u64 },
-    #[error("the file's SHA-256 is {found}, but the agent said {said}; the backend has forgotten the file")]
-    Hash { said: String, found: String },
+    #[error(transparent)]
+    Fault(FileFault),
     #[error("the upload has more bytes than the {length} of its upload-length header")]
     TooMuch { length: u64 },
     #[error("another file of this name, with SHA-256 {have}, is complete already")]
@@ -78,12 +76,15 @@ pub(crate) async fn have(app: &App, key: &FileKey) -> Result<Have, UploadError> 
     if let Some(file) = app.store.file(key).await? {
         return Ok(Have::All(file.bytes));
     }
-    let path = part_of(&app.data.file(key));
-    match tokio::fs::metadata(&path).await {
-        Ok(meta) => Ok(Have::Part(meta.len())),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Have::Nothing),
-        Err(err) => Err(UploadError::Disk { what: "look at", path, err }),
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let path = part_of(&app.data.file(key, compression));
+        match tokio::fs::metadata(&path).await {
+            Ok(meta) => return Ok(Have::Part(meta.len())),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => return Err(UploadError::Disk { what: "look at", path, err }),
+        }
     }
+    Ok(Have::Nothing)
 }
 
 /// Appends a body to a file at an offset. Answers how much is here now.
@@ -103,13 +104,13 @@ pub(crate) async fn append(
             Err(UploadError::Taken { have: known.sha256 })
         };
     }
-    let path = app.data.file(key);
+    let path = app.data.file(key, file.compression);
     let part = part_of(&path);
     let have = write_body(&part, file.bytes, offset, body, app.limits.upload_quiet).await?;
     if have < file.bytes {
         return Ok(Have::Part(have));
     }
-    finish(&path, &part, &file.sha256).await?;
+    finish(&path, &part, file).await?;
     app.store.add_file(&key.agent, file, Timestamp::now()).await?;
     tracing::info!(agent = %key.agent, export = %key.export, model = %key.model, number = key.number,
         objects = file.objects, bytes = file.bytes, "File received.");
@@ -117,7 +118,9 @@ pub(crate) async fn append(
 }
 
 fn part_of(path: &Path) -> PathBuf {
-    path.with_extension("gz.part")
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
 }
 
 async fn write_body(
@@ -159,18 +162,21 @@ async fn write_body(
     outcome.map(|()| have)
 }
 
-/// Compares the hash of what is on disk and gives the file its name.
-async fn finish(path: &Path, part: &Path, said: &str) -> Result<(), UploadError> {
-    let (path, part, said) = (path.to_owned(), part.to_owned(), said.to_owned());
+/// Compares what is on disk with what the agent said, and gives the file its name.
+async fn finish(path: &Path, part: &Path, said: &SealedFile) -> Result<(), UploadError> {
+    let (path, part, said) = (path.to_owned(), part.to_owned(), said.clone());
     let work = move || -> Result<(), UploadError> {
         let disk = |what| {
             let path = part.clone();
             move |err| UploadError::Disk { what, path, err }
         };
-        let found = hash_of(&part).map_err(disk("read"))?;
-        if found != said {
-            std::fs::remove_file(&part).map_err(disk("remove"))?;
-            return Err(UploadError::Hash { said, found });
+        match file_check::check(&part, &said) {
+            Ok(()) => {}
+            Err(FileFault::Read(err)) => return Err(disk("read")(err)),
+            Err(fault) => {
+                std::fs::remove_file(&part).map_err(disk("remove"))?;
+                return Err(UploadError::Fault(fault));
+            }
         }
         std::fs::rename(&part, &path).map_err(disk("rename"))?;
         // The names of the file and of folders that may be new are durable when their folders are synced.
@@ -185,20 +191,6 @@ async fn finish(path: &Path, part: &Path, said: &str) -> Result<(), UploadError>
             Err(UploadError::Disk { what: "finish", path: PathBuf::new(), err: io::Error::other(err) })
         }
     }
-}
-
-fn hash_of(path: &Path) -> io::Result<String> {
-    use io::Read as _;
-    let mut file = std::fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; READ_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(unix)]

@@ -182,7 +182,13 @@ impl Stack {
 
     /// Orders something of the agent.
     pub(crate) fn order(&self, order: Order) -> CommandId {
-        let new = NewCommand { agent: self.agent.clone(), order, expires_in_s: None, time_limit_ms: None };
+        let new = NewCommand {
+            agent: self.agent.clone(),
+            order,
+            configured: false,
+            expires_in_s: None,
+            time_limit_ms: None,
+        };
         let ordered = self.runtime.block_on(self.client.create_command(&new));
         ordered.unwrap_or_else(|err| panic!("order an export: {err}\n{}", self.backend.printed())).summary.id
     }

@@ -5,12 +5,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jiff::Timestamp;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::progress::Progress;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::after;
 use crate::admin::{
     CancelCommand, Command, CommandFilter, CommandSummary, LogRange, NewCommand, NumberedLine, WatchQuery,
     Watched,
@@ -18,7 +16,8 @@ use crate::admin::{
 use crate::app::{App, LINES_AT_ONCE, Shared};
 use crate::http_error::{ApiError, InBody, InPath, InQuery, json_body};
 use crate::hub::Change;
-use crate::store::{CancelOutcome, CreateFault, OrderBounds};
+use crate::orders;
+use crate::store::CancelOutcome;
 
 /// The longest time a watch may wait; proxies cut longer ones.
 const LONGEST_WATCH: Duration = Duration::from_secs(30);
@@ -39,13 +38,7 @@ pub(super) async fn create(
     InBody(body): InBody,
 ) -> Result<Json<Command>, ApiError> {
     let new: NewCommand = json_body(&body)?;
-    let now = Timestamp::now();
-    let expires_at = after(now, new.expires_in_s.map_or(app.limits.command_expiry, Duration::from_secs))?;
-    let bounds = OrderBounds { open: app.limits.open_commands, bytes: app.limits.order_bytes };
-    let id = app.store.create_command(&new, Some(expires_at), bounds, now).await.map_err(refused)?;
-    tracing::info!(command = %id, agent = %new.agent, action = new.order.action(), "Command taken.");
-    app.hub.orders_changed(&new.agent);
-    app.hub.changed(Change::Command(id.clone()));
+    let id = orders::take(&app, new).await?;
     Ok(Json(find(&app, &id).await?))
 }
 
@@ -128,22 +121,4 @@ async fn find(app: &App, command: &CommandId) -> Result<Command, ApiError> {
 
 fn no_command(command: &CommandId) -> ApiError {
     ApiError::not_found(format!("there is no command {command}"))
-}
-
-fn refused(fault: CreateFault) -> ApiError {
-    let text = fault.to_string();
-    match fault {
-        CreateFault::Store(err) => err.into(),
-        CreateFault::NoAgent { .. } => {
-            ApiError::not_found(text).hint("`outrider-backend agents` lists the agents there are")
-        }
-        CreateFault::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text).hint(
-            "an order holds configurations only: order fewer integrations at once, and give long lists to an \
-             integration in a file on its host",
-        ),
-        CreateFault::Revoked { .. } => ApiError::new(StatusCode::CONFLICT, text),
-        CreateFault::TooMany { .. } => {
-            ApiError::new(StatusCode::CONFLICT, text).hint("wait until some have ended, or cancel some")
-        }
-    }
 }

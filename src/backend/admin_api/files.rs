@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use outrider_protocol::action::Compression;
 use outrider_protocol::ids::{AgentId, ExportId, Model};
 use tokio_util::io::ReaderStream;
 
@@ -36,12 +37,17 @@ pub(crate) async fn send(app: &Shared, key: FileKey) -> Result<Response, ApiErro
             "there is no file {number} of {model} in export {export} of agent {agent}"
         ))
     })?;
-    let path = app.data.file(&key);
+    let path = app.data.file(&key, known.compression);
     let opened = tokio::fs::File::open(&path).await;
     let file = opened.map_err(|err| ApiError::internal(&DataError::Io { what: "open", path, err }))?;
-    let name = format!("{}-{}-{}.json.gz", known.export, known.model, known.number);
+    let ending = known.compression.extension();
+    let name = format!("{}-{}-{}.json.{ending}", known.export, known.model, known.number);
+    let kind = match known.compression {
+        Compression::Gzip => "application/gzip",
+        Compression::Zstd => "application/zstd",
+    };
     let headers = [
-        (header::CONTENT_TYPE, "application/gzip".to_owned()),
+        (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, known.bytes.to_string()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];

@@ -2,25 +2,31 @@
 
 use jiff::Timestamp;
 use outrider_protocol::control::{
-    Accepted, CommandParams, Ended, EndedParams, Hello, HelloParams, HelloReply, Log, LogParams, Ping,
-    PingParams, Poll, ProgressChanged, ProgressParams, Running,
+    Accepted, CommandParams, Crashed, CrashedParams, Ended, EndedParams, Hello, HelloParams, HelloReply,
+    Integrations, Log, LogParams, OAuthAccessToken, Ping, PingParams, Poll, ProgressChanged, ProgressParams,
+    Running,
 };
 use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
 use outrider_protocol::ids::{AgentId, CommandId};
 use outrider_protocol::integration::Empty;
+use outrider_protocol::report::{ActionReport, DescribeReport};
 use outrider_protocol::{Call, Raw, version};
 
 use super::orders;
-use crate::app::App;
+use crate::app::{App, Shared};
 use crate::http_error::chain;
 use crate::hub::Change;
-use crate::store::{EndFault, Reported, StoreError};
+use crate::store::{EndFault, Reported, SealedConfig, StoreError};
+use crate::{janitor, oauth};
+
+/// The longest text that an agent may give as an id or a version, in bytes.
+const LONGEST_ID: usize = 128;
 
 type Answer<M> = Result<<M as Call>::Reply, RpcError>;
 
 /// Finds the call by its name and answers it.
 pub(super) async fn dispatch(
-    app: &App,
+    app: &Shared,
     agent: &AgentId,
     method: &str,
     params: &str,
@@ -35,7 +41,15 @@ pub(super) async fn dispatch(
             reply::<ProgressChanged>(progress(app, agent, &read::<ProgressChanged>(params)?).await)
         }
         Log::NAME => reply::<Log>(log(app, agent, read::<Log>(params)?).await),
-        Ended::NAME => reply::<Ended>(ended(app, agent, &read::<Ended>(params)?).await),
+        Ended::NAME => reply::<Ended>(ended(app, agent, read::<Ended>(params)?).await),
+        Integrations::NAME => {
+            reply::<Integrations>(integrations(app, agent, &read::<Integrations>(params)?).await)
+        }
+        Crashed::NAME => reply::<Crashed>(crashed(app, agent, &read::<Crashed>(params)?).await),
+        OAuthAccessToken::NAME => {
+            let params = read::<OAuthAccessToken>(params)?;
+            reply::<OAuthAccessToken>(oauth::access_token(app, agent, params).await)
+        }
         other => {
             let shown: String = other.chars().take(60).collect();
             Err(RpcError::new(code::METHOD_NOT_FOUND, format!("link A has no method {shown:?}")))
@@ -63,8 +77,9 @@ async fn hello(app: &App, agent: &AgentId, params: HelloParams) -> Answer<Hello>
     reconcile(app, agent, &params.commands, now).await?;
     tracing::info!(%agent, version = params.version, host = params.host.hostname, "Agent connected.");
     app.hub.changed(Change::Agents);
+    let files = app.store.count_files(agent).await.map_err(|err| storage(&err))?;
     let ping_every_ms = u64::try_from(app.limits.ping.as_millis()).unwrap_or(u64::MAX);
-    Ok(HelloReply { protocol, agent: agent.clone(), ping_every_ms, files: None })
+    Ok(HelloReply { protocol, agent: agent.clone(), ping_every_ms, files: Some(files) })
 }
 
 /// Compares the commands that an agent lists with those that it accepted.
@@ -123,12 +138,57 @@ async fn log(app: &App, agent: &AgentId, params: LogParams) -> Answer<Log> {
     Ok(Empty {})
 }
 
-async fn ended(app: &App, agent: &AgentId, params: &EndedParams) -> Answer<Ended> {
-    let news = app.store.command_ended(agent, params, Timestamp::now()).await.map_err(refused)?;
+async fn ended(app: &Shared, agent: &AgentId, mut params: EndedParams) -> Answer<Ended> {
+    let sealed = take_sealed(&mut params);
+    let news = app.store.command_ended(agent, &params, sealed.as_ref(), Timestamp::now()).await;
+    let news = news.map_err(refused)?;
+    if sealed.is_some()
+        && let Err(err) = janitor::drop_configs(app).await
+    {
+        // It is tried again within a second.
+        tracing::error!(
+            error = chain(&err),
+            "The plain configuration of a sealed one cannot be removed yet."
+        );
+    }
     if news == Reported::New {
         let error = params.outcome.error.as_ref().map(|failure| failure.message.as_str());
         tracing::info!(%agent, command = %params.command, state = ?params.outcome.state, error, "Command ended.");
         app.hub.changed(Change::Command(params.command.clone()));
+        app.hub.changed(Change::Agents);
+    }
+    Ok(Empty {})
+}
+
+/// Takes the sealed configuration out of a report: it is kept on its own, if at all.
+fn take_sealed(params: &mut EndedParams) -> Option<SealedConfig> {
+    let Some(ActionReport::ValidateConfig(report)) = &mut params.outcome.report else { return None };
+    let integration = report.sealed.take().filter(|_| report.errors.is_empty())?;
+    Some(SealedConfig {
+        integration,
+        version: report.integration_version.chars().take(LONGEST_ID).collect(),
+        source: report.source.clone(),
+    })
+}
+
+async fn integrations(app: &App, agent: &AgentId, report: &DescribeReport) -> Answer<Integrations> {
+    app.store.set_installed(agent, report, Timestamp::now()).await.map_err(|err| storage(&err))?;
+    tracing::info!(%agent, installed = report.integrations.len(), broken = report.failed.len(),
+        "The agent told of its integrations.");
+    app.hub.changed(Change::Agents);
+    Ok(Empty {})
+}
+
+async fn crashed(app: &App, agent: &AgentId, told: &CrashedParams) -> Answer<Crashed> {
+    if told.id.is_empty() || told.id.len() > LONGEST_ID {
+        let found = told.id.len();
+        let message = format!("the crash's id has {found} bytes; expected 1 to {LONGEST_ID}");
+        return Err(RpcError::new(code::INVALID_PARAMS, message));
+    }
+    if app.store.add_crash(agent, told, Timestamp::now()).await.map_err(|err| storage(&err))? {
+        let crash = &told.crash;
+        tracing::warn!(%agent, component = crash.component, cause = %crash.cause, detail = crash.detail,
+            "A process of an agent died.");
         app.hub.changed(Change::Agents);
     }
     Ok(Empty {})

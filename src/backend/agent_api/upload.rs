@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::bulk::{
-    INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET,
+    COMPRESSION, INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET,
 };
 use outrider_protocol::ids::{ExportId, IntegrationId, Model};
 
@@ -89,7 +89,7 @@ fn failed(err: &UploadError) -> ApiError {
         }
         UploadError::Disk { .. } => return ApiError::internal(err),
         UploadError::Offset { .. } => StatusCode::CONFLICT,
-        UploadError::Hash { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        UploadError::Fault(_) => StatusCode::UNPROCESSABLE_ENTITY,
         UploadError::Quiet(_) => StatusCode::REQUEST_TIMEOUT,
         UploadError::TooMuch { .. } | UploadError::Taken { .. } | UploadError::Cut(_) => {
             StatusCode::BAD_REQUEST
@@ -123,8 +123,21 @@ fn sealed_file(
         raw_bytes: number_in(headers, RAW_BYTES)?,
         bytes: number_in(headers, UPLOAD_LENGTH)?,
         sha256: sha256.into(),
-        compression: Compression::Gzip,
+        compression: compression_in(headers)?,
     })
+}
+
+fn compression_in(headers: &HeaderMap) -> Result<Compression, ApiError> {
+    if !headers.contains_key(COMPRESSION) {
+        return Ok(Compression::Gzip);
+    }
+    match text_in(headers, COMPRESSION)? {
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        other => {
+            Err(ApiError::bad_request(format!("header {COMPRESSION} is {other:?}; expected gzip or zstd")))
+        }
+    }
 }
 
 fn text_in<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, ApiError> {

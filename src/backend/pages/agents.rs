@@ -3,14 +3,18 @@
 use maud::{Markup, html};
 use outrider_protocol::ids::AgentId;
 
+use super::integrations;
 use super::live::Fragment;
 use super::parts::{ago, bytes, commands, counted};
-use crate::admin::{Agent, CommandFilter};
+use crate::admin::{Agent, CommandFilter, CrashFilter};
+use crate::admin_api::integrations_of;
 use crate::app::Shared;
 use crate::http_error::ApiError;
 
 /// Commands shown on a page.
 const COMMANDS_SHOWN: u32 = 50;
+/// Crashes shown on a page.
+const CRASHES_SHOWN: u32 = 20;
 
 pub(super) async fn all(app: &Shared) -> Result<Vec<Fragment>, ApiError> {
     let agents = app.agents(None).await?;
@@ -28,9 +32,17 @@ pub(super) async fn one(app: &Shared, id: &AgentId) -> Result<Vec<Fragment>, Api
     let filter =
         CommandFilter { agent: Some(id.clone()), limit: Some(COMMANDS_SHOWN), ..CommandFilter::default() };
     let recent = app.store.commands(&filter).await?;
+    let known = integrations_of(app, id).await?;
+    let earlier =
+        if known.configured.is_empty() { app.store.configured_beside(id).await? } else { Vec::new() };
+    let crashes = CrashFilter { agent: Some(id.clone()), limit: Some(CRASHES_SHOWN) };
+    let crashes = app.store.crashes(&crashes).await?;
     Ok(vec![
         Fragment::new("agent", facts(&agent)),
+        Fragment::new("configured", integrations::configured(&known, &earlier)),
         Fragment::new("commands", html! { h2 { "Commands" } (commands(&recent, false)) }),
+        Fragment::new("crashes", integrations::crashes(&crashes)),
+        Fragment::new("installed", integrations::installed(&known)),
     ])
 }
 

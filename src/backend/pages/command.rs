@@ -4,26 +4,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use outrider_protocol::ids::CommandId;
-use outrider_protocol::integration::ProjectState;
-use outrider_protocol::report::{
-    ActionReport, DescribeReport, ExportReport, Failure, IntegrationReport, OnboardOutcome, OnboardReport,
-    ValidateReport,
-};
 
 use super::live::Fragment;
 use super::login::Viewer;
-use super::parts::{ago, bytes, chip, count, counted, ran, span};
-use super::{PageError, tree};
+use super::parts::{ago, bytes, chip, count, counted, failure, ran};
+use super::{PageError, report, tree};
 use crate::admin::{Command, File, FileFilter, NumberedLine};
 use crate::app::Shared;
 use crate::http_error::{ApiError, InPath};
 
 /// Files listed; the sums count all.
 const FILES_SHOWN: u32 = 50;
-/// Records of onboarding data listed.
-const RECORDS_SHOWN: usize = 50;
-/// Projects listed that were not exported.
-const PROJECTS_SHOWN: usize = 50;
 
 /// Everything but the log, and whether the command has ended.
 pub(super) async fn fragments(app: &Shared, id: &CommandId) -> Result<Vec<Fragment>, ApiError> {
@@ -114,139 +105,7 @@ fn sessions(tree: &Markup, is_empty: bool) -> Markup {
 fn outcome(command: &Command) -> Markup {
     html! {
         @if let Some(error) = &command.error { (failure(error)) }
-        @match &command.report {
-            Some(ActionReport::Export(report)) => (export(report)),
-            Some(ActionReport::ValidateConfig(report)) => (validation(report)),
-            Some(ActionReport::ExportOnboardData(report)) => (onboarding(report)),
-            Some(ActionReport::DescribeIntegrations(report)) => (described(report)),
-            None => {},
-        }
-    }
-}
-
-fn described(report: &DescribeReport) -> Markup {
-    html! {
-        h2 { "Installed integrations" }
-        table.cards {
-            thead { tr { th { "Integration" } th { "Version" } th { "Models" } } }
-            tbody {
-                @for it in &report.integrations {
-                    tr {
-                        td.main { (it.name) }
-                        td data-label="Version" { (it.about.version) }
-                        td data-label="Models" {
-                            @for model in &it.about.models { (model.model) " " }
-                        }
-                    }
-                }
-            }
-        }
-        @for it in &report.failed { (failure(&it.error)) }
-    }
-}
-
-fn export(report: &ExportReport) -> Markup {
-    let any = report.integrations.iter().any(|it| !it.models.is_empty());
-    html! {
-        @for integration in &report.integrations { (problems(integration)) }
-        @if any {
-            h2 { "Exported" }
-            table.cards {
-                thead { tr {
-                    th { "Model" } th { "Integration" } th.num { "Objects" } th.num { "Bytes" } th.num { "Time" }
-                } }
-                tbody {
-                    @for integration in &report.integrations {
-                        @for model in &integration.models {
-                            tr {
-                                td.main { (model.model) }
-                                td data-label="Integration" { (integration.integration) }
-                                td.num data-label="Objects" { (count(model.objects)) }
-                                td.num data-label="Bytes" { (bytes(model.bytes)) }
-                                td.num data-label="Time" { (span(std::time::Duration::from_millis(model.duration_ms))) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn problems(integration: &IntegrationReport) -> Markup {
-    let failed: Vec<_> =
-        integration.projects.iter().filter(|project| project.state == ProjectState::Failed).collect();
-    html! {
-        @if let Some(error) = &integration.error {
-            h3 { (integration.integration) }
-            (failure(error))
-        }
-        @if integration.config_changed {
-            p.dim { (integration.integration) " reports a changed configuration, which stays on the agent's host." }
-        }
-        @if !failed.is_empty() {
-            div.notice.bad {
-                p { strong { (count(failed.len() as u64)) " of " (count(integration.projects.len() as u64))
-                    " projects of " (integration.integration) " failed" } }
-                ul {
-                    @for project in failed.iter().take(PROJECTS_SHOWN) {
-                        li { (project.name) @if let Some(error) = &project.error { ": " (error.message) } }
-                    }
-                    @if failed.len() > PROJECTS_SHOWN { li { "… and more" } }
-                }
-            }
-        }
-    }
-}
-
-fn validation(report: &ValidateReport) -> Markup {
-    html! {
-        @if report.errors.is_empty() {
-            div.notice.good {
-                p { "The configuration of " strong { (report.integration) } " is valid." }
-                @if let Some(source) = &report.source {
-                    @if let Some(version) = &source.version { p { "Source version: " (version) } }
-                    @if let Some(account) = &source.account { p { "Logged in as: " (account) } }
-                    @if !source.scopes.is_empty() { p { "Scopes: " (source.scopes.join(", ")) } }
-                }
-            }
-        } @else {
-            div.notice.bad {
-                p { "The configuration of " strong { (report.integration) } " is not valid." }
-                ul {
-                    @for error in &report.errors {
-                        li { code { (if error.path.is_empty() { "config" } else { &error.path }) } " " (error.message) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn onboarding(report: &OnboardReport) -> Markup {
-    html! {
-        @match &report.outcome {
-            OnboardOutcome::NotSupported => {
-                div.notice { p { (report.integration) " does not offer " code { (report.kind) } "." } }
-            }
-            OnboardOutcome::Records { records } => {
-                h2 { (count(records.len() as u64)) " " (report.kind) }
-                pre.records {
-                    @for record in records.iter().take(RECORDS_SHOWN) { (record.get()) "\n" }
-                    @if records.len() > RECORDS_SHOWN { "… and " (records.len() - RECORDS_SHOWN) " more\n" }
-                }
-            }
-        }
-    }
-}
-
-fn failure(failure: &Failure) -> Markup {
-    html! {
-        div.notice.bad {
-            p { strong { (failure.message) } }
-            @if let Some(hint) = &failure.hint { p { (hint) } }
-            @if !failure.last_lines.is_empty() { pre { (failure.last_lines.join("\n")) } }
-        }
+        @if let Some(answer) = &command.report { (report::report(answer)) }
     }
 }
 
@@ -264,7 +123,7 @@ fn file_list(command: &Command, files: &[File]) -> Markup {
                         tr {
                             td.main {
                                 a href=(format!("/files/{}/{}/{}/{}", file.agent, file.export, file.model, file.number)) {
-                                    (file.model) "/" (file.number) ".json.gz"
+                                    (file.model) "/" (file.number) ".json." (file.compression.extension())
                                 }
                             }
                             td data-label="Integration" { (file.integration) }

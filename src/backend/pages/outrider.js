@@ -49,6 +49,11 @@ function times() {
     if (seconds < -1) element.textContent = `in ${span(-seconds)}`;
     else element.textContent = seconds < 2 ? 'now' : `${span(seconds).replace(/ (min|h) .*/, ' $1')} ago`;
   }
+  for (const element of document.querySelectorAll('time[data-clock]')) {
+    const time = new Date(element.dateTime);
+    const far = Math.abs(time - now) > 43200000;
+    element.textContent = time.toLocaleString([], { hour: '2-digit', minute: '2-digit', ...(far && { day: 'numeric', month: 'short' }) });
+  }
   for (const element of document.querySelectorAll('time[data-since]')) {
     element.textContent = span(Math.max(0, (now - Date.parse(element.dateTime)) / 1000));
   }

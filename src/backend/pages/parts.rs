@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use maud::{Markup, html};
+use outrider_protocol::report::Failure;
 
 use crate::admin::{CommandState, CommandSummary};
 
@@ -69,6 +70,31 @@ pub(super) fn count(count: u64) -> String {
 /// So many of something: `1 file`, `12 files`.
 pub(super) fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// What failed, and what can be done about it.
+pub(super) fn failure(failure: &Failure) -> Markup {
+    html! {
+        div.notice.bad {
+            p { strong { (failure.message) } }
+            @if let Some(hint) = &failure.hint { p { (hint) } }
+            (last_lines(&failure.last_lines))
+        }
+    }
+}
+
+/// The last lines that a process wrote, folded away.
+pub(super) fn last_lines(lines: &[String]) -> Markup {
+    html! {
+        @if !lines.is_empty() {
+            details { summary { "last lines" } pre { (lines.join("\n")) } }
+        }
+    }
+}
+
+/// A time of the day, as the viewer's clock shows it where scripts run, else in UTC.
+pub(super) fn clock(time: Timestamp) -> Markup {
+    html! { time datetime=(time) title=(format!("{time:.0}")) data-clock { (time.strftime("%H:%M UTC")) } }
 }
 
 /// Commands as a table that becomes cards on a phone.

@@ -9,7 +9,7 @@ use outrider_protocol::progress::{
     IntegrationProgress, IntegrationState, Progress, SessionProgress, SessionState,
 };
 
-use super::parts::{ago, bytes, count, counted};
+use super::parts::{ago, bytes, clock, count, counted};
 
 /// Finished sessions shown below one parent; the parent counts them all.
 const FINISHED_SHOWN: usize = 5;
@@ -56,8 +56,21 @@ fn head(integration: &IntegrationProgress) -> Markup {
         div.row.integration-head {
             strong { (integration.integration) }
             span.chip.(class) { (word) }
-            @if let Some(until) = integration.paused_until { span.dim { "until " (format!("{until:.0}")) } }
+            @if integration.state == IntegrationState::Paused { (pause(integration)) }
             span.count { (count(integration.objects)) " objects · " (bytes(integration.bytes)) }
+        }
+    }
+}
+
+/// Until when it waits, and for what: "until 12:30: rate limit of the source".
+fn pause(integration: &IntegrationProgress) -> Markup {
+    html! {
+        span.pause {
+            @if let Some(until) = integration.paused_until { "until " (clock(until)) }
+            @if let Some(why) = &integration.paused_for {
+                @if integration.paused_until.is_some() { ": " }
+                (why)
+            }
         }
     }
 }

@@ -191,14 +191,23 @@ impl Store {
         rows.into_iter().map(Row::into_agent).collect()
     }
 
-    /// Takes an agent's token back. Answers whether there is such an agent.
+    /// Takes an agent's token back, and forgets what its access tokens are made of: nobody may ask for one any more.
+    /// Answers whether there is such an agent.
     pub(crate) async fn revoke_agent(&self, agent: &AgentId, now: Timestamp) -> Result<bool, StoreError> {
+        const WHAT: &str = "revoke an agent";
+        let mut tx = self.write.begin().await.during(WHAT)?;
+        sqlx::query("DELETE FROM oauth_registration WHERE agent = $1")
+            .bind(agent.as_str())
+            .execute(&mut *tx)
+            .await
+            .during(WHAT)?;
         let done = sqlx::query("UPDATE agent SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1")
             .bind(agent.as_str())
             .bind(now.as_millisecond())
-            .execute(&self.write)
+            .execute(&mut *tx)
             .await
-            .during("revoke an agent")?;
+            .during(WHAT)?;
+        tx.commit().await.during(WHAT)?;
         Ok(done.rows_affected() > 0)
     }
 

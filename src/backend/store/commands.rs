@@ -9,6 +9,7 @@ use outrider_protocol::control::{self, EndState, EndedParams, Envelope};
 use outrider_protocol::ids::{AgentId, CommandId};
 use sqlx::{FromRow, SqliteTransaction};
 
+use super::configured::{self, SealedConfig};
 use super::{During, Store, StoreError, count, from_json, from_json_opt, time, times, to_json, uncount};
 use crate::admin::{Command, CommandFilter, CommandState, CommandSummary, IntegrationRef, NewCommand};
 use crate::secret;
@@ -344,23 +345,30 @@ impl Store {
         Ok(if done.rows_affected() > 0 { Reported::New } else { Reported::Known })
     }
 
-    /// The agent's outcome of a command.
+    /// The agent's outcome of a command. `sealed` is the configuration that came with it, to be kept if it was asked for.
     pub(crate) async fn command_ended(
         &self,
         agent: &AgentId,
         ended: &EndedParams,
+        sealed: Option<&SealedConfig>,
         now: Timestamp,
     ) -> Result<Reported, EndFault> {
         const WHAT: &str = "store a command's outcome";
         let report = ended.outcome.report.as_ref().map(|report| to_json(report, WHAT)).transpose()?;
-        let error = ended.outcome.error.as_ref().map(|error| to_json(error, WHAT)).transpose()?;
         let mut tx = self.begin(WHAT).await?;
         let facts = facts(&mut tx, agent, &ended.command).await?;
         if facts.reported_at.is_some() {
             return Ok(Reported::Known);
         }
         let before = state(&facts.state)?;
-        let after = if before.is_end() { before } else { end_state(ended.outcome.state) };
+        let mut after = if before.is_end() { before } else { end_state(ended.outcome.state) };
+        let mut error = ended.outcome.error.clone();
+        if let Some(sealed) = sealed.filter(|_| after == CommandState::Done)
+            && let Some(fault) = configured::keep(&mut tx, agent, &ended.command, sealed, now).await?
+        {
+            (after, error) = (CommandState::Failed, Some(fault));
+        }
+        let error = error.map(|error| to_json(&error, WHAT)).transpose()?;
         sqlx::query(
             "UPDATE command SET state = $2, ended_at = COALESCE(ended_at, $3), reported_at = $4,
                     accepted_at = COALESCE(accepted_at, $4), report_json = $5, error_json = COALESCE($6, error_json)

@@ -1,7 +1,7 @@
 //! The list of uploaded files.
 
 use jiff::Timestamp;
-use outrider_protocol::action::SealedFile;
+use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::ids::{AgentId, ExportId, IntegrationId, Model};
 use sqlx::FromRow;
 
@@ -19,6 +19,7 @@ struct Row {
     raw_bytes: i64,
     bytes: i64,
     sha256: String,
+    compression: String,
     received_at: i64,
 }
 
@@ -35,6 +36,7 @@ impl Row {
             raw_bytes: uncount(self.raw_bytes),
             bytes: uncount(self.bytes),
             sha256: self.sha256,
+            compression: compression(&self.compression)?,
             received_at: time(self.received_at),
             path: String::new(),
         })
@@ -60,8 +62,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO file (agent, export, model, number, integration, objects, raw_bytes, bytes, sha256,
-                               received_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+                               received_at, compression)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
         )
         .bind(agent.as_str())
         .bind(file.export.as_str())
@@ -73,10 +75,21 @@ impl Store {
         .bind(count(file.bytes))
         .bind(&file.sha256)
         .bind(now.as_millisecond())
+        .bind(word(file.compression))
         .execute(&self.write)
         .await
         .during("enter an uploaded file")?;
         Ok(())
+    }
+
+    /// How many files of an agent are complete.
+    pub(crate) async fn count_files(&self, agent: &AgentId) -> Result<u64, StoreError> {
+        let (files,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM file WHERE agent = $1")
+            .bind(agent.as_str())
+            .fetch_one(&self.read)
+            .await
+            .during("count an agent's files")?;
+        Ok(uncount(files))
     }
 
     /// One file's entry.
@@ -107,5 +120,20 @@ impl Store {
         .await
         .during("list uploaded files")?;
         rows.into_iter().map(Row::into_file).collect()
+    }
+}
+
+fn word(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}
+
+fn compression(word: &str) -> Result<Compression, StoreError> {
+    match word {
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        other => Err(StoreError::Unknown { what: "read how a file is compressed", found: other.into() }),
     }
 }

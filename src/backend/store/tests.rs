@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use outrider_protocol::control::{EndState, EndedParams, Outcome};
 use outrider_protocol::ids::{AgentId, CommandId};
 use tempfile::TempDir;
 
@@ -101,4 +102,74 @@ async fn a_poll_is_told_as_many_orders_as_fit_and_the_first_in_any_case() {
     let one = serde_json::to_string(&new_command(&agent).order).unwrap().len();
     let told = async |bytes: usize| store.open_orders(&agent, now, bytes).await.unwrap().len();
     assert_eq!((told(1).await, told(2 * one).await, told(usize::MAX).await), (1, 2, 3));
+}
+
+/// A database as the first two migrations left it, with a command in each state of then.
+async fn old_database(path: &std::path::Path) -> Vec<&'static str> {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let pool = sqlx::sqlite::SqlitePool::connect_with(options.foreign_keys(true)).await.unwrap();
+    let mut migrations = sqlx::migrate!("./migrations");
+    migrations.migrations = migrations.iter().filter(|it| it.version <= 2).cloned().collect();
+    migrations.run(&pool).await.unwrap();
+    let run = async |sql: &'static str| sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+    run("INSERT INTO code (id, hash, uses, created_at, expires_at) VALUES ('c', x'01', 1, 1, 2);
+         INSERT INTO agent (id, token_hash, request_hash, code, hostname, os, arch, version, channel, enrolled_at)
+         VALUES ('a', x'01', x'01', 'c', 'h', 'linux', 'x86_64', '0.1.0', 'dev', 1);
+         INSERT INTO file VALUES ('a', 'e', 'm.M', 1, 'mock', 3, 300, 30, 'hash', 1);")
+    .await;
+    let states = ["queued", "delivered", "running", "done", "failed", "cancelled", "interrupted", "expired"];
+    for state in states {
+        sqlx::query(
+            "INSERT INTO command (id, agent, action, order_json, state, created_at, accepted_at)
+             VALUES ($1, 'a', 'export', '{\"action\":\"export\",\"integrations\":[]}', $1, 1, 1)",
+        )
+        .bind(state)
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    run("INSERT INTO log_batch SELECT id, 0 FROM command;
+         INSERT INTO log_line SELECT id, 1, '{}' FROM command;
+         INSERT INTO progress_session SELECT id, 1, NULL, 1, '{}' FROM command;")
+    .await;
+    pool.close().await;
+    states.to_vec()
+}
+
+#[tokio::test]
+async fn an_old_database_is_brought_to_this_version_without_losing_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("outrider.db");
+    let states = old_database(&path).await;
+    // Twice, as at the next start.
+    Store::open(&path).await.unwrap().close().await;
+    let store = Store::open(&path).await.unwrap();
+    for state in &states {
+        let command = read(&store, &state.parse().unwrap()).await;
+        assert_eq!(command.summary.state.as_str(), *state);
+    }
+    let counts: (i64, i64, i64) = sqlx::query_as(
+        "SELECT (SELECT COUNT(*) FROM log_batch), (SELECT COUNT(*) FROM log_line), (SELECT COUNT(*) FROM progress_session)",
+    )
+    .fetch_one(&store.read)
+    .await
+    .unwrap();
+    let all = i64::try_from(states.len()).unwrap();
+    assert_eq!(counts, (all, all, all));
+    let agent: AgentId = "a".parse().unwrap();
+    assert_eq!(store.count_files(&agent).await.unwrap(), 1);
+    let files = store.files(&crate::admin::FileFilter::default()).await.unwrap();
+    assert_eq!((files[0].objects, files[0].compression.extension()), (3, "gz"));
+    let outcome = Outcome { state: EndState::SetAside, report: None, error: None };
+    let ended = EndedParams { command: "running".parse().unwrap(), outcome, ended_at: Timestamp::now() };
+    assert_eq!(store.command_ended(&agent, &ended, None, Timestamp::now()).await.unwrap(), Reported::New);
+    assert_eq!(read(&store, &ended.command).await.summary.state, CommandState::SetAside);
+    // The rows of others still go with their command, and no state is taken that there is not.
+    assert!(store.forget_commands(i64::MAX).await.unwrap() > 0);
+    let left: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM log_line WHERE command = 'running'")
+        .fetch_one(&store.read)
+        .await
+        .unwrap();
+    assert_eq!(left, (0,));
+    sqlx::query("UPDATE command SET state = 'lost'").execute(&store.write).await.unwrap_err();
 }

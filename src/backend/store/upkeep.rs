@@ -75,20 +75,16 @@ impl Store {
         let mut tx = self.begin(WHAT).await?;
         let rows: Vec<(i64, String)> = sqlx::query_as(
             "SELECT seq, order_json FROM command
-             WHERE has_configs = 1 AND state IN ('done', 'failed', 'cancelled', 'interrupted', 'expired') LIMIT 100",
+             WHERE has_configs = 1 AND state NOT IN ('queued', 'delivered', 'running') LIMIT 100",
         )
         .fetch_all(&mut *tx)
         .await
         .during(WHAT)?;
         let found = rows.len();
         for (seq, order) in rows {
-            let mut order: Order = from_json(&order, WHAT)?;
-            for integration in order.integrations_mut() {
-                integration.config = serde_json::value::to_raw_value(&Empty {}).during(WHAT)?;
-            }
             sqlx::query("UPDATE command SET order_json = $2, has_configs = 0 WHERE seq = $1")
                 .bind(seq)
-                .bind(to_json(&order, WHAT)?)
+                .bind(blanked(&order)?)
                 .execute(&mut *tx)
                 .await
                 .during(WHAT)?;
@@ -98,16 +94,17 @@ impl Store {
     }
 
     /// Folds the write-ahead log into the database and cuts it, so that what was taken out stands in neither. Where
-    /// somebody reads just now, that is left to the next time.
-    pub(crate) async fn fold_log(&self) -> Result<(), StoreError> {
+    /// somebody reads just now, that is left to the next time. Answers whether nothing is left.
+    pub(crate) async fn fold_log(&self) -> Result<bool, StoreError> {
         const WHAT: &str = "fold the write-ahead log into the database";
         // A connection of its own: the others wait for readers, and nobody is to wait with them.
         let options = self.write.connect_options().as_ref().clone().busy_timeout(Duration::ZERO);
         let mut connection = options.connect().await.during(WHAT)?;
-        let folded = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
+        let folded: Result<(i64, i64, i64), _> =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await;
         connection.close().await.during(WHAT)?;
-        folded.during(WHAT)?;
-        Ok(())
+        let (busy, ..) = folded.during(WHAT)?;
+        Ok(busy == 0)
     }
 
     /// Removes commands that ended before a time (in milliseconds since 1970), with their progress and logs, a bounded
@@ -123,6 +120,17 @@ impl Store {
         .during("remove old commands")?;
         Ok(done.rows_affected())
     }
+}
+
+/// An order with the names and ids of its integrations, and without what they are to do and with which secrets.
+fn blanked(order: &str) -> Result<String, StoreError> {
+    const WHAT: &str = "take the configurations out of an order";
+    let mut order: Order = from_json(order, WHAT)?;
+    for integration in order.integrations_mut() {
+        integration.config = serde_json::value::to_raw_value(&Empty {}).during(WHAT)?;
+        integration.secrets = None;
+    }
+    to_json(&order, WHAT)
 }
 
 /// What is known when an agent no longer lists a command: nothing but that.

@@ -2,11 +2,12 @@
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::ids::CommandId;
 use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 
-use super::harness::{FakeAgent, Rig, sealed};
+use super::harness::{FakeAgent, Rig, compressed, sealed};
 use crate::client::{Client, ClientError};
 use crate::openapi;
 
@@ -45,8 +46,9 @@ async fn every_operation_of_the_document_is_answered_and_no_other_path() {
     let rig = Rig::new().await;
     let agent = rig.agent().await;
     let command = rig.order(&agent).await.summary.id;
-    let file = sealed(&command, 1, b"x");
-    assert!(agent.patch(&file, 0, "x").await.2);
+    let content = compressed(&[&b"x\n".repeat(3)[..], &[b' '; 294]].concat(), Compression::Gzip);
+    let file = SealedFile { objects: 4, ..sealed(&command, 1, &content) };
+    assert!(agent.patch(&file, 0, content).await.2);
     let token = crate::DataFolder::at(rig.dir.path().join("data")).admin_token().unwrap();
     let http = reqwest::Client::new();
     let document = openapi::document();
@@ -57,7 +59,8 @@ async fn every_operation_of_the_document_is_answered_and_no_other_path() {
             .replace("{export}", command.as_str())
             .replace("{model}", "sourcecode.Repo")
             .replace("{number}", "1")
-            .replace("{code}", "no-such-code");
+            .replace("{code}", "no-such-code")
+            .replace("{integration}", "no-such-integration");
         for method in operations.as_object().unwrap().keys() {
             let method: reqwest::Method = method.to_uppercase().parse().unwrap();
             let request = http.request(method.clone(), format!("{}{path}", rig.url)).bearer_auth(&token);
@@ -159,7 +162,9 @@ fn marked_outcomes(export: &CommandId) -> [Value; 3] {
     let failure = json!({
         "message": MARK, "fault": "peer", "retry": "no", "hint": MARK, "last_lines": [MARK, MARK],
     });
-    let project = json!({ "id": MARK, "name": MARK, "state": "failed", "error": MARK });
+    let project = json!({ "id": MARK, "name": MARK, "state": "failed", "error": failure,
+        "mode": "historical", "objects": 1, "bytes": 1, "duration_ms": 1,
+    });
     let integration = json!({
         "integration": "mock", "name": "mock", "state": "failed", "mode": "historical", "duration_ms": 1,
         "models": [], "projects": [project], "error": failure, "config_changed": true,

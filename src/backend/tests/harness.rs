@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use outrider_protocol::Call;
 use outrider_protocol::action::{Compression, ExportOrder, IntegrationConfig, Order, SealedFile};
 use outrider_protocol::bulk::{
-    ENROLL_PATH, EnrollReply, EnrollRequest, INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE,
-    UPLOAD_LENGTH, UPLOAD_OFFSET, upload_path,
+    COMPRESSION, ENROLL_PATH, EnrollReply, EnrollRequest, INTEGRATION, OBJECTS, RAW_BYTES, SHA256,
+    UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET, upload_path,
 };
 use outrider_protocol::control::{
-    Accepted, CommandParams, EndState, Ended, EndedParams, Envelope, Hello, HelloParams, HostInfo,
-    ORDERS_PATH, Outcome, Poll, PollParams, RPC_PATH, Running,
+    Accepted, CommandParams, EndState, Ended, EndedParams, Envelope, Hello, HelloParams, HelloReply,
+    HostInfo, ORDERS_PATH, Outcome, Poll, PollParams, RPC_PATH, Running,
 };
 use outrider_protocol::ids::{AgentId, CommandId};
 use outrider_protocol::version::CONTROL;
@@ -87,6 +87,17 @@ impl Rig {
         }
     }
 
+    /// A page as somebody who is logged in sees it.
+    pub(super) async fn page(&self, path: &str) -> String {
+        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let opened = browser.get(self.client.login_link().await.unwrap()).send().await.unwrap();
+        let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let answer =
+            browser.get(format!("{}{path}", self.url)).header("cookie", cookie).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.text().await.unwrap()
+    }
+
     /// Orders an export of an agent.
     pub(super) async fn order(&self, agent: &FakeAgent) -> Command {
         self.client.create_command(&new_command(&agent.id)).await.unwrap()
@@ -115,7 +126,13 @@ pub(crate) fn new_command(agent: &AgentId) -> NewCommand {
         integrations: vec![integration],
         reprocess_historical: false,
     };
-    NewCommand { agent: agent.clone(), order: Order::Export(order), expires_in_s: None, time_limit_ms: None }
+    NewCommand {
+        agent: agent.clone(),
+        order: Order::Export(order),
+        configured: false,
+        expires_in_s: None,
+        time_limit_ms: None,
+    }
 }
 
 /// An agent made by hand.
@@ -156,7 +173,7 @@ impl FakeAgent {
         }
     }
 
-    pub(super) async fn hello(&self, commands: Vec<CommandId>) {
+    pub(super) async fn hello(&self, commands: Vec<CommandId>) -> HelloReply {
         let params = HelloParams {
             protocol: CONTROL,
             version: "0.1.0".into(),
@@ -164,7 +181,7 @@ impl FakeAgent {
             started_at: Timestamp::now(),
             commands,
         };
-        self.call::<Hello>(&params).await.unwrap();
+        self.call::<Hello>(&params).await.unwrap()
     }
 
     pub(super) async fn poll(&self, wait_ms: u64) -> Vec<Envelope> {
@@ -222,6 +239,13 @@ impl FakeAgent {
             .header(OBJECTS, file.objects)
             .header(RAW_BYTES, file.raw_bytes)
             .header(INTEGRATION, file.integration.as_str())
+            .header(
+                COMPRESSION,
+                match file.compression {
+                    Compression::Gzip => "gzip",
+                    Compression::Zstd => "zstd",
+                },
+            )
     }
 }
 
@@ -231,8 +255,21 @@ fn state_of(answer: &reqwest::Response) -> (StatusCode, u64, bool) {
     (answer.status(), offset, header(UPLOAD_COMPLETE) == Some("?1"))
 }
 
-/// A file of an export that holds `content`.
-pub(super) fn sealed(command: &CommandId, number: u64, content: &[u8]) -> SealedFile {
+/// Lines as a spool file holds them.
+pub(crate) fn compressed(lines: &[u8], compression: Compression) -> Vec<u8> {
+    use std::io::Write as _;
+    match compression {
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(lines).unwrap();
+            encoder.finish().unwrap()
+        }
+        Compression::Zstd => zstd::stream::encode_all(lines, 1).unwrap(),
+    }
+}
+
+/// A file of an export that holds `content`: three objects in 300 bytes.
+pub(crate) fn sealed(command: &CommandId, number: u64, content: &[u8]) -> SealedFile {
     SealedFile {
         export: command.clone().into(),
         integration: "mock".parse().unwrap(),

@@ -1,0 +1,212 @@
+//! What an action answered, for people.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+use outrider_protocol::crash::Crash;
+use outrider_protocol::integration::ProjectState;
+use outrider_protocol::report::{
+    ActionReport, DescribeReport, ExportMode, ExportReport, IntegrationOutcome, IntegrationReport,
+    ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
+};
+
+use super::integrations::installed_table;
+use super::parts::{bytes, count, failure, last_lines, span};
+
+/// Records of onboarding data listed.
+const RECORDS_SHOWN: usize = 50;
+/// Projects of one integration listed: those that failed come first.
+const PROJECTS_SHOWN: usize = 200;
+
+pub(super) fn report(report: &ActionReport) -> Markup {
+    match report {
+        ActionReport::Export(report) => export(report),
+        ActionReport::ValidateConfig(report) => validation(report),
+        ActionReport::ExportOnboardData(report) => onboarding(report),
+        ActionReport::DescribeIntegrations(report) => described(report),
+    }
+}
+
+fn described(report: &DescribeReport) -> Markup {
+    html! {
+        h2 { "Installed integrations" }
+        (installed_table(&report.integrations, &report.failed))
+    }
+}
+
+fn export(report: &ExportReport) -> Markup {
+    html! {
+        @if !report.integrations.is_empty() { h2 { "Report" } }
+        @for it in &report.integrations { (integration(it)) }
+    }
+}
+
+fn integration(report: &IntegrationReport) -> Markup {
+    let (class, word) = match report.state {
+        IntegrationOutcome::Done => ("done", "done"),
+        IntegrationOutcome::Failed => ("failed", "failed"),
+        IntegrationOutcome::Cancelled => ("cancelled", "cancelled"),
+    };
+    html! {
+        section.integration.report {
+            div.row.integration-head {
+                strong { (report.integration) }
+                @if report.integration.as_str() != report.name.as_str() { span.dim { (report.name) } }
+                span.chip.(class) { (word) }
+                span.dim { (mode(report.mode)) }
+                @if report.attempts > 1 { span.dim { (report.attempts) " attempts" } }
+                span.count { (took(report.duration_ms)) }
+            }
+            @if let Some(error) = &report.error { (failure(error)) }
+            @if let Some(crash) = &report.crash { (crashed(crash)) }
+            @if report.config_changed {
+                p.dim { "It reports a changed configuration, which stays on the agent's host." }
+            }
+            @if !report.models.is_empty() { (models(&report.models)) }
+            @if !report.projects.is_empty() { (projects(&report.projects)) }
+        }
+    }
+}
+
+/// How a process died, with its last words.
+pub(super) fn crashed(crash: &Crash) -> Markup {
+    html! {
+        div.notice.bad {
+            p { strong { (crash.component) " died: " (crash.cause) } }
+            p { (crash.detail) }
+            (last_lines(&crash.last_lines))
+        }
+    }
+}
+
+fn mode(mode: ExportMode) -> &'static str {
+    match mode {
+        ExportMode::Historical => "historical",
+        ExportMode::Incremental => "incremental",
+    }
+}
+
+fn took(milliseconds: u64) -> String {
+    span(Duration::from_millis(milliseconds))
+}
+
+fn models(models: &[ModelCount]) -> Markup {
+    let any_rejected = models.iter().any(|model| model.rejected > 0);
+    html! {
+        table.cards {
+            thead { tr {
+                th { "Model" } th.num { "Objects" } th.num { "Bytes" } th.num { "Unchanged" }
+                @if any_rejected { th.num { "Rejected" } }
+                th.num { "Time" }
+            } }
+            tbody {
+                @for model in models {
+                    tr {
+                        td.main { (model.model) }
+                        td.num data-label="Objects" { (count(model.objects)) }
+                        td.num data-label="Bytes" { (bytes(model.bytes)) }
+                        td.num data-label="Unchanged" { (count(model.unchanged)) }
+                        @if any_rejected { td.num data-label="Rejected" { (count(model.rejected)) } }
+                        td.num data-label="Time" { (took(model.duration_ms)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn projects(projects: &[ProjectReport]) -> Markup {
+    let rank = |project: &&ProjectReport| match project.state {
+        ProjectState::Failed => 0,
+        ProjectState::Skipped => 1,
+        ProjectState::Done => 2,
+    };
+    let mut sorted: Vec<&ProjectReport> = projects.iter().collect();
+    sorted.sort_by_key(rank);
+    let failed = sorted.iter().filter(|project| project.state == ProjectState::Failed).count();
+    html! {
+        h3 {
+            (count(projects.len() as u64)) " project" @if projects.len() != 1 { "s" }
+            @if failed > 0 { ", " (count(failed as u64)) " failed" }
+        }
+        table.cards {
+            thead { tr {
+                th { "Project" } th { "State" } th { "Mode" } th.num { "Objects" } th.num { "Bytes" }
+                th.num { "Unchanged" } th.num { "Time" }
+            } }
+            tbody { @for project in sorted.iter().take(PROJECTS_SHOWN) { (project_row(project)) } }
+        }
+        @if sorted.len() > PROJECTS_SHOWN {
+            p.dim { "… and " (count((sorted.len() - PROJECTS_SHOWN) as u64)) " more" }
+        }
+    }
+}
+
+fn project_row(project: &ProjectReport) -> Markup {
+    let (class, word) = match project.state {
+        ProjectState::Done => ("done", "done"),
+        ProjectState::Skipped => ("queued", "skipped"),
+        ProjectState::Failed => ("failed", "failed"),
+    };
+    html! {
+        tr {
+            td.main {
+                span title=(project.id) { (project.name) }
+                @if let Some(error) = &project.error {
+                    div.why {
+                        (error.message)
+                        @if let Some(hint) = &error.hint { br; (hint) }
+                        (last_lines(&error.last_lines))
+                    }
+                }
+            }
+            td data-label="State" { span.chip.(class) { (word) } }
+            td data-label="Mode" { (mode(project.mode)) }
+            td.num data-label="Objects" { (count(project.objects)) }
+            td.num data-label="Bytes" { (bytes(project.bytes)) }
+            td.num data-label="Unchanged" { (count(project.unchanged)) }
+            td.num data-label="Time" { (took(project.duration_ms)) }
+        }
+    }
+}
+
+fn validation(report: &ValidateReport) -> Markup {
+    html! {
+        @if report.errors.is_empty() {
+            div.notice.good {
+                p { "The configuration of " strong { (report.integration) } " is valid." }
+                @if let Some(source) = &report.source {
+                    @if let Some(version) = &source.version { p { "Source version: " (version) } }
+                    @if let Some(account) = &source.account { p { "Logged in as: " (account) } }
+                    @if !source.scopes.is_empty() { p { "Scopes: " (source.scopes.join(", ")) } }
+                }
+            }
+        } @else {
+            div.notice.bad {
+                p { "The configuration of " strong { (report.integration) } " is not valid." }
+                ul {
+                    @for error in &report.errors {
+                        li { code { (if error.path.is_empty() { "config" } else { &error.path }) } " " (error.message) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn onboarding(report: &OnboardReport) -> Markup {
+    html! {
+        @match &report.outcome {
+            OnboardOutcome::NotSupported => {
+                div.notice { p { (report.integration) " does not offer " code { (report.kind) } "." } }
+            }
+            OnboardOutcome::Records { records } => {
+                h2 { (count(records.len() as u64)) " " (report.kind) }
+                pre.records {
+                    @for record in records.iter().take(RECORDS_SHOWN) { (record.get()) "\n" }
+                    @if records.len() > RECORDS_SHOWN { "… and " (records.len() - RECORDS_SHOWN) " more\n" }
+                }
+            }
+        }
+    }
+}
