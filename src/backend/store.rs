@@ -137,10 +137,10 @@ impl Store {
         Ok(Self { write, read })
     }
 
-    /// Begins a transaction that writes. It takes its turn at once, and not with its first write: a transaction that has
-    /// read already is refused, without any wait, while the log is folded into the database.
-    async fn begin(&self, what: &'static str) -> Result<SqliteTransaction<'static>, StoreError> {
-        self.write.begin_with("BEGIN IMMEDIATE").await.during(what)
+    /// Begins a transaction that writes. It takes the right to write at once: one that only reads at first would lose it
+    /// to whoever folds the write-ahead log in between, and fail.
+    async fn begin(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
+        self.write.begin_with("BEGIN IMMEDIATE").await
     }
 
     /// Ends all connections, so that the write-ahead log is folded into the database.

@@ -117,7 +117,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Enrollment, EnrollFault> {
         const WHAT: &str = "enroll an agent";
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let code: CodeRow = sqlx::query_as(
             "SELECT id, uses, used, customer_id, expires_at, revoked_at FROM code WHERE hash = $1",
         )
@@ -195,7 +195,7 @@ impl Store {
     /// Answers whether there is such an agent.
     pub(crate) async fn revoke_agent(&self, agent: &AgentId, now: Timestamp) -> Result<bool, StoreError> {
         const WHAT: &str = "revoke an agent";
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin().await.during(WHAT)?;
         sqlx::query("DELETE FROM oauth_registration WHERE agent = $1")
             .bind(agent.as_str())
             .execute(&mut *tx)

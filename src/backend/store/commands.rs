@@ -166,7 +166,7 @@ impl Store {
         if order_json.len() > bounds.bytes {
             return Err(CreateFault::TooLarge { bytes: order_json.len(), limit: bounds.bytes });
         }
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let agent: Option<(Option<i64>, i64)> = sqlx::query_as(
             "SELECT revoked_at, (SELECT COUNT(*) FROM command WHERE agent = $1 AND reported_at IS NULL
                                  AND state IN ('queued', 'delivered', 'running'))
@@ -298,7 +298,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Reported, EndFault> {
         const WHAT: &str = "note an accepted command";
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let facts = facts(&mut tx, agent, command).await?;
         if facts.accepted_at.is_some() {
             return Ok(Reported::Known);
@@ -329,7 +329,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Reported, EndFault> {
         const WHAT: &str = "note a running command";
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         facts(&mut tx, agent, command).await?;
         let done = sqlx::query(
             "UPDATE command SET state = 'running', started_at = $2, accepted_at = COALESCE(accepted_at, $3)
@@ -355,7 +355,7 @@ impl Store {
     ) -> Result<Reported, EndFault> {
         const WHAT: &str = "store a command's outcome";
         let report = ended.outcome.report.as_ref().map(|report| to_json(report, WHAT)).transpose()?;
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let facts = facts(&mut tx, agent, &ended.command).await?;
         if facts.reported_at.is_some() {
             return Ok(Reported::Known);
@@ -408,7 +408,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<CancelOutcome, StoreError> {
         const WHAT: &str = "cancel a command";
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let row: Option<(String, String)> = sqlx::query_as("SELECT agent, state FROM command WHERE id = $1")
             .bind(command.as_str())
             .fetch_optional(&mut *tx)

@@ -108,7 +108,7 @@ impl Store {
         id: &IntegrationId,
     ) -> Result<bool, StoreError> {
         const WHAT: &str = "remove a configured integration";
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let mut removed = 0;
         for statement in [
             "DELETE FROM configured_integration WHERE agent = $1 AND id = $2",

@@ -24,7 +24,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         const WHAT: &str = "store a crash";
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let done = sqlx::query(
             "INSERT INTO crash (agent, id, crash_json, received_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
         )

@@ -36,7 +36,7 @@ impl Store {
         for it in report.failed.iter().take(MOST) {
             rows.push((&it.name, None, Some(to_json(&it.error, WHAT)?)));
         }
-        let mut tx = self.write.begin().await.during(WHAT)?;
+        let mut tx = self.begin().await.during(WHAT)?;
         sqlx::query("DELETE FROM installed_integration WHERE agent = $1")
             .bind(agent.as_str())
             .execute(&mut *tx)

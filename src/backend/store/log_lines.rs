@@ -31,7 +31,7 @@ impl Store {
         bounds: LogBounds,
     ) -> Result<bool, StoreError> {
         const WHAT: &str = "store lines of a log";
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let first =
             sqlx::query("INSERT INTO log_batch (command, batch) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                 .bind(params.command.as_str())

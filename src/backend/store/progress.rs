@@ -26,7 +26,7 @@ impl Store {
         bounds: TreeBounds,
     ) -> Result<(), StoreError> {
         const WHAT: &str = "store a command's progress";
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         for node in &progress.integrations {
             sqlx::query(
                 "INSERT INTO progress_integration (command, integration, node) VALUES ($1, $2, $3)

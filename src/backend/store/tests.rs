@@ -173,3 +173,16 @@ async fn an_old_database_is_brought_to_this_version_without_losing_a_row() {
     assert_eq!(left, (0,));
     sqlx::query("UPDATE command SET state = 'lost'").execute(&store.write).await.unwrap_err();
 }
+
+#[tokio::test]
+async fn folding_the_log_fails_no_transaction_that_has_begun() {
+    let (_dir, store, agent, _command) = accepted().await;
+    let now = Timestamp::now();
+    let (new, bounds) = (new_command(&agent), OrderBounds { open: 100, ..BOUNDS });
+    for _ in 0..50 {
+        let (taken, folded) = tokio::join!(store.create_command(&new, None, bounds, now), store.fold_log());
+        taken.unwrap();
+        folded.unwrap();
+    }
+    assert!(store.fold_log().await.unwrap());
+}

@@ -72,7 +72,7 @@ impl Store {
     /// once; names and ids stay. Answers how many orders that were.
     pub(crate) async fn drop_configs(&self) -> Result<usize, StoreError> {
         const WHAT: &str = "take configurations out of the orders of ended commands";
-        let mut tx = self.begin(WHAT).await?;
+        let mut tx = self.begin().await.during(WHAT)?;
         let rows: Vec<(i64, String)> = sqlx::query_as(
             "SELECT seq, order_json FROM command
              WHERE has_configs = 1 AND state NOT IN ('queued', 'delivered', 'running') LIMIT 100",
