@@ -1,5 +1,7 @@
 //! The spool as a whole: what waits, what is acknowledged, what dead exports left.
 
+mod sent;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -1,0 +1,144 @@
+//! Acknowledged files that are still kept: they can be taken back when the backend has lost them.
+
+use super::{MOVE_TRIES, Pending, Spool, folders};
+use crate::error::At;
+use crate::files::{SENT, check_name};
+use crate::fs::create_below;
+use crate::manifest::load;
+use crate::{Sealed, SpoolError};
+
+impl Spool {
+    /// The acknowledged files that are still kept, each as it was handed over; its path is where it was until then. An
+    /// export that cannot be read does not hide the others' files.
+    ///
+    /// # Errors
+    /// When the folder of acknowledged files cannot be read.
+    pub fn sent(&self) -> Result<Pending, SpoolError> {
+        let mut all = Pending::default();
+        for export in folders(&*self.fs, &self.dir.join(SENT))? {
+            match self.sent_of(&export) {
+                Ok(files) => all.files.extend(files),
+                Err(err) => all.failed.push((export, err)),
+            }
+        }
+        Ok(all)
+    }
+
+    fn sent_of(&self, export: &str) -> Result<Vec<Sealed>, SpoolError> {
+        let (sent, dir) = (self.dir.join(SENT).join(export), self.dir.join(export));
+        let mut files = Vec::new();
+        for model in folders(&*self.fs, &sent)? {
+            files.extend(self.sealed_in(&sent, &model)?);
+        }
+        let known = load(&*self.fs, &dir)?;
+        let found = files.into_iter().filter_map(|(key, len, _)| {
+            let line = known.sealed.get(&key).filter(|it| it.bytes == len)?;
+            Some(line.sealed(export, &dir))
+        });
+        Ok(found.collect())
+    }
+
+    /// The backend no longer has the file: it waits to be uploaded again. May be repeated, also after a crash. Answers
+    /// whether it is there: it may have been removed since, for its age.
+    ///
+    /// # Errors
+    /// When it cannot be moved; then it is still where it was.
+    pub fn take_back(&self, file: &Sealed) -> Result<bool, SpoolError> {
+        check_name("an export", &file.export)?;
+        check_name("a model", &file.model)?;
+        let Some(name) = file.path.file_name() else { return Ok(false) };
+        let from_dir = self.dir.join(SENT).join(&file.export).join(&file.model);
+        let to_dir = self.dir.join(&file.export).join(&file.model);
+        let (from, to) = (from_dir.join(name), to_dir.join(name));
+        for tries in 1.. {
+            let made =
+                create_below(&*self.fs, &self.dir, &[&file.export, &file.model]).at("create folder", &to_dir);
+            match made.and_then(|_| self.fs.rename(&from, &to).at("rename", &from)) {
+                Ok(()) => break,
+                // It was moved already, or removed.
+                Err(err) if err.is_not_found() && self.fs.read(&from).is_err() => {
+                    return Ok(self.fs.read(&to).is_ok());
+                }
+                // Whoever expires files removed the folder, which was still empty.
+                Err(err) if err.is_not_found() && tries < MOVE_TRIES => {}
+                Err(err) => return Err(err),
+            }
+        }
+        // The new place first, so that there is no moment at which a crash finds neither.
+        self.fs.sync_dir(&to_dir).at("sync folder", &to_dir)?;
+        self.fs.sync_dir(&from_dir).at("sync folder", &from_dir)?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::Settings;
+    use crate::faulty::{Dice, FaultyFs};
+
+    /// Two files of an export that are acknowledged.
+    fn acknowledged(spool: &Spool) -> Vec<Sealed> {
+        let mut writer = spool.export("run-1").unwrap();
+        for number in 0..2 {
+            let mut session = writer.session("git", "area.Type");
+            session.append(format!("{{\"id\":{number}}}").as_bytes()).unwrap();
+            writer.commit(session).unwrap();
+            writer.seal_all().unwrap();
+        }
+        let files = spool.pending().unwrap().files;
+        files.iter().for_each(|it| spool.acknowledge(it).unwrap());
+        files
+    }
+
+    #[test]
+    fn what_was_acknowledged_can_be_taken_back_and_acknowledged_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), Settings::default()).unwrap();
+        let files = acknowledged(&spool);
+        assert_eq!(spool.sent().unwrap().files, files);
+        assert!(spool.take_back(&files[1]).unwrap());
+        assert!(spool.take_back(&files[1]).unwrap(), "repeated");
+        assert_eq!(spool.pending().unwrap().files, files[1..]);
+        assert_eq!(spool.sent().unwrap().files, files[..1]);
+        spool.recover().unwrap();
+        spool.acknowledge(&files[1]).unwrap();
+        assert_eq!(spool.sent().unwrap().files, files);
+    }
+
+    #[test]
+    fn what_was_removed_for_its_age_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), Settings::default()).unwrap();
+        let files = acknowledged(&spool);
+        spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60)).unwrap();
+        assert!(spool.sent().unwrap().files.is_empty());
+        assert!(!spool.take_back(&files[0]).unwrap());
+    }
+
+    #[test]
+    fn a_crash_in_between_loses_no_file() {
+        for seed in 0..50 {
+            let fs = FaultyFs::new(Path::new("/"));
+            let open = |fs: &FaultyFs| {
+                Spool::open_on(Arc::new(fs.clone()), PathBuf::from("/spool"), Settings::default()).unwrap()
+            };
+            let spool = open(&fs);
+            let files = acknowledged(&spool);
+            let mut dice = Dice::new(seed);
+            let from = fs.operations() + dice.below(8) as u64;
+            fs.fail(from..u64::MAX, std::io::ErrorKind::Other);
+            let moved = spool.take_back(&files[0]);
+            let spool = open(&fs.cut(&mut dice));
+            spool.recover().unwrap();
+            let (pending, sent) = (spool.pending().unwrap().files, spool.sent().unwrap().files);
+            let waits = pending.contains(&files[0]);
+            assert!(waits || sent.contains(&files[0]), "seed {seed}: {pending:?} {sent:?}");
+            assert!(waits || moved.is_err(), "seed {seed}: what was answered is durable");
+        }
+    }
+}
