@@ -67,7 +67,9 @@ impl Root {
         }
         let noted = note_pid(&mut file).map_err(FileError::at("write", &path));
         let swept = noted.and_then(|()| {
-            [self.path(), &self.state(), &self.exports()].into_iter().try_for_each(atomic::sweep)
+            [self.path(), &self.state(), &self.exports(), &self.crashes()]
+                .into_iter()
+                .try_for_each(atomic::sweep)
         });
         swept.map_err(LockError::File)?;
         Ok(RootLock(file))

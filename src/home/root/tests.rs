@@ -133,9 +133,13 @@ fn the_next_service_sweeps_up_what_a_killed_writer_left() {
     std::fs::write(root.state().join(".service.json.x1y2z3.tmp"), "half").unwrap();
     std::fs::write(root.exports().join(".e1.json.x1y2z3.tmp"), "half").unwrap();
     std::fs::write(root.exports().join("e2.json"), "whole").unwrap();
+    std::fs::write(root.crashes().join(".c1.json.x1y2z3.tmp"), "half").unwrap();
     drop(root.lock().unwrap());
     assert_eq!(names(&root.exports()), ["e2.json"]);
-    assert_eq!(names(&root.state()), ["crashes", "exports"]);
+    assert_eq!(names(&root.crashes()), [""; 0]);
+    let mut state = names(&root.state());
+    state.sort();
+    assert_eq!(state, ["crashes", "exports"]);
     assert!(!root.path().join(".config.json.x1y2z3.tmp").exists());
 }
 
