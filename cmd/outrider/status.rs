@@ -41,6 +41,17 @@ fn tell(status: &Status) -> String {
     if status.unreported > 0 {
         lines.push(row("unreported", &format!("{} outcomes wait for the backend", status.unreported)));
     }
+    if status.crashes > 0 {
+        lines.push(row(
+            "crashes",
+            &format!("{} deaths of processes wait to be told to the backend", status.crashes),
+        ));
+    }
+    if status.refused_files > 0 {
+        let refused =
+            format!("{} files, which the backend refuses: see logs/service-run", status.refused_files);
+        lines.push(row("refused", &refused));
+    }
     lines.push(row(
         "spool",
         &format!("{} files, {} bytes wait for upload", status.spool_files, status.spool_bytes),

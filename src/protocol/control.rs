@@ -229,7 +229,7 @@ pub struct ProgressParams {
 pub struct LogParams {
     /// Which command.
     pub command: CommandId,
-    /// Counts the batches of a command from 0, so that one sent twice is kept once.
+    /// Counts the batches of a command upwards, with gaps, so that one sent twice is kept once.
     pub batch: u64,
     /// The lines.
     pub log: LogBatch,

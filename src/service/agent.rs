@@ -1,5 +1,6 @@
 //! The loop that owns all state of the service, and what it does about each event.
 
+mod describing;
 mod settings;
 mod stopping;
 mod telling;
@@ -26,11 +27,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::action::{Job, carry_out};
 use crate::commands::{Cancel, Commands, Due, is_late};
 use crate::crashes::{Crashes, of_action};
-use crate::event::{Event, Said, WAITING};
+use crate::event::{Event, Said, SpoolUse, WAITING};
 use crate::last_life::collect_panic;
 use crate::mail::Mail;
 use crate::notes::{Note, Notes, Written};
-use crate::outcome::{Answer, RunEnd, Stop, outcome, without_run, word};
+use crate::outcome::{Answer, RunEnd, Stop, not_delivered, outcome, without_run, word};
 use crate::redaction::Redaction;
 use crate::run::{ServiceError, Stopped};
 use crate::snapshot::{LinkStatus, Snapshot};
@@ -40,8 +41,10 @@ use crate::uplink::Timing;
 use crate::uplink::courier::{Courier, Letters};
 use crate::uplink::http::Http;
 use crate::uplink::insist::Insist;
+use crate::uplink::ledger::Ledger;
 use crate::uplink::orders::Orders;
 use crate::uplink::uploads::{self, Uploads, Wake};
+use describing::Describing;
 use settings::advise;
 
 /// Files that may wait to be told to the uploads; more are found when the spool is looked through.
@@ -77,13 +80,24 @@ struct Held {
     command: Option<Command>,
     /// Ends its run.
     stop: Option<watch::Sender<Option<Stop>>>,
+    /// Why the backend does not take a file of it.
+    refused: Option<String>,
     /// What was wrong with config.json when it started.
     config_fault: Option<String>,
 }
 
 impl Held {
     fn new(taken_at: Timestamp, mail: Arc<Mail>) -> Self {
-        Self { action: "", taken_at, mail, attempts: 0, command: None, stop: None, config_fault: None }
+        Self {
+            action: "",
+            taken_at,
+            mail,
+            attempts: 0,
+            command: None,
+            stop: None,
+            refused: None,
+            config_fault: None,
+        }
     }
 }
 
@@ -95,9 +109,10 @@ pub(crate) struct Agent {
     notes: Notes,
     held: HashMap<CommandId, Held>,
     link: watch::Sender<LinkStatus>,
-    spool_use: (u64, u64),
+    spool_use: SpoolUse,
     crashes: Crashes,
     tokens: Tokens,
+    describing: Describing,
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
     wake: mpsc::Sender<Wake>,
@@ -133,7 +148,8 @@ impl Agent {
             notes: Notes::default(),
             held: HashMap::new(),
             link: watch::Sender::new(LinkStatus::Connecting),
-            spool_use: (0, 0),
+            spool_use: SpoolUse { acknowledged: Ledger::open(&setup.root).files(), ..SpoolUse::default() },
+            describing: Describing::new(),
             crashes: setup.crashes.clone(),
             tokens: Tokens::new(setup.http.clone(), setup.timing.clone()),
             events,
@@ -153,15 +169,21 @@ impl Agent {
     }
 
     fn start_uplink(&mut self, woken: mpsc::Receiver<Wake>) {
-        let Setup { http, timing, config, spool, host, started_at, .. } = &self.setup;
+        let Setup { root, http, timing, config, spool, host, started_at, .. } = &self.setup;
         let (http, timing) = (http.clone(), timing.clone());
-        let uploads =
-            Uploads::new(http.clone(), timing.clone(), &config.limits, spool.clone(), self.events.clone());
+        let uploads = Uploads::new(
+            http.clone(),
+            timing.clone(),
+            (root, &config.limits),
+            spool.clone(),
+            self.events.clone(),
+        );
         let orders =
             Orders { http, timing, events: self.events.clone(), host: host.clone(), started_at: *started_at };
         self.keep("uploads", uploads.run(woken));
         self.keep("orders", orders.run());
         self.keep("crashes", crate::uplink::crashes::tell(self.crashes.clone(), self.insist()));
+        self.keep("integrations", crate::uplink::integrations::tell(self.describing.known(), self.insist()));
     }
 
     /// What calls the backend until it answers.
@@ -209,7 +231,7 @@ impl Agent {
     async fn next(&mut self) -> Event {
         loop {
             while self.runs.try_join_next().is_some() || self.uplink.try_join_next().is_some() {}
-            let due = [self.snapshot_at, self.notes_at].into_iter().flatten().min();
+            let due = [self.snapshot_at, self.notes_at, self.describing.at()].into_iter().flatten().min();
             let due = async {
                 match due {
                     Some(at) => sleep_until(at).await,
@@ -226,6 +248,9 @@ impl Agent {
 
     fn on_time(&mut self) {
         let now = Instant::now();
+        self.describe_if_due(now);
+        // One that a task survived is a bug all the same.
+        collect_panic(&self.setup.root, &self.crashes);
         if self.snapshot_at.is_some_and(|at| at <= now) {
             self.save_snapshot();
         }
@@ -252,7 +277,10 @@ impl Agent {
                 self.held.remove(&command);
                 self.note(Note::Acknowledged(command));
             }
-            Event::Spool { files, bytes } => self.spool_use = (files, bytes),
+            Event::Spool(spool) => self.spool_use = spool,
+            Event::Refused { export, why, given_up } => self.refused(&export, &why, given_up),
+            Event::BackendHas(files) => self.wake(Wake::BackendHas(files)),
+            Event::Described(end) => self.described(*end),
             Event::Asked(answer) => drop(answer.send(self.view())),
             Event::Died(task) => return Err(ServiceError::Bug { task }),
         }
@@ -442,7 +470,7 @@ impl Agent {
     }
 
     fn said(&mut self, id: &CommandId, said: Said) {
-        let Some(held) = self.held.get(id) else { return };
+        let Some(held) = self.held.get(id) else { return self.describing.said(id, said) };
         match said {
             Said::Started => {
                 if self.commands.running(id) {
@@ -458,6 +486,24 @@ impl Agent {
         }
     }
 
+    /// The backend refuses a file for what is in it. It stays in the spool; the export that it is of says so, as long as
+    /// it has no outcome.
+    fn refused(&mut self, export: &str, why: &str, given_up: bool) {
+        let next = if given_up {
+            "it stays in the spool and is tried again on the next connection to the backend"
+        } else {
+            "it is tried again"
+        };
+        tracing::error!(export, why, next, "The backend refuses a file.");
+        let Ok(id) = CommandId::new(export) else { return };
+        if let Some(held) = self.held.get_mut(&id).filter(|it| !it.mail.has_ended()) {
+            let (message, source) = (format!("{why}; {next}"), "service".to_owned());
+            let time = Timestamp::now();
+            held.mail.log.push(LogLine { time, level: Level::Error, source, message, fields: Fields::new() });
+            held.refused = Some(why.to_owned());
+        }
+    }
+
     fn sealed(&self, file: SealedFile) {
         self.wake(Wake::Sealed(Box::new(uploads::sealed(&self.setup.spool, file))));
     }
@@ -467,10 +513,10 @@ impl Agent {
         held.stop = None;
         let is_export = held.action == "export";
         let crash = of_action(held.action, Some(id), &end);
-        if matches!(end.answer, Answer::Broken) {
-            collect_panic(&self.setup.root, &self.crashes);
-        }
         let mut ended = outcome(held.action, end);
+        if let Some(why) = held.refused.take() {
+            not_delivered(&mut ended, why);
+        }
         if let (Some(error), Some(fault)) = (&mut ended.error, held.config_fault.take()) {
             advise(error, &fault);
         }

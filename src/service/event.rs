@@ -34,16 +34,37 @@ pub(crate) enum Event {
     /// The backend has answered a command's outcome: nothing is left to be told of it.
     Settled(CommandId),
     /// How full the spool is.
-    Spool {
-        /// Files that are not acknowledged.
-        files: u64,
-        /// Their size.
-        bytes: u64,
+    Spool(SpoolUse),
+    /// The backend refuses a file for what is in it.
+    Refused {
+        /// Of which export.
+        export: String,
+        /// What it says, and what this side says.
+        why: String,
+        /// Whether it is tried no more before the next connection.
+        given_up: bool,
     },
+    /// The backend has so many complete files, fewer than it had acknowledged.
+    BackendHas(u64),
+    /// The installed integrations were asked what they are.
+    Described(Box<RunEnd>),
     /// Somebody wants to know what the service has taken.
     Asked(oneshot::Sender<View>),
     /// A task that must not end has panicked.
     Died(&'static str),
+}
+
+/// How full the spool is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SpoolUse {
+    /// Files that are not acknowledged.
+    pub(crate) files: u64,
+    /// Their size.
+    pub(crate) bytes: u64,
+    /// Files that the backend has acknowledged, ever.
+    pub(crate) acknowledged: u64,
+    /// Files that are not acknowledged since the backend refuses them.
+    pub(crate) refused: usize,
 }
 
 /// What the service has taken, as the backend is told of it.
@@ -53,10 +74,8 @@ pub(crate) struct View {
     pub(crate) open: Vec<CommandId>,
     /// Commands that run.
     pub(crate) running: Vec<CommandId>,
-    /// Files in the spool that are not acknowledged.
-    pub(crate) spool_files: u64,
-    /// Their size.
-    pub(crate) spool_bytes: u64,
+    /// How full the spool is.
+    pub(crate) spool: SpoolUse,
 }
 
 /// What an action says while it runs.

@@ -105,6 +105,25 @@ pub(crate) fn without_run(state: EndState, message: &str) -> Outcome {
     Outcome { state, report: None, error: Some(error) }
 }
 
+/// An export of which the backend refuses a file is not done, whatever its action says.
+pub(crate) fn not_delivered(outcome: &mut Outcome, why: String) {
+    if outcome.state != EndState::Done {
+        return;
+    }
+    outcome.state = EndState::Failed;
+    outcome.error = Some(Failure {
+        message: why,
+        fault: Fault::Host,
+        retry: Retry::Later,
+        hint: Some(
+            "the file is kept in the spool; if its disk or the way to the backend damaged it, export again with \
+             reprocess_historical"
+                .to_owned(),
+        ),
+        last_lines: Vec::new(),
+    });
+}
+
 /// What is left of an outcome that the backend does not take as it is, because of `why`: in so few bytes that nothing on
 /// the way can mind.
 pub(crate) fn reduced(outcome: &Outcome, why: &str) -> Outcome {

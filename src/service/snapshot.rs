@@ -20,6 +20,12 @@ pub(crate) struct Snapshot {
     pub(crate) commands: Vec<CommandStatus>,
     /// Commands that have ended, and whose outcome the backend has not answered yet.
     pub(crate) unreported: usize,
+    /// Deaths of processes of which the backend has not heard.
+    #[serde(default)]
+    pub(crate) crashes: usize,
+    /// Files that the backend refuses for what is in them.
+    #[serde(default)]
+    pub(crate) refused_files: usize,
 }
 
 /// The way to the backend.

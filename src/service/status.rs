@@ -7,6 +7,7 @@ use outrider_home::{Config, ConfigErrors, Journal, LockError, Root, State};
 use outrider_protocol::ids::AgentId;
 use serde::Serialize;
 
+use crate::crashes::Crashes;
 use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
 use crate::task::chain;
 use crate::uplink::uploads;
@@ -32,6 +33,10 @@ pub struct Status {
     pub commands: Vec<CommandStatus>,
     /// Commands that have ended, and whose outcome the backend has not answered.
     pub unreported: usize,
+    /// Deaths of processes of which the backend has not heard.
+    pub crashes: usize,
+    /// Export files that the backend refuses for what is in them, as a running service knows.
+    pub refused_files: usize,
     /// Export files that the backend has not acknowledged.
     pub spool_files: u64,
     /// Their size.
@@ -70,6 +75,8 @@ pub fn status(root: &Root) -> Status {
         service: ServiceStatus::Stopped,
         commands: Vec::new(),
         unreported: 0,
+        crashes: Crashes::of(root).waiting(),
+        refused_files: 0,
         spool_files: 0,
         spool_bytes: 0,
         unknown: Vec::new(),
@@ -108,6 +115,7 @@ impl Status {
         if let Some(snapshot) = snapshot {
             self.commands = snapshot.commands;
             self.unreported = snapshot.unreported;
+            self.refused_files = snapshot.refused_files;
         }
     }
 
@@ -123,6 +131,7 @@ impl Status {
         for entry in entries {
             let (command, stage) = match entry.state {
                 State::Queued(command) => (command, "queued"),
+                // What became of it is decided by the next start of the service.
                 State::Running(command) => (command, "interrupted"),
                 State::Ended(_) | State::Acknowledged(_) => {
                     self.unreported += 1;

@@ -2,9 +2,12 @@
 
 mod action;
 mod backend;
+mod bad_backend;
 mod cancelling;
 mod commands;
+mod crashing;
 mod enrolling;
+mod relay;
 mod surviving;
 mod uplink;
 

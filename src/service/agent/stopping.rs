@@ -19,9 +19,10 @@ impl Agent {
         for id in self.commands.drain() {
             self.stop(&id, Stop::ServiceStops);
         }
+        self.describing.stop();
         let within = self.setup.config.limits.stop_timeout().saturating_sub(FLUSH_MOST).max(FLUSH_AWAY);
         let stopped = timeout(within, async {
-            while self.commands.any_active() {
+            while self.commands.any_active() || self.describing.is_running() {
                 let event = self.next().await;
                 self.on(event)?;
             }

@@ -34,8 +34,7 @@ impl Agent {
         View {
             open: self.held.keys().cloned().collect(),
             running: active.map(|(id, _)| id.clone()).collect(),
-            spool_files: self.spool_use.0,
-            spool_bytes: self.spool_use.1,
+            spool: self.spool_use,
         }
     }
 
@@ -50,7 +49,9 @@ impl Agent {
         let commands = self.commands.stages().filter_map(status).collect();
         let (link, unreported) = (self.link.borrow().clone(), self.unreported());
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let snapshot = Snapshot { version, started_at: self.setup.started_at, link, commands, unreported };
+        let (started_at, crashes) = (self.setup.started_at, self.crashes.waiting());
+        let refused_files = self.spool_use.refused;
+        let snapshot = Snapshot { version, started_at, link, commands, unreported, crashes, refused_files };
         if self.snapshot.as_ref() == Some(&snapshot) {
             return;
         }

@@ -57,8 +57,29 @@ pub(super) enum Refusal {
     Code(i32),
 }
 
+/// How a call or an upload goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// 500.
+    Broken,
+    /// 429, with so many seconds to wait.
+    Throttled(u64),
+    /// It is taken, and the answer's body ends early.
+    CutBody,
+    /// It is taken, and the answer comes twice in one body.
+    Twice,
+    /// Nothing is answered.
+    Stalls,
+}
+
 #[derive(Default)]
 struct Script {
+    /// What goes wrong with the next calls of a method; of uploads as `upload`.
+    troubles: HashMap<String, VecDeque<Trouble>>,
+    /// Whether hello says how many files there are.
+    counts_files: bool,
+    /// The last generation of an access token.
+    generation: u64,
     calls: Vec<(String, Value)>,
     /// The answers that were successes.
     taken: Vec<(String, Value)>,
@@ -173,6 +194,26 @@ impl Backend {
         self.change(|it| it.refusing.clear());
     }
 
+    /// Lets the next calls of a method go wrong, of uploads as `upload`.
+    pub(super) fn trouble(&self, method: &str, troubles: &[Trouble]) {
+        self.change(|it| it.troubles.entry(method.to_owned()).or_default().extend(troubles));
+    }
+
+    /// No trouble is left.
+    pub(super) fn is_well(&self) -> bool {
+        self.look(|it| it.troubles.values().all(VecDeque::is_empty))
+    }
+
+    /// Hello says how many files there are from now on.
+    pub(super) fn count_files(&self) {
+        self.change(|it| it.counts_files = true);
+    }
+
+    /// It comes back with a database of before all uploads.
+    pub(super) fn forget_files(&self) {
+        self.change(|it| it.files.clear());
+    }
+
     pub(super) fn ping_every_ms(&self, every: u64) {
         self.change(|it| it.ping_every_ms = Some(every));
     }
@@ -279,6 +320,10 @@ async fn call(State(backend): State<Backend>, headers: HeaderMap, body: Bytes) -
     if fails {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
+    let trouble = backend.change(|it| it.troubles.get_mut(&method).and_then(VecDeque::pop_front));
+    if let Some(refused) = refused(trouble).await {
+        return refused;
+    }
     let refusal = backend.look(|it| it.refusing.get(&method).copied());
     match refusal.filter(|(longest, _)| body.len() > *longest) {
         Some((_, Refusal::TooLong)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
@@ -293,13 +338,45 @@ async fn call(State(backend): State<Backend>, headers: HeaderMap, body: Bytes) -
     let result = match method.as_str() {
         "agent.hello" => {
             let every = backend.look(|it| it.ping_every_ms).unwrap_or(60_000);
-            json!({"protocol": 1, "agent": "a1", "ping_every_ms": every})
+            let files = backend
+                .look(|it| it.counts_files.then(|| it.files.values().filter(|it| it.complete).count()));
+            json!({"protocol": 1, "agent": "a1", "ping_every_ms": every, "files": files})
+        }
+        "oauth.access_token" => {
+            // Long enough for others to ask meanwhile.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let generation = backend.change(|it| {
+                it.generation += 1;
+                it.generation
+            });
+            json!({"access_token": format!("very-secret-{generation}"), "generation": generation})
         }
         "orders.poll" => json!({"orders": poll(&backend).await}),
         _ => json!({}),
     };
     backend.change(|it| it.taken.push((method, params)));
-    json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string().into_response()
+    let text = json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string();
+    match trouble {
+        Some(Trouble::CutBody) => {
+            let half = text.as_bytes()[..text.len() / 2].to_vec();
+            let pieces = [Ok(Bytes::from(half)), Err(std::io::Error::other("cut"))];
+            Body::from_stream(stream::iter(pieces)).into_response()
+        }
+        Some(Trouble::Twice) => format!("{text}{text}").into_response(),
+        _ => text.into_response(),
+    }
+}
+
+/// The answer of a backend that takes nothing.
+async fn refused(trouble: Option<Trouble>) -> Option<Response> {
+    match trouble? {
+        Trouble::Broken => Some(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+        Trouble::Throttled(seconds) => {
+            Some((StatusCode::TOO_MANY_REQUESTS, [("retry-after", seconds.to_string())]).into_response())
+        }
+        Trouble::Stalls => std::future::pending().await,
+        Trouble::CutBody | Trouble::Twice => None,
+    }
 }
 
 async fn poll(backend: &Backend) -> Vec<Value> {
@@ -376,6 +453,10 @@ async fn patch(State(backend): State<Backend>, headers: HeaderMap, request: Requ
     let path = request.uri().path().to_owned();
     let number = |name: &str| headers[name].to_str().unwrap().parse::<usize>().unwrap();
     let (offset, length) = (number(UPLOAD_OFFSET), number(UPLOAD_LENGTH));
+    let trouble = backend.change(|it| it.troubles.get_mut("upload").and_then(VecDeque::pop_front));
+    if let Some(refused) = refused(trouble).await {
+        return refused;
+    }
     let cut = backend.change(|it| {
         it.patches += 1;
         it.cut_after.take()
@@ -409,7 +490,8 @@ async fn patch(State(backend): State<Backend>, headers: HeaderMap, request: Requ
         if wrong || found != headers[SHA256].to_str().unwrap() {
             it.wrong_hash = it.wrong_hash.saturating_sub(1);
             it.files.remove(&path);
-            return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+            let error = json!({"message": "found 9 objects, expected 10"});
+            return (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).into_response();
         }
         file.complete = true;
         progress(file).into_response()

@@ -104,7 +104,9 @@ async fn an_outcome_is_told_until_it_is_answered() {
 /// An action whose report is too long for what is on the way.
 const LONG: &str = r#"
 long = report()
-long["integrations"][0]["projects"] = [{"id": str(i), "name": "x" * 100, "state": "done"} for i in range(100)]
+long["integrations"][0]["projects"] = [
+    {"id": str(i), "name": "x" * 100, "state": "done", "mode": "historical", "objects": 1, "bytes": 1, "duration_ms": 1}
+    for i in range(100)]
 answer(long)"#;
 
 #[tokio::test]
@@ -260,7 +262,7 @@ async fn a_refused_token_is_said_and_tried_again() {
 }
 
 /// Puts an export of `records` records into the spool, as a run that is over left it.
-fn spooled(agent: &Agent, export: &str, records: usize) -> Vec<u8> {
+pub(super) fn spooled(agent: &Agent, export: &str, records: usize) -> Vec<u8> {
     let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();
     let mut writer = spool.export(export).unwrap();
     let mut session = writer.session("mock", "sourcecode.Commit");
@@ -276,9 +278,9 @@ fn spooled(agent: &Agent, export: &str, records: usize) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-const FILE: &str = "/agent/v1/uploads/e1/sourcecode.Commit/0";
+pub(super) const FILE: &str = "/agent/v1/uploads/e1/sourcecode.Commit/0";
 
-async fn uploaded(agent: &Agent, backend: &Backend) -> Vec<u8> {
+pub(super) async fn uploaded(agent: &Agent, backend: &Backend) -> Vec<u8> {
     let bytes = backend.until("the file", |it| it.file(FILE)).await;
     let sent = agent.root().spool().join("sent/e1/sourcecode.Commit/0.json.gz");
     for _ in 0..3000 {
@@ -307,7 +309,7 @@ async fn a_file_is_uploaded_in_pieces_and_goes_on_where_a_cut_stopped_it() {
 }
 
 #[tokio::test]
-async fn a_file_whose_hash_was_wrong_is_sent_from_the_beginning() {
+async fn a_file_that_the_backend_refuses_for_what_is_in_it_is_sent_from_the_beginning() {
     let backend = Backend::new();
     let server = backend.serve(None);
     let agent = Agent::new(&server, DONE);
@@ -331,21 +333,15 @@ async fn files_are_uploaded_although_those_that_were_sent_cannot_be_looked_throu
     running.stop().await;
 }
 
-#[tokio::test]
-async fn a_file_that_an_action_tells_of_is_uploaded_while_it_runs() {
-    let backend = Backend::new();
-    let server = backend.serve(None);
-    let script = r#"
+/// An action that tells of the file in the spool, once it is let to.
+pub(super) const TELLS_OF_A_FILE: &str = r#"
 while not os.path.exists(os.path.join(root, "sealed.json")):
     time.sleep(0.01)
 call("sealed", json.load(open(os.path.join(root, "sealed.json"))))
 until_cancelled()
 answer(report())"#;
-    let agent = Agent::new(&server, script);
-    let running = agent.start();
-    backend.run("e1", &export());
-    backend.until("the start", |it| it.told_of("e1").contains(&"command.running".into()).then_some(())).await;
-    let written = spooled(&agent, "e1", 10);
+
+pub(super) fn let_it_be_told(agent: &Agent) {
     let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();
     let file = &spool.pending().unwrap().files[0];
     let sealed = json!({"export": "e1", "integration": "mock", "model": "sourcecode.Commit", "number": 0,
@@ -354,6 +350,18 @@ answer(report())"#;
     let path = agent.dir.path().join("sealed.json");
     std::fs::write(path.with_extension("tmp"), sealed.to_string()).unwrap();
     std::fs::rename(path.with_extension("tmp"), path).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_an_action_tells_of_is_uploaded_while_it_runs() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, TELLS_OF_A_FILE);
+    let running = agent.start();
+    backend.run("e1", &export());
+    backend.until("the start", |it| it.told_of("e1").contains(&"command.running".into()).then_some(())).await;
+    let written = spooled(&agent, "e1", 10);
+    let_it_be_told(&agent);
     assert_eq!(uploaded(&agent, &backend).await, written);
     assert!(backend.taken("command.ended").is_empty(), "the export still runs");
     backend.order(json!({"kind": "cancel", "command": "e1"}));

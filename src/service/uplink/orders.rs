@@ -86,10 +86,16 @@ impl Orders {
 
     /// One connection: hello, then listening until it ends.
     async fn connection(&self, way: Way) -> Result<Result<Went, CallError>, Gone> {
-        let hello = match self.hello().await? {
+        // Whatever was acknowledged by now, the backend has when it answers.
+        let view = self.view().await?;
+        let acknowledged = view.spool.acknowledged;
+        let hello = match self.hello(view).await {
             Ok(hello) => hello,
             Err(err) => return Ok(Err(err)),
         };
+        if let Some(has) = hello.files.filter(|has| *has < acknowledged) {
+            self.events.send(Event::BackendHas(has)).await.map_err(|_| Gone)?;
+        }
         let polling = matches!(way, Way::Poll { .. });
         tracing::info!(agent = %hello.agent, polling, "Connected to the backend.");
         self.link(LinkStatus::Connected { since: Timestamp::now(), polling }).await?;
@@ -100,8 +106,7 @@ impl Orders {
         }
     }
 
-    async fn hello(&self) -> Result<Result<HelloReply, CallError>, Gone> {
-        let view = self.view().await?;
+    async fn hello(&self, view: View) -> Result<HelloReply, CallError> {
         let params = HelloParams {
             protocol: CONTROL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -109,7 +114,7 @@ impl Orders {
             started_at: self.started_at,
             commands: view.open,
         };
-        Ok(self.http.call::<Hello>(&params).await)
+        self.http.call::<Hello>(&params).await
     }
 
     async fn listen(&self, way: Way) -> Result<Went, Gone> {
@@ -123,7 +128,8 @@ impl Orders {
     async fn pings(&self, every: Duration) -> Gone {
         loop {
             tokio::time::sleep(every).await;
-            let Ok(View { open, running, spool_files, spool_bytes }) = self.view().await else { return Gone };
+            let Ok(View { open, running, spool }) = self.view().await else { return Gone };
+            let (spool_files, spool_bytes) = (spool.files, spool.bytes);
             let params = PingParams { running, commands: open, spool_files, spool_bytes };
             if let Err(err) = self.http.call::<Ping>(&params).await {
                 tracing::debug!(error = chain(&err), "A ping was not answered.");

@@ -35,6 +35,8 @@ pub(super) enum UploadError {
     Size { found: u64, expected: u64 },
     #[error("the file's name is none of ours")]
     Name(#[source] BadId),
+    #[error("the backend does not take it: {0}")]
+    Refused(String),
     #[error("the backend said where to go on {TURNS} times, and never had it all")]
     Turns,
     #[error("the backend's answer lacks the header {0}")]
@@ -52,11 +54,17 @@ enum Step {
     Done,
     /// Send what follows this offset.
     From(u64),
-    /// It has forgotten the file, since the hash was wrong.
-    Again,
+}
+
+impl UploadError {
+    /// How long the backend asks to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Call(err) = self { err.retry_after() } else { None }
+    }
 }
 
 /// One try to upload one file.
+#[derive(Debug, Clone)]
 pub(super) struct Upload {
     pub(super) http: Http,
     pub(super) spool: Spool,
@@ -68,22 +76,20 @@ impl Upload {
     /// Answers when the backend has the file and the spool knows.
     pub(super) async fn file(&self, file: &Sealed) -> Result<(), UploadError> {
         let path = upload_path(&described(file).map_err(UploadError::Name)?);
-        let head = self.http.request(Method::HEAD, &path).timeout(self.http.timeout());
-        let mut step = head_step(&self.http.send_any(head).await?)?;
+        let mut step = self.ask(&path).await?;
         let mut turns = 0;
         loop {
             let offset = match step {
                 Step::Done => break,
                 Step::From(offset) => offset,
-                Step::Again => 0,
             };
             let response = self.http.send_any(self.patch(file, &path, offset).await?).await?;
             let turned = response.status() == StatusCode::CONFLICT;
             step = match patch_step(&response) {
                 Some(step) => step?,
-                None => return Err(refusal(response).await.into()),
+                None => return Err(refused(refusal(response).await)),
             };
-            if turned || step == Step::Again || step == Step::From(offset) {
+            if turned || step == Step::From(offset) {
                 tracing::debug!(
                     export = file.export,
                     model = file.model,
@@ -102,6 +108,18 @@ impl Upload {
             Ok(acknowledged) => acknowledged.map_err(UploadError::Spool),
             Err(err) => Err(UploadError::Read(std::io::Error::other(err))),
         }
+    }
+
+    /// Whether the backend has the whole file.
+    pub(super) async fn is_known(&self, file: &Sealed) -> Result<bool, UploadError> {
+        let path = upload_path(&described(file).map_err(UploadError::Name)?);
+        Ok(self.ask(&path).await? == Step::Done)
+    }
+
+    /// Asks what the backend has of a file.
+    async fn ask(&self, path: &str) -> Result<Step, UploadError> {
+        let head = self.http.request(Method::HEAD, path).timeout(self.http.timeout());
+        head_step(&self.http.send_any(head).await?)
     }
 
     /// The next piece of the file, as a request that reads it while it is sent.
@@ -167,6 +185,17 @@ fn in_header(compression: outrider_spool::Compression) -> &'static str {
     }
 }
 
+/// 422 says that what came is not what the file's description says: its hash, its count of objects. The backend has
+/// forgotten it then.
+fn refused(err: CallError) -> UploadError {
+    match err {
+        CallError::Status { status: StatusCode::UNPROCESSABLE_ENTITY, message, .. } => {
+            UploadError::Refused(message)
+        }
+        err => err.into(),
+    }
+}
+
 /// What the answer to `HEAD` asks for.
 fn head_step(response: &Response) -> Result<Step, UploadError> {
     match response.status() {
@@ -186,7 +215,6 @@ fn head_step(response: &Response) -> Result<Step, UploadError> {
 /// What the answer to `PATCH` asks for; `None` when it is a refusal.
 fn patch_step(response: &Response) -> Option<Result<Step, UploadError>> {
     match response.status() {
-        StatusCode::UNPROCESSABLE_ENTITY => Some(Ok(Step::Again)),
         StatusCode::CONFLICT => Some(told(response)),
         status if status.is_success() => Some(told(response)),
         _ => None,

@@ -5,19 +5,21 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::OptionFuture;
-use outrider_home::Limits;
+use outrider_home::{Limits, Root};
 use outrider_protocol::action::{Compression, SealedFile};
 use outrider_spool::{Sealed, Settings, Spool, SpoolError};
 use reqwest::StatusCode;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::Timing;
 use super::backoff::Backoff;
 use super::http::{CallError, Http};
+use super::ledger::{Ledger, forget_unchanged};
+use super::offer::{Offered, offer};
 use super::upload::{Upload, UploadError};
-use crate::event::Event;
+use crate::event::{Event, SpoolUse};
 use crate::task::{chain, guarded};
 
 /// How one try to upload a file went.
@@ -45,7 +47,12 @@ pub(crate) struct Uploads {
     away: Backoff,
     /// The backend is away: nothing is tried before this.
     away_until: Instant,
+    root: Root,
+    ledger: Ledger,
 }
+
+/// How often a file that the backend refuses for what is in it is tried, before it waits for the next connection.
+const REFUSALS_MOST: u32 = 5;
 
 #[derive(Debug)]
 struct Resting {
@@ -53,19 +60,29 @@ struct Resting {
     backoff: Backoff,
     until: Instant,
     active: bool,
+    /// How often the backend refused it for what is in it.
+    refusals: u32,
+}
+
+impl Resting {
+    fn is_given_up(&self) -> bool {
+        self.refusals >= REFUSALS_MOST
+    }
 }
 
 impl Uploads {
     pub(crate) fn new(
         http: Http,
         timing: Timing,
-        limits: &Limits,
+        (root, limits): (&Root, &Limits),
         spool: Spool,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
             away: Backoff::new(&timing),
             away_until: Instant::now(),
+            root: root.clone(),
+            ledger: Ledger::open(root),
             http,
             timing,
             spool,
@@ -82,6 +99,7 @@ impl Uploads {
     /// `sealed` brings files that are new; a closed channel ends this.
     pub(crate) async fn run(mut self, mut sealed: mpsc::Receiver<Wake>) {
         let mut under_way = JoinSet::new();
+        let mut offering: Option<(u64, JoinHandle<Offered>)> = None;
         let mut housekeeping = Instant::now();
         loop {
             if housekeeping <= Instant::now() {
@@ -94,25 +112,84 @@ impl Uploads {
                 && self.away_until <= now
                 && let Some(file) = self.queue.pop_front()
             {
-                let upload = Upload { http: self.http.clone(), spool: self.spool.clone(), chunk: self.chunk };
+                let upload = self.upload();
                 under_way.spawn(tried(file.clone(), async move { upload.file(&file).await }));
             }
-            let rested = self.resting.values().filter(|it| !it.active).map(|it| it.until).min();
+            let rested =
+                self.resting.values().filter(|it| !it.active && !it.is_given_up()).map(|it| it.until).min();
             let away = (!self.queue.is_empty() && self.away_until > now).then_some(self.away_until);
             let next = rested.into_iter().chain(away).min();
             tokio::select! {
                 woken = sealed.recv() => match woken {
                     Some(Wake::Sealed(file)) => self.add(*file),
                     Some(Wake::Look) => self.look().await,
-                    Some(Wake::Connected) => self.away_until = Instant::now(),
+                    Some(Wake::Connected) => self.connected(),
+                    Some(Wake::BackendHas(files)) if offering.is_none() => offering = self.compare(files),
+                    Some(Wake::BackendHas(_)) => {}
                     None => return,
                 },
+                Some(offered) = OptionFuture::from(offering.as_mut().map(|(_, task)| task)) => {
+                    let lost = offering.take().map_or(0, |(lost, _)| lost);
+                    self.offered(lost, offered).await;
+                }
                 // A task that panicked has answered all the same, and none is aborted.
                 Some(Ok(ended)) = under_way.join_next() => self.ended(ended).await,
                 Some(()) = OptionFuture::from(next.map(sleep_until)) => {}
                 () = sleep_until(housekeeping) => {}
             }
         }
+    }
+
+    fn upload(&self) -> Upload {
+        Upload { http: self.http.clone(), spool: self.spool.clone(), chunk: self.chunk }
+    }
+
+    /// The backend is back, perhaps in another version: files that it refused are tried once more.
+    fn connected(&mut self) {
+        self.away_until = Instant::now();
+        for it in self.resting.values_mut().filter(|it| it.is_given_up() && !it.active) {
+            it.active = true;
+            self.queue.push_back(it.file.clone());
+        }
+    }
+
+    /// Begins to offer files again when the backend has fewer than it has acknowledged. Answers with how many fewer.
+    fn compare(&self, has: u64) -> Option<(u64, JoinHandle<Offered>)> {
+        let acknowledged = self.ledger.files();
+        let lost = acknowledged.checked_sub(has).filter(|it| *it > 0)?;
+        tracing::warn!(
+            acknowledged,
+            has,
+            lost,
+            "The backend came back with an older database: it has fewer files than it acknowledged. Those that are kept \
+             are offered again."
+        );
+        // Before anything else, so that a crash from here on leaves it to be found again.
+        if let Err(err) = forget_unchanged(&self.root) {
+            tracing::error!(%err, "Exports cannot be told that the backend has lost objects; it is tried again.");
+            return None;
+        }
+        Some((lost, tokio::spawn(offer(self.upload(), self.timing.clone()))))
+    }
+
+    async fn offered(&mut self, lost: u64, offered: Result<Offered, JoinError>) {
+        let Offered { kept, taken_back } = match offered {
+            Ok(offered) => offered,
+            Err(err) => {
+                tracing::error!(error = chain(&err), "Offering files again panicked: this is a bug.");
+                return;
+            }
+        };
+        tracing::warn!(lost, kept, taken_back, "Files that the backend has lost are uploaded again.");
+        if taken_back < lost {
+            let gone = lost - taken_back;
+            tracing::error!(
+                gone,
+                "The backend has lost files that are no longer kept here: export again with reprocess_historical."
+            );
+        }
+        self.ledger.lost(lost);
+        self.look().await;
     }
 
     /// Looks for files that nobody told of, seals what dead exports left, and removes what was sent long ago.
@@ -157,7 +234,8 @@ impl Uploads {
 
     fn wake_rested(&mut self) {
         let now = Instant::now();
-        for it in self.resting.values_mut().filter(|it| !it.active && it.until <= now) {
+        let rested = |it: &&mut Resting| !it.active && !it.is_given_up() && it.until <= now;
+        for it in self.resting.values_mut().filter(rested) {
             it.active = true;
             self.queue.push_back(it.file.clone());
         }
@@ -168,6 +246,7 @@ impl Uploads {
         match result {
             Ok(()) => {
                 tracing::info!(export, model, number, objects = file.records, bytes, "File uploaded.");
+                self.ledger.add();
                 self.away.reset();
                 self.forget(&file);
                 self.tell_usage().await;
@@ -177,7 +256,7 @@ impl Uploads {
                 self.forget(&file);
             }
             Err(UploadError::Call(err)) if is_away(&err) => {
-                let pause = self.away.pause();
+                let pause = self.away.pause().max(err.retry_after().unwrap_or_default());
                 tracing::debug!(export, model, number, error = chain(&err), "A file waits for the backend.");
                 self.away_until = Instant::now() + pause;
                 self.queue.push_front(file);
@@ -188,7 +267,11 @@ impl Uploads {
                     backoff: Backoff::new(&self.timing),
                     until: Instant::now(),
                     active: true,
+                    refusals: 0,
                 });
+                let refused = matches!(err, UploadError::Refused(_));
+                resting.refusals += u32::from(refused);
+                let given_up = resting.is_given_up();
                 let pause = resting.backoff.pause();
                 resting.until = Instant::now() + pause;
                 resting.active = false;
@@ -201,6 +284,13 @@ impl Uploads {
                     again_s,
                     "A file was not uploaded."
                 );
+                if refused {
+                    let refused =
+                        Event::Refused { export: export.clone(), why: refusal(&file, &err), given_up };
+                    // Without the loop nobody wants to know.
+                    drop(self.events.send(refused).await);
+                    self.tell_usage().await;
+                }
             }
         }
     }
@@ -213,11 +303,23 @@ impl Uploads {
     async fn tell_usage(&self) {
         let spool = self.spool.clone();
         if let Ok(Ok(usage)) = tokio::task::spawn_blocking(move || spool.usage()).await {
-            let event = Event::Spool { files: usage.files, bytes: usage.bytes };
+            let refused = self.resting.values().filter(|it| it.is_given_up()).count();
+            let (files, bytes, acknowledged) = (usage.files, usage.bytes, self.ledger.files());
+            let event = Event::Spool(SpoolUse { files, bytes, acknowledged, refused });
             // Without the loop nobody wants to know.
             drop(self.events.send(event).await);
         }
     }
+}
+
+/// Why the backend does not take a file, with what this side says is in it.
+fn refusal(file: &Sealed, err: &UploadError) -> String {
+    let Sealed { export, model, number, records, bytes, sha256, .. } = file;
+    format!(
+        "file {number} of {model} of export {export}, which holds {records} objects in {bytes} bytes (SHA-256 {sha256}), \
+         was not uploaded: {}",
+        chain(err)
+    )
 }
 
 /// One try to upload a file. A panic is one that failed, so that the file is tried again.
@@ -252,6 +354,8 @@ pub(crate) enum Wake {
     Look,
     /// The backend is back.
     Connected,
+    /// The backend has so many complete files, fewer than it had acknowledged before it was asked.
+    BackendHas(u64),
 }
 
 /// Opens the spool as the service uses it: it never writes to an export.
@@ -323,8 +427,9 @@ mod tests {
         let limits = Limits::default();
         let http = Http::anonymous("http://127.0.0.1:1", None, &limits).unwrap();
         let (events, _happened) = mpsc::channel(8);
-        let spool = open(dir.path().join("spool")).unwrap();
-        let mut uploads = Uploads::new(http, Timing::new(&limits), &limits, spool, events);
+        let root = Root::at(dir.path());
+        let spool = open(root.spool()).unwrap();
+        let mut uploads = Uploads::new(http, Timing::new(&limits), (&root, &limits), spool, events);
         uploads.add(file());
         let taken = uploads.queue.pop_front().unwrap();
         uploads.ended(tried(taken, async { panic!("a bug") }).await).await;

@@ -1,0 +1,119 @@
+//! How many files the backend has acknowledged, over restarts: a backend that has fewer came back with an older database.
+//!
+//! **Invariant:** the count is never higher than what was acknowledged less what was found to be lost: it is raised after
+//! a file has moved to `sent/`. A crash in between leaves it one too low, which hides the loss of one file at most.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use outrider_home::{FileError, Root, atomic};
+use serde::{Deserialize, Serialize};
+
+use crate::task::chain;
+
+/// The count, and the file that keeps it. It lies in the root's `state`, which belongs to one backend.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    path: PathBuf,
+    kept: Kept,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    files: u64,
+}
+
+impl Ledger {
+    /// The count of a root; none where there is no file that can be read, which hides losses and makes up none.
+    pub(crate) fn open(root: &Root) -> Self {
+        let path = root.state().join("acknowledged.json");
+        let kept =
+            std::fs::read(&path).ok().and_then(|it| serde_json::from_slice(&it).ok()).unwrap_or_default();
+        Self { path, kept }
+    }
+
+    pub(crate) fn files(&self) -> u64 {
+        self.kept.files
+    }
+
+    /// Another file was acknowledged.
+    pub(crate) fn add(&mut self) {
+        self.save(Kept { files: self.kept.files.saturating_add(1) });
+    }
+
+    /// The backend has lost so many, and what there was to do about it is done.
+    pub(crate) fn lost(&mut self, files: u64) {
+        self.save(Kept { files: self.kept.files.saturating_sub(files) });
+    }
+
+    fn save(&mut self, kept: Kept) {
+        self.kept = kept;
+        let saved: Result<(), FileError> =
+            atomic::write(&self.path, &serde_json::to_vec(&kept).unwrap_or_default(), atomic::PRIVATE);
+        if let Err(err) = saved {
+            tracing::warn!(error = chain(&err), "The count of acknowledged files was not written.");
+        }
+    }
+}
+
+/// Tells the export action that the backend has forgotten objects: it must not leave any out as unchanged that was
+/// acknowledged before. Durable when this returns; may be repeated.
+pub(crate) fn forget_unchanged(root: &Root) -> io::Result<()> {
+    let folder = root.state().join("unchanged");
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(&folder)?;
+    match File::create_new(folder.join("reset")) {
+        Ok(file) => file.sync_all()?,
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(err) => return Err(err),
+    }
+    sync_folder(&folder)?;
+    sync_folder(&root.state())
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Windows cannot sync a folder; its file systems journal such changes themselves.
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_survives_a_restart_and_a_broken_file_counts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        root.create().unwrap();
+        let mut ledger = Ledger::open(&root);
+        (0..3).for_each(|_| ledger.add());
+        ledger.lost(1);
+        assert_eq!(Ledger::open(&root).files(), 2);
+        std::fs::write(root.state().join("acknowledged.json"), "{").unwrap();
+        assert_eq!(Ledger::open(&root).files(), 0);
+    }
+
+    #[test]
+    fn the_export_action_is_told_once_or_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        root.create().unwrap();
+        forget_unchanged(&root).unwrap();
+        forget_unchanged(&root).unwrap();
+        assert!(root.state().join("unchanged/reset").is_file());
+    }
+}
