@@ -15,7 +15,7 @@ use crate::{Spool, SpoolError};
 
 /// Where a commit puts a session's records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct CommitPlace {
     /// The model.
     pub model: String,
     /// The file's number within the export and the model.
@@ -30,22 +30,22 @@ impl ExportWriter {
     ///
     /// # Errors
     /// When the file of small sessions cannot be made.
-    pub fn places(&mut self, sessions: &[Session]) -> Result<Vec<Option<Place>>, SpoolError> {
+    pub fn places(&mut self, sessions: &[Session]) -> Result<Vec<Option<CommitPlace>>, SpoolError> {
         sessions.iter().map(|session| self.place(session)).collect()
     }
 
-    fn place(&mut self, session: &Session) -> Result<Option<Place>, SpoolError> {
+    fn place(&mut self, session: &Session) -> Result<Option<CommitPlace>, SpoolError> {
         if session.amount().records == 0 {
             return Ok(None);
         }
         let model = session.model().to_owned();
         if session.parts.is_empty() {
             let (number, from) = self.small_place(session.origin(), session.model())?;
-            return Ok(Some(Place { model, number, from }));
+            return Ok(Some(CommitPlace { model, number, from }));
         }
         // All parts are named by one line, so any of them tells; one without records is not named.
         let part = session.parts.iter().find(|it| it.file.amount().records > 0).or(session.parts.last());
-        Ok(part.map(|part| Place { model, number: part.number, from: 0 }))
+        Ok(part.map(|part| CommitPlace { model, number: part.number, from: 0 }))
     }
 }
 
@@ -54,7 +54,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the export is being written, and when the disk fails.
-    pub fn holds(&self, export: &str, places: &[Place]) -> Result<Vec<bool>, SpoolError> {
+    pub fn holds(&self, export: &str, places: &[CommitPlace]) -> Result<Vec<bool>, SpoolError> {
         check_name("an export", export)?;
         let dir = self.dir().join(export);
         if self.fs().list(&dir).is_err_and(|err| err.kind() == std::io::ErrorKind::NotFound) {
@@ -64,7 +64,7 @@ impl Spool {
         let _lock = lock.ok_or_else(|| SpoolError::InUse { export: export.into() })?;
         recover(self.fs(), &dir, export)?;
         let known = load(self.fs(), &dir)?;
-        let holds = |place: &Place| {
+        let holds = |place: &CommitPlace| {
             let file = known.sealed.get(&(place.model.clone(), place.number));
             file.is_some_and(|file| file.bytes > place.from)
         };
@@ -114,7 +114,7 @@ mod tests {
         writer.commit(before).unwrap();
         let sessions =
             vec![session(&writer, "a.Small", "small", 2), session(&writer, "a.Large", "large", 200)];
-        let places: Vec<Place> = writer.places(&sessions).unwrap().into_iter().flatten().collect();
+        let places: Vec<CommitPlace> = writer.places(&sessions).unwrap().into_iter().flatten().collect();
         assert_eq!(places.len(), 2);
         let now = fs.operations();
         fs.fail(now + operations..u64::MAX, ErrorKind::Other);
@@ -149,7 +149,7 @@ mod tests {
     fn an_export_that_is_not_there_holds_nothing() {
         let fs = FaultyFs::new(Path::new("/"));
         let spool = Spool::open_on(Arc::new(fs), "/spool".into(), settings()).unwrap();
-        let place = Place { model: "a.Small".into(), number: 0, from: 0 };
+        let place = CommitPlace { model: "a.Small".into(), number: 0, from: 0 };
         assert_eq!(spool.holds("e9", &[place]).unwrap(), [false]);
     }
 }
