@@ -10,6 +10,7 @@ use crate::store::Store;
 use crate::{Root, SessionPath, StoreError};
 
 mod doubt;
+mod listing;
 mod reprocess;
 
 pub use doubt::{Claim, Prepared};
