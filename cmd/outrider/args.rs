@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use outrider_home::Root;
 
+use crate::data::args::Data;
 use crate::report::Error;
 
 /// An agent for machines that a backend cannot reach into.
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Unenroll(Unenroll),
     /// Show what the agent is and does
     Status(Status),
+    /// Look at what was exported, and at what is remembered for the next export
+    Data(Data),
     /// Run the agent: take the backend's orders and carry them out
     ServiceRun(ServiceRun),
     /// Export all data of the integrations

@@ -3,6 +3,7 @@
 
 mod actions;
 mod args;
+mod data;
 mod enroll;
 #[path = "../shared/input.rs"]
 mod input;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Command::Enroll(flags) => enroll::enroll(&root, flags),
         Command::Unenroll(flags) => enroll::unenroll(&root, &flags),
         Command::Status(flags) => status::status(&root, &flags),
+        Command::Data(flags) => data::data(&root, flags),
         Command::ServiceRun(flags) => service::run(root, &flags),
         Command::Export(flags) => actions::export(root, flags),
         Command::ValidateConfig(flags) => actions::validate_config(root, flags),
