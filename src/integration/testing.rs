@@ -10,6 +10,7 @@
 //! # }
 //! ```
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outrider_peer::{CallError, Handlers, Limits, Peer, RawParams};
@@ -72,11 +73,23 @@ impl Agent {
     /// # Errors
     /// What it answered to `initialize`.
     pub async fn greet_with(integration: impl Integration, max_line_bytes: u64) -> Result<Self, CallError> {
+        Self::greet_in(integration, max_line_bytes, &std::env::temp_dir()).await
+    }
+
+    /// The same, with a folder that the integration may keep between runs.
+    ///
+    /// # Errors
+    /// What it answered to `initialize`.
+    pub async fn greet_in(
+        integration: impl Integration,
+        max_line_bytes: u64,
+        cache: &Path,
+    ) -> Result<Self, CallError> {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let (reader, writer) = tokio::io::split(theirs);
         let served = tokio::spawn(serve_on(integration, reader, writer));
         let (reader, writer) = tokio::io::split(ours);
-        let mut agent = Self::greet_over(reader, writer, max_line_bytes).await?;
+        let mut agent = Self::greet_as(reader, writer, max_line_bytes, cache).await?;
         agent.served = Some(served);
         Ok(agent)
     }
@@ -90,6 +103,15 @@ impl Agent {
         writer: impl AsyncWrite + Send + 'static,
         max_line_bytes: u64,
     ) -> Result<Self, CallError> {
+        Self::greet_as(reader, writer, max_line_bytes, &std::env::temp_dir()).await
+    }
+
+    async fn greet_as(
+        reader: impl AsyncRead + Send + 'static,
+        writer: impl AsyncWrite + Send + 'static,
+        max_line_bytes: u64,
+        cache: &Path,
+    ) -> Result<Self, CallError> {
         let kept = Arc::new(Mutex::new(Kept::default()));
         let peer = outrider_peer::connect(reader, writer, handlers(kept.clone()), Limits::default());
         let params = InitializeParams {
@@ -97,7 +119,7 @@ impl Agent {
             agent_version: "0.0.0".to_owned(),
             integration: IntegrationId::new("under-test").map_err(|err| bad_id(&err))?,
             max_line_bytes,
-            cache_dir: std::env::temp_dir().display().to_string(),
+            cache_dir: cache.display().to_string(),
         };
         let about = peer.call::<Initialize>(&params).await?;
         Ok(Self { peer, kept, about, served: None })
