@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use outrider_integration::Error;
 
 use crate::process::RunError;
+use crate::remote::Why;
 use crate::tokens::ParseError;
 
 /// The oldest git whose options are used here (Debian 11's).
@@ -89,6 +90,37 @@ pub(crate) enum GitError {
         #[source]
         err: std::io::Error,
     },
+    /// A repository elsewhere cannot be read.
+    #[error("{address}: {}", why.text())]
+    Remote {
+        /// Where, without a secret.
+        address: String,
+        /// Why.
+        why: Why,
+        /// What git says.
+        #[source]
+        err: RunError,
+    },
+    /// It has nothing in it.
+    #[error("{address} is an empty repository: found no branch and no tag, expected at least one")]
+    EmptyRemote {
+        /// Where, without a secret.
+        address: String,
+    },
+    /// Another run has the clones.
+    #[error("another run of this integration uses the clones ({} is locked)", path.display())]
+    InUse {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// A clone grew too large.
+    #[error("the clone of {address} is larger than {limit_mb} MB, and was stopped")]
+    TooLarge {
+        /// Where, without a secret.
+        address: String,
+        /// `clone_limit_mb`.
+        limit_mb: u64,
+    },
     /// Git cannot be run, or failed.
     #[error("read the repository {}", path.display())]
     Run {
@@ -124,6 +156,12 @@ impl GitError {
             ),
             Self::Partial { .. } => {
                 "fetch everything with `git fetch --refetch --no-filter`, or name a full clone".into()
+            }
+            Self::Remote { why, .. } => why.hint()?.into(),
+            Self::InUse { .. } => "try again when it is over".into(),
+            Self::EmptyRemote { .. } => "push something to it first, or leave it out".into(),
+            Self::TooLarge { .. } => {
+                "raise `clone_limit_mb` in the configuration, if the disk has room".into()
             }
             _ => return None,
         })

@@ -16,6 +16,7 @@ use crate::models::{Repo, User};
 use crate::named;
 use crate::process::Stop;
 use crate::read::{self, Pace};
+use crate::sources::Sources;
 use crate::text::user_key;
 
 /// The model of [`Repo`].
@@ -88,21 +89,17 @@ impl Hand {
 
 /// Exports every repository of the configuration.
 pub(crate) async fn everything(run: &Run, config: &Config) -> Result<ExportReply, Error> {
-    let version = Hand::new(run.context().clone(), config.quiet_limit())
-        .off_thread("git version", |stop| crate::git::git_version(&stop))
-        .await?;
+    let first = Hand::new(run.context().clone(), config.quiet_limit());
+    let version = first.off_thread("git version", |stop| crate::git::git_version(&stop)).await?;
+    let sources = Sources::take(&first, run.context(), config).await?;
     run.debug(&format!("reading with git {version}, {} at once", Pace::default().lanes)).await;
     let mut projects = Vec::with_capacity(config.repositories.len());
     let mut seen = HashSet::new();
     for entry in &config.repositories {
         // A hand of its own: what ends the gits of one repository leaves the next alone.
         let hand = Hand::new(run.context().clone(), config.quiet_limit());
-        let path = entry.path.clone();
-        let opened = hand.off_thread("git rev-parse", move |stop| Repository::open(&path, &stop)).await;
-        let id = match &opened {
-            Ok(repository) => repository.id(),
-            Err(_) => entry.path.to_string_lossy().into_owned(),
-        };
+        let opened = sources.open(&hand, entry).await;
+        let id = opened.as_ref().map_or_else(|_| entry.id(), Repository::id);
         let outcome = match opened {
             Ok(_) if !seen.insert(id.clone()) => Ok(Outcome::Twice),
             Ok(repository) => Export { run, hand: &hand, repository, name: entry.name() }.all().await,

@@ -33,6 +33,8 @@ pub(crate) fn git_version(stop: &Stop) -> Result<String, GitError> {
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
     place: Place,
+    /// What it is known by, where that is not its path.
+    known_as: Option<String>,
     bare: bool,
     shallow_file: PathBuf,
     object_format: String,
@@ -58,17 +60,34 @@ impl Repository {
         };
         let (bare, object_format) = (bare == "true", format.to_owned());
         let shallow_file = place.folder.join(shallow);
-        Ok(Self { place, bare, shallow_file, object_format })
+        Ok(Self { place, known_as: None, bare, shallow_file, object_format })
     }
 
-    /// The repository's real path: its id.
+    /// The same as the clone of an address.
+    pub(crate) fn known_as(self, address: &str) -> Self {
+        Self { known_as: Some(address.to_owned()), ..self }
+    }
+
+    /// The repository's id: the address that it is a clone of, or its real path.
     pub(crate) fn id(&self) -> String {
-        self.place.folder.to_string_lossy().into_owned()
+        self.known_as.clone().unwrap_or_else(|| self.place.folder.to_string_lossy().into_owned())
     }
 
-    /// The real path.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.place.folder
+    /// The address of the remote `origin`.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub(crate) fn remote(&self) -> Result<Option<String>, GitError> {
+        let said = self.place.ask(&["config", "--get", "remote.origin.url"]);
+        said.map_err(|err| explain(&self.place.folder, err))
+    }
+
+    /// Lets HEAD name a branch. For clones of our own.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub(crate) fn set_head(&self, branch: &str) -> Result<(), GitError> {
+        self.run(&["symbolic-ref", "HEAD", branch], Vec::new()).map(drop)
     }
 
     /// What the repository says of itself. `empty` is for the caller to find out.
@@ -78,7 +97,7 @@ impl Repository {
     pub(crate) fn describe(&self, name: String, shallow: bool, empty: bool) -> Result<Repo, GitError> {
         let ask = |args: &[&str]| self.place.ask(args).map_err(|err| explain(&self.place.folder, err));
         let head = ask(&["symbolic-ref", "--quiet", "HEAD"])?;
-        let remote = ask(&["config", "--get", "remote.origin.url"])?;
+        let remote = self.remote()?;
         Ok(Repo {
             id: self.id(),
             name,

@@ -6,13 +6,18 @@
 //!
 //! **Identity.** `id` is unique among all objects of its model in one configured integration. A commit, branch or tag
 //! sent again with the same id replaces what was sent before.
+//!
+//! These comments are the documentation for users, too: the acceptance tests take in this file and make
+//! `schemas/exported-data.md` of it. So it uses nothing else of this program.
 
 use serde::{Deserialize, Serialize};
 
 /// `sourcecode.Repo`: a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Repo {
-    /// Its real path on the agent's machine, links resolved.
+    /// Its real path on the agent's machine, links resolved; for one that is read by its address, the address, without
+    /// user, password, query.
     pub(crate) id: String,
     /// What people call it.
     pub(crate) name: String,
@@ -34,6 +39,7 @@ pub(crate) struct Repo {
 
 /// `sourcecode.Branch`: a branch, of the repository itself or of a remote as it was when last fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Branch {
     /// `REPO_ID@REF`.
     pub(crate) id: String,
@@ -57,6 +63,7 @@ pub(crate) struct Branch {
 
 /// `sourcecode.Tag`: a tag, light or annotated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Tag {
     /// `REPO_ID@REF`.
     pub(crate) id: String,
@@ -89,6 +96,7 @@ pub(crate) struct Tag {
 
 /// `sourcecode.User`: one identity, as it stands in commits and tags.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct User {
     /// Made from name and e-mail address: the same identity has the same id in every repository.
     pub(crate) id: String,
@@ -100,6 +108,7 @@ pub(crate) struct User {
 
 /// Who did something, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Signature {
     /// The id of the [`User`].
     pub(crate) user_id: String,
@@ -123,6 +132,7 @@ impl User {
 /// `sourcecode.Commit`: a commit and what it changed against its first parent. A merge lists no files, as `git log
 /// --numstat` does not; the first commit of a history, and of a cut-off one, lists its whole tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Commit {
     /// `REPO_ID@SHA`.
     pub(crate) id: String,
@@ -156,6 +166,7 @@ pub(crate) struct Commit {
 
 /// What a commit did to one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct FileChange {
     /// Its path, after the commit. Where a path of this change is no UTF-8, `escaped` is set: then both paths hold
     /// `\xNN` for each byte that is none, and `\\` for a backslash.
@@ -187,6 +198,7 @@ pub(crate) struct FileChange {
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     /// It is new.

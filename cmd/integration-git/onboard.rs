@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use outrider_integration::{Error, Raw, record};
+use outrider_integration::{Context, Error, Raw, record};
 
 use crate::config::Config;
 use crate::error::GitError;
@@ -10,6 +10,7 @@ use crate::export::Hand;
 use crate::git::{Repository, output};
 use crate::models::User;
 use crate::read::listed;
+use crate::sources::{Sources, describe};
 use crate::text::user;
 use crate::tokens::Tokens;
 
@@ -20,26 +21,19 @@ const MOST_USERS: usize = 100_000;
 pub(crate) async fn repos(hand: &Hand, config: &Config) -> Result<Vec<Raw>, Error> {
     let mut records = Vec::with_capacity(config.repositories.len());
     for entry in &config.repositories {
-        let (path, name) = (entry.path.clone(), entry.name());
-        let describe = move |repository: Repository| {
-            let shallow = !repository.shallow()?.is_empty();
-            let empty = repository.tips()?.is_empty();
-            repository.describe(name, shallow, empty)
-        };
-        let repo =
-            hand.off_thread("git rev-parse", move |stop| describe(Repository::open(&path, &stop)?)).await?;
+        let repo = describe(hand, entry).await?;
         records.push(record(&repo)?);
     }
     Ok(records)
 }
 
 /// Everybody who wrote or made a commit, sorted by e-mail address and name.
-pub(crate) async fn users(hand: &Hand, config: &Config) -> Result<Vec<Raw>, Error> {
+pub(crate) async fn users(hand: &Hand, context: &Context, config: &Config) -> Result<Vec<Raw>, Error> {
     let mut users = BTreeMap::new();
+    let sources = Sources::take(hand, context, config).await?;
     for entry in &config.repositories {
-        let path = entry.path.clone();
-        let mut people =
-            hand.off_thread("git log", move |stop| people(&Repository::open(&path, &stop)?)).await?;
+        let repository = sources.open(hand, entry).await?;
+        let mut people = hand.off_thread("git log", move |_| people(&repository)).await?;
         while let Some(batch) = hand.within("git log", people.recv()).await? {
             for user in batch? {
                 users.insert((user.email.clone(), user.name.clone(), user.id.clone()), user);

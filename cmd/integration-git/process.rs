@@ -3,7 +3,7 @@
 //! **Invariant:** what git does depends on the repository, not on who runs it: no `GIT_…` variable is inherited, and each
 //! setting of a person that changes output is overridden.
 //!
-//! **Invariant:** git never asks, writes, locks, or uses the network.
+//! **Invariant:** git never asks. Without a [`Network`] it never writes, locks, or uses the network.
 //!
 //! **Invariant:** no git outlives its [`Running`], nor its [`Stop`] once that is pulled. Git stays in this process's
 //! group, so that whoever ends the group ends it, too.
@@ -11,9 +11,12 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::network::Network;
 
 /// What git may still need to end after the end of its output.
 const EXIT_WAIT: Duration = Duration::from_secs(10);
@@ -109,7 +112,7 @@ impl Stop {
         }
     }
 
-    fn is_pulled(&self) -> bool {
+    pub(crate) fn is_pulled(&self) -> bool {
         lock(&self.0).pulled
     }
 
@@ -146,8 +149,16 @@ impl Place {
     /// # Errors
     /// When there is no git, or the system does not start it.
     pub(crate) fn start(&self, args: &[&str]) -> Result<Running, RunError> {
+        self.start_with(args, None)
+    }
+
+    /// The same, for what may use the network.
+    ///
+    /// # Errors
+    /// As [`Place::start`].
+    pub(crate) fn start_with(&self, args: &[&str], network: Option<&Network>) -> Result<Running, RunError> {
         let what = args.first().copied().unwrap_or_default().to_owned();
-        let mut child = match command(&self.folder).args(args).spawn() {
+        let mut child = match command(&self.folder, network).args(args).spawn() {
             Ok(child) => child,
             Err(err) if err.kind() == io::ErrorKind::NotFound && self.folder.is_dir() => {
                 return Err(RunError::NoGit);
@@ -155,9 +166,13 @@ impl Place {
             Err(err) => return Err(RunError::Start { what, err }),
         };
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let last_words = std::thread::spawn(move || stderr.map(last_of).unwrap_or_default());
+        let heard = Arc::new(AtomicU64::new(0));
+        let counted = heard.clone();
+        let last_words =
+            std::thread::spawn(move || stderr.map(|it| last_of(it, &counted)).unwrap_or_default());
         let child = self.stop.guard(child);
-        Ok(Running { what, stop: self.stop.clone(), child, stdin, stdout, last_words: Some(last_words) })
+        let last_words = Some(last_words);
+        Ok(Running { what, stop: self.stop.clone(), child, stdin, stdout, heard, last_words })
     }
 
     /// Runs git with `input` on its stdin and takes its output as a whole.
@@ -165,7 +180,20 @@ impl Place {
     /// # Errors
     /// When it cannot be run, fails, or writes more than 64 MiB.
     pub(crate) fn run(&self, args: &[&str], input: Vec<u8>) -> Result<Vec<u8>, RunError> {
-        let mut running = self.start(args)?;
+        self.run_with(args, input, None)
+    }
+
+    /// The same, for what may use the network.
+    ///
+    /// # Errors
+    /// As [`Place::run`].
+    pub(crate) fn run_with(
+        &self,
+        args: &[&str],
+        input: Vec<u8>,
+        network: Option<&Network>,
+    ) -> Result<Vec<u8>, RunError> {
+        let mut running = self.start_with(args, network)?;
         running.feed(input);
         let mut output = Vec::new();
         if let Some(stdout) = running.stdout.take() {
@@ -197,7 +225,7 @@ impl Place {
 }
 
 #[expect(clippy::disallowed_methods, reason = "an integration is a process of its own and runs git itself")]
-fn command(folder: &Path) -> Command {
+fn command(folder: &Path, network: Option<&Network>) -> Command {
     let mut command = Command::new("git");
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().to_ascii_uppercase().starts_with("GIT_") {
@@ -218,16 +246,24 @@ fn command(folder: &Path) -> Command {
     for setting in SETTINGS {
         command.args(["-c", setting]);
     }
+    if let Some(network) = network {
+        // Later settings win, and a protocol's own over that of all.
+        for setting in &network.settings {
+            command.args(["-c", setting]);
+        }
+        command.envs(network.variables.iter().map(|(name, value)| (name, value)));
+    }
     command
 }
 
-/// Reads to the end and keeps the last bytes.
-fn last_of(mut stream: impl Read) -> String {
+/// Reads to the end, counts, and keeps the last bytes.
+fn last_of(mut stream: impl Read, heard: &AtomicU64) -> String {
     let (mut kept, mut buffer) = (Vec::new(), [0; 1024]);
     while let Ok(count) = stream.read(&mut buffer) {
         if count == 0 {
             break;
         }
+        heard.fetch_add(count as u64, Ordering::Relaxed);
         kept.extend_from_slice(&buffer[..count]);
         let surplus = kept.len().saturating_sub(STDERR_BYTES);
         kept.drain(..surplus);
@@ -245,10 +281,26 @@ pub(crate) struct Running {
     pub(crate) stdin: Option<ChildStdin>,
     /// To be read to its end before [`Running::finish`].
     pub(crate) stdout: Option<ChildStdout>,
+    /// Bytes on its stderr.
+    heard: Arc<AtomicU64>,
     last_words: Option<JoinHandle<String>>,
 }
 
 impl Running {
+    /// How much it has written to stderr, in bytes: with `--progress`, a sign of life.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub(crate) fn has_ended(&self) -> Result<bool, RunError> {
+        let status = lock(&self.child).try_wait();
+        status.map(|it| it.is_some()).map_err(|err| RunError::Pipe { what: self.what.clone(), err })
+    }
+
     /// Writes `input` to its stdin, and ends that, on a thread of its own: git may write before it has read all.
     pub(crate) fn feed(&mut self, input: Vec<u8>) {
         let Some(mut stdin) = self.stdin.take() else { return };

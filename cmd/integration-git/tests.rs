@@ -6,6 +6,8 @@ mod fixtures;
 mod incremental;
 mod made;
 mod named;
+mod remote;
+mod served;
 mod validate;
 
 use outrider_integration::testing::Agent;

@@ -112,6 +112,11 @@ impl Made {
 
 /// A stream for [`Made::import`] with `count` commits on `main`, each of which changes a few lines of some files.
 pub(crate) fn many_commits(count: u32) -> Vec<u8> {
+    commits_on(None, count)
+}
+
+/// The same on top of a commit of the repository.
+pub(crate) fn commits_on(base: Option<&str>, count: u32) -> Vec<u8> {
     let mut stream = Vec::new();
     for number in 1..=count {
         let time = 1_700_000_000 + u64::from(number) * 60;
@@ -122,6 +127,8 @@ pub(crate) fn many_commits(count: u32) -> Vec<u8> {
         write!(stream, "data {}\n{message}\n", message.len()).unwrap();
         if number > 1 {
             writeln!(stream, "from :{}", number - 1).unwrap();
+        } else if let Some(base) = base {
+            writeln!(stream, "from {base}").unwrap();
         }
         let content: String = (number..number + 20).map(|line| format!("line {}\n", line / 3)).collect();
         writeln!(stream, "M 100644 inline file{}\ndata {}\n{content}", number % 5, content.len()).unwrap();
