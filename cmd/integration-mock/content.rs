@@ -6,6 +6,8 @@ use std::io;
 
 use serde::Serialize;
 
+use crate::models::PullRequest;
+
 /// Text from which bodies are cut, in bytes. Much more than what gzip looks back on, so that objects compress like text and
 /// not like copies of each other.
 const POOL_BYTES: usize = 1024 * 1024;
@@ -38,43 +40,6 @@ pub(crate) fn repo(organization: u64, n: u64) -> Place {
 pub(crate) fn user(organization: u64, n: u64) -> Place {
     let (organization, n) = (organization + 1, n + 1);
     Place { id: format!("o{organization}-u{n}"), name: format!("User {n} of organization-{organization}") }
-}
-
-/// A made-up `sourcecode.Repo`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Repo<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) ref_type: &'static str,
-    pub(crate) name: &'a str,
-    pub(crate) organization_id: &'a str,
-    pub(crate) default_branch: &'static str,
-    pub(crate) description: &'a str,
-}
-
-/// A made-up `sourcecode.User`.
-#[derive(Debug, Serialize)]
-pub(crate) struct User<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) ref_type: &'static str,
-    pub(crate) name: &'a str,
-    pub(crate) organization_id: &'a str,
-    pub(crate) member: bool,
-    pub(crate) biography: &'a str,
-}
-
-/// A made-up `sourcecode.PullRequest`.
-#[derive(Debug, Serialize)]
-pub(crate) struct PullRequest<'a> {
-    id: &'a str,
-    ref_type: &'static str,
-    repo_id: &'a str,
-    number: u64,
-    title: &'a str,
-    author_id: &'a str,
-    status: &'static str,
-    created_at_ms: u64,
-    updated_at_ms: u64,
-    body: &'a str,
 }
 
 /// Makes the texts of objects, and pull requests as a whole.

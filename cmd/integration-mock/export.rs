@@ -5,8 +5,9 @@ use outrider_integration::{
 };
 
 use crate::config::Plan;
-use crate::content::{Content, Place, REF_TYPE, Repo, User, mixed, organization, repo, user};
+use crate::content::{Content, Place, REF_TYPE, mixed, organization, repo, user};
 use crate::fault::{Failed, Faults, Sending};
+use crate::models::{Repo, User};
 
 /// An export that runs.
 #[derive(Debug)]

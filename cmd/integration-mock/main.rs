@@ -30,6 +30,7 @@ mod config;
 mod content;
 mod export;
 mod fault;
+mod models;
 #[cfg(test)]
 mod tests;
 

@@ -6,9 +6,11 @@
 mod architecture;
 mod bad_input;
 mod death;
+mod data;
 mod demo;
 mod disk;
 mod export_route;
+mod exported;
 mod faults;
 mod lifelines;
 mod misuse;

@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::support::repository;
 
 /// The text of a schema file.
-fn text(schema: &serde_json::Value) -> String {
+pub(crate) fn text(schema: &serde_json::Value) -> String {
     serde_json::to_string_pretty(schema).unwrap() + "\n"
 }
 
-fn is_current(path: &Path, expected: &str) {
+pub(crate) fn is_current(path: &Path, expected: &str) {
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
         std::fs::write(path, expected).unwrap();
     }

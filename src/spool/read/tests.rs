@@ -95,7 +95,7 @@ fn of_a_file_that_is_being_written_whole_members_are_read() {
     let _writer = export(&spool, "one", 0..9);
     let open = spool.dir().join("one").join(MODEL).join("0.json.gz.open");
     let whole = std::fs::read(&open).unwrap();
-    std::fs::File::options().append(true).open(&open).unwrap().write_all(&whole[..30]).unwrap();
+    File::options().append(true).open(&open).unwrap().write_all(&whole[..30]).unwrap();
     let file = list_spool(spool.dir()).unwrap().files.remove(0);
     assert_eq!(read(&file).unwrap(), (records(0..9), Some(whole.len() as u64)));
     // Taken back by its writer between the two looks.
@@ -151,7 +151,7 @@ fn zstd_and_long_records_are_read_from_a_folder_of_received_files() {
     assert_eq!(whole(frames[..frames.len() - 3].as_ref()), (frames.len() - last_frame()) as u64);
 
     fn whole(bytes: &[u8]) -> u64 {
-        super::members::whole(bytes, Packing::Zstd).unwrap()
+        members::whole(bytes, Packing::Zstd).unwrap()
     }
     fn last_frame() -> usize {
         zstd::bulk::compress(format!("{}\n{}", record(2), record(3)).as_bytes(), 1).unwrap().len()
