@@ -79,7 +79,7 @@ fn list(store: &Checkpoints, below: Option<&SessionPath>, as_json: bool) -> Resu
         Column::text("integration"),
         Column::text("session"),
         Column::number("bytes"),
-        Column::text("value"),
+        Column::text("value").yielding(),
     ];
     let mut table = Rows::new(out, columns, terminal_width());
     walk(store, below, |path, value| {

@@ -90,23 +90,40 @@ fn json(mut out: impl Write, rows: &[Row]) -> Result<(), Ended> {
     Ok(out.flush()?)
 }
 
-fn table(out: impl Write, rows: &[Row], flags: &Ls) -> Result<(), Ended> {
-    let mut columns = vec![Column::text("export"), Column::text("model")];
-    if flags.which.dir.is_some() {
-        columns.insert(0, Column::text("agent"));
-    } else {
-        columns.push(Column::text("integration"));
+/// In a terminal an export is a table with its id above it, which then is whole; elsewhere a row says everything.
+fn table(mut out: impl Write, rows: &[Row], flags: &Ls) -> Result<(), Ended> {
+    let Some(width) = terminal_width() else { return part(&mut out, rows, flags, None) };
+    let groups = rows.chunk_by(|one, other| (&one.agent, &one.export) == (&other.agent, &other.export));
+    for (index, group) in groups.enumerate() {
+        let gap = if index == 0 { "" } else { "\n" };
+        let agent = group[0].agent.as_deref().map(|it| format!(" of agent {it}")).unwrap_or_default();
+        writeln!(out, "{gap}export {}{agent}", group[0].export)?;
+        part(&mut out, group, flags, Some(width))?;
     }
+    Ok(out.flush()?)
+}
+
+fn part(out: impl Write, rows: &[Row], flags: &Ls, terminal: Option<u16>) -> Result<(), Ended> {
+    let received = flags.which.dir.is_some();
+    let mut columns = Vec::new();
+    if terminal.is_none() {
+        columns.extend(received.then(|| Column::text("agent")));
+        columns.push(Column::text("export"));
+    }
+    columns.push(Column::text("model"));
+    columns.extend((!received).then(|| Column::text("integration").yielding()));
     columns.push(Column::text("state"));
     columns.push(Column::number(if flags.files { "file" } else { "files" }));
     columns.extend([Column::number("objects"), Column::number("size")]);
-    let mut table = Rows::new(out, columns, terminal_width());
+    let mut table = Rows::new(out, columns, terminal);
     for row in rows {
-        let mut cells = vec![row.export.clone(), row.model.clone()];
-        match &row.agent {
-            Some(agent) => cells.insert(0, agent.clone()),
-            None => cells.push(row.integration.clone().unwrap_or_else(|| "?".into())),
+        let mut cells = Vec::new();
+        if terminal.is_none() {
+            cells.extend(row.agent.clone());
+            cells.push(row.export.clone());
         }
+        cells.push(row.model.clone());
+        cells.extend((!received).then(|| row.integration.clone().unwrap_or_else(|| "?".into())));
         let objects = row.objects.map_or_else(|| "?".into(), |it| indicatif::HumanCount(it).to_string());
         cells.push(row.state.into());
         cells.push(row.number.unwrap_or(row.files).to_string());

@@ -15,25 +15,28 @@ const GAP: u16 = 2;
 /// No column is made narrower than this for the others' sake.
 const NARROWEST: u16 = 6;
 
-/// A column: its name, and whether it holds numbers.
+/// A column.
 #[derive(Debug, Clone)]
-pub(super) enum Column {
-    Text(String),
-    Number(String),
+pub(super) struct Column {
+    name: String,
+    /// It holds numbers.
+    number: bool,
+    /// It is made narrower before the others are.
+    yields: bool,
 }
 
 impl Column {
     pub(super) fn text(name: impl Into<String>) -> Self {
-        Self::Text(name.into())
+        Self { name: name.into(), number: false, yields: false }
     }
 
     pub(super) fn number(name: impl Into<String>) -> Self {
-        Self::Number(name.into())
+        Self { number: true, ..Self::text(name) }
     }
 
-    fn name(&self) -> &str {
-        let (Self::Text(name) | Self::Number(name)) = self;
-        name
+    /// The same as one that gives way first where the terminal is narrow.
+    pub(super) fn yielding(self) -> Self {
+        Self { yields: true, ..self }
     }
 }
 
@@ -85,7 +88,7 @@ impl<W: Write> Rows<W> {
         table.load_style(presets::NOTHING);
         table.set_truncation_indicator("…");
         if first {
-            table.set_header(self.columns.iter().map(|it| cell(it, it.name())));
+            table.set_header(self.columns.iter().map(|it| cell(it, &it.name)));
         }
         for row in &rows {
             let mut row = Row::from(self.columns.iter().zip(row).map(|(column, text)| cell(column, text)));
@@ -112,16 +115,13 @@ impl<W: Write> Rows<W> {
 
 fn cell(column: &Column, text: &str) -> Cell {
     let cell = Cell::new(text);
-    match column {
-        Column::Text(_) => cell,
-        Column::Number(_) => cell.set_alignment(CellAlignment::Right),
-    }
+    if column.number { cell.set_alignment(CellAlignment::Right) } else { cell }
 }
 
-/// As wide as the content; in a terminal the widest columns give way until all fit.
+/// As wide as the content; in a terminal columns give way until all fit, the widest first.
 fn widths(columns: &[Column], rows: &[Vec<String>], terminal: Option<u16>) -> Vec<u16> {
     let mut content = Table::new();
-    content.set_header(columns.iter().map(Column::name));
+    content.set_header(columns.iter().map(|it| &it.name));
     for row in rows {
         content.add_row(row);
     }
@@ -130,10 +130,15 @@ fn widths(columns: &[Column], rows: &[Vec<String>], terminal: Option<u16>) -> Ve
     let gaps = GAP.saturating_mul(u16::try_from(columns.len()).unwrap_or(u16::MAX).saturating_sub(1));
     loop {
         let all = widths.iter().fold(gaps, |sum, width| sum.saturating_add(*width));
-        let widest = widths.iter_mut().max_by_key(|it| **it);
-        match widest {
-            Some(widest) if all > terminal && *widest > NARROWEST => *widest -= 1,
-            _ => return widths,
+        if all <= terminal {
+            return widths;
+        }
+        let wide = |it: &(&mut u16, &Column)| *it.0 > NARROWEST;
+        let giving =
+            widths.iter_mut().zip(columns).filter(wide).max_by_key(|(width, it)| (it.yields, **width));
+        match giving {
+            Some((width, _)) => *width -= 1,
+            None => return widths,
         }
     }
 }
@@ -184,6 +189,17 @@ mod tests {
         assert_eq!(lines.len(), 3, "{text}");
         assert!(lines.iter().all(|it| it.chars().count() <= 40), "{text}");
         assert!(lines[1].ends_with('…') && lines[2].contains('…'), "{text}");
+    }
+
+    #[test]
+    fn what_yields_gives_way_first() {
+        let mut out = Vec::new();
+        let columns = vec![Column::text("session"), Column::text("value").yielding()];
+        let mut table = Rows::new(&mut out, columns, Some(30));
+        table.row(vec!["a session of 20 byte".into(), "0123456789".into()]).unwrap();
+        table.end().unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().nth(1).unwrap(), "a session of 20 byte  0123456…");
     }
 
     #[test]
