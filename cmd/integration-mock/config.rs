@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) batch: i64,
     pub(crate) seed: u64,
     pub(crate) fault: Option<FaultSettings>,
+    pub(crate) access_tokens: i64,
+    pub(crate) pause_s: i64,
 }
 
 /// A fault as it is written.
@@ -71,6 +73,10 @@ pub(crate) struct Plan {
     pub(crate) batch: usize,
     pub(crate) seed: u64,
     pub(crate) fault: Option<Fault>,
+    /// Access tokens that it asks for; it takes the last one.
+    pub(crate) access_tokens: u64,
+    /// How long it waits for a made-up rate limit at its beginning.
+    pub(crate) pause: Duration,
 }
 
 impl Default for Settings {
@@ -85,12 +91,14 @@ impl Default for Settings {
             batch: 200,
             seed: 0,
             fault: None,
+            access_tokens: 0,
+            pause_s: 0,
         }
     }
 }
 
 /// Each number, its least and its greatest value. The greatest are what a slip of the pen exceeds and a benchmark does not.
-const COUNTS: [(&str, i64, i64); 7] = [
+const COUNTS: [(&str, i64, i64); 9] = [
     ("organizations", 0, 10_000),
     ("users", 0, 1_000_000),
     ("repos", 0, 100_000),
@@ -98,6 +106,8 @@ const COUNTS: [(&str, i64, i64); 7] = [
     ("object_bytes", 0, 64 * 1024 * 1024),
     ("delay_ms", 0, 3_600_000),
     ("batch", 1, 10_000),
+    ("access_tokens", 0, 100),
+    ("pause_s", 0, 3600),
 ];
 
 /// Objects of one run. Above this some count has a zero too many.
@@ -118,6 +128,8 @@ impl TryFrom<Settings> for Plan {
             settings.object_bytes,
             settings.delay_ms,
             settings.batch,
+            settings.access_tokens,
+            settings.pause_s,
         ];
         let mut errors: Vec<_> = COUNTS
             .iter()
@@ -141,6 +153,8 @@ impl TryFrom<Settings> for Plan {
             batch: usize::try_from(settings.batch).unwrap_or_default(),
             seed: settings.seed,
             fault: settings.fault.map(|fault| Fault { kind: fault.kind, at: number(fault.at) }),
+            access_tokens: number(settings.access_tokens),
+            pause: Duration::from_secs(number(settings.pause_s)),
         };
         let all = [("objects", plan.objects(), MOST_OBJECTS), ("repositories", plan.all_repos(), MOST_REPOS)];
         if errors.is_empty() {

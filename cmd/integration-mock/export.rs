@@ -1,5 +1,6 @@
 //! One export: organizations, and in each its users and its repositories with their pull requests.
 
+use jiff::{SignedDuration, Timestamp};
 use outrider_integration::{
     Batching, Error, ExportReply, ModelSession, ProjectResult, Run, TrackingSession, object,
 };
@@ -26,6 +27,11 @@ impl Exporter {
     }
 
     pub(crate) async fn export(mut self) -> Result<ExportReply, Error> {
+        self.log_in().await?;
+        if !self.plan.pause.is_zero() {
+            let until = Timestamp::now() + SignedDuration::try_from(self.plan.pause).unwrap_or_default();
+            self.run.pause(until, "the made-up source allows no more for now").await?;
+        }
         let organizations = self.run.tracking("organization", None).await?;
         for n in 0..self.plan.organizations {
             organizations.progress(n, self.plan.organizations).await?;
@@ -37,6 +43,20 @@ impl Exporter {
         organizations.progress(self.plan.organizations, self.plan.organizations).await?;
         organizations.done().await?;
         Ok(ExportReply { projects: self.projects, new_config: None })
+    }
+
+    /// Takes access tokens as a source does that refuses all but the last. It says which, to see that nobody reads it.
+    async fn log_in(&self) -> Result<(), Error> {
+        let mut refused = None;
+        for _ in 0..self.plan.access_tokens {
+            let token = self.run.access_token(refused).await?;
+            self.run.info(&format!("logging in with {}, {}", token.generation, token.access_token)).await;
+            if refused == Some(token.generation) {
+                return Err(Error::source(format!("access token {} came again", token.generation)));
+            }
+            refused = Some(token.generation);
+        }
+        Ok(())
     }
 
     async fn organization(&mut self, parent: &TrackingSession, n: u64) -> Result<(), Failed> {

@@ -12,6 +12,8 @@
 //! | `delay_ms` | waited before each object | 0 |
 //! | `batch` | objects in one `session.send` | 200 |
 //! | `seed` | of the content; ids do not depend on it | 0 |
+//! | `access_tokens` | asked for at the beginning, each refused but the last; the log is told of each | 0 |
+//! | `pause_s` | waited at the beginning, as for a source's rate limit | 0 |
 //! | `fault` | `{"kind": …, "at": N}`: misbehave at the N-th object of the run, counted from 1 | none |
 //!
 //! Kinds of fault: `fail` (the export answers with an error), `project` (the repository at hand fails, the others go on),

@@ -250,3 +250,20 @@ async fn the_schema_that_it_tells_fits_its_own_settings() {
         assert!(reply.errors.is_empty(), "{member}: {:?}", reply.errors);
     }
 }
+
+#[tokio::test]
+async fn access_tokens_are_asked_for_until_one_is_taken() {
+    let agent = agent().await;
+    agent.export(&json!({ "access_tokens": 3 })).await.unwrap();
+    let log: Vec<_> = agent.log().iter().map(|it| it.message.clone()).collect();
+    let said = |n: u64| log.contains(&format!("logging in with {n}, access-token-{n}"));
+    assert!((1..=3).all(said) && log.len() == 3, "{log:?}");
+    assert_eq!(counts(&agent), [3, 2, 20]);
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_told_and_waited_for() {
+    let agent = agent().await;
+    agent.export(&json!({ "pause_s": 1 })).await.unwrap();
+    assert!(agent.pauses()[0].reason.contains("allows no more"), "{:?}", agent.pauses());
+}

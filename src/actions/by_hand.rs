@@ -102,7 +102,9 @@ fn tell_export(report: &ExportReport, cancelled: bool) -> (Exit, String) {
     for it in &report.integrations {
         if it.state != IntegrationOutcome::Done {
             let failure = it.error.as_ref().map(tell_failure).unwrap_or_default();
-            told.push_str(&format!("\n{}: {failure}", it.integration));
+            let often =
+                if it.attempts > 1 { format!(" (started {} times)", it.attempts) } else { String::new() };
+            told.push_str(&format!("\n{}{often}: {failure}", it.integration));
         }
         for project in
             it.projects.iter().filter(|it| it.state == outrider_protocol::integration::ProjectState::Failed)

@@ -2,19 +2,14 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use outrider_home::{Config, ConfigErrors, Limits, Root};
 use outrider_logs::{Redactor, RunLog};
-use outrider_protocol::Raw;
-use outrider_protocol::action::{AgentConfig, IntegrationConfig, Order};
-use outrider_protocol::fault::{Fault, Retry};
-use outrider_protocol::ids::{ExportId, IntegrationId};
-use outrider_protocol::integration::LogParams;
+use outrider_protocol::action::{AgentConfig, Order};
+use outrider_protocol::ids::ExportId;
 use outrider_protocol::log::{Fields, Level, LogLine};
-use outrider_protocol::report::Failure;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -22,11 +17,9 @@ use crate::{Cancel, Outlet};
 
 /// The variable that says how much of its own events an action logs, as for the service.
 const LEVEL_VARIABLE: &str = "OUTRIDER_LOG";
-/// The last lines of an integration that go into the report of its failure.
-const LAST_LINES: usize = 20;
 
-/// The longest wait for a source's rate limit that is believed; after it, silence counts again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+/// Secrets that are remembered beside those of the order.
+const LEARNED: usize = 64;
 
 /// An action cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +67,20 @@ struct Shared {
     log: RunLog,
     /// Knows the secrets of every integration of the order.
     redactor: Redactor,
+    learned: RwLock<Learned>,
+}
+
+/// Secrets that came while the action ran, as access tokens do. The oldest are forgotten: they have ended by then.
+#[derive(Default)]
+struct Learned {
+    secrets: VecDeque<String>,
+    redactor: Option<Redactor>,
+}
+
+impl std::fmt::Debug for Learned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Learned({} secrets)", self.secrets.len())
+    }
 }
 
 /// What is particular to one run of an action.
@@ -108,7 +115,8 @@ impl Context {
         let log =
             RunLog::create(&path, limits.log_file_bytes).map_err(|err| PrepareError::Log { path, err })?;
         let (action, redactor) = (order.action(), redactor(order));
-        let shared = Shared { root, limits, config_integrations, action, run, log, redactor };
+        let learned = RwLock::default();
+        let shared = Shared { root, limits, config_integrations, action, run, log, redactor, learned };
         let context = Self(Arc::new(shared));
         context.log_events();
         Ok(context)
@@ -152,6 +160,11 @@ impl Context {
         &self.0.run.cancel
     }
 
+    /// Whether this action exports, as no other one does.
+    pub(crate) fn exports(&self) -> bool {
+        self.0.action == "export"
+    }
+
     pub(crate) fn outlet(&self) -> &Outlet {
         &self.0.run.outlet
     }
@@ -173,51 +186,34 @@ impl Context {
         self.write(&LogLine { time: Timestamp::now(), level, source, message: message.into(), fields });
     }
 
-    fn write(&self, line: &LogLine) {
+    pub(crate) fn write(&self, line: &LogLine) {
         self.0.log.write_line(line);
         self.0.run.outlet.log(line);
     }
 
-    /// The text without the secrets of the order's integrations.
+    /// The text without the secrets of the order's integrations, and those that were learned since.
     pub(crate) fn redact(&self, text: &str) -> String {
-        self.0.redactor.redact(text).into_owned()
+        let text = self.0.redactor.redact(text);
+        let learned = self.0.learned.read().unwrap_or_else(PoisonError::into_inner);
+        learned.redactor.as_ref().map_or_else(|| text.to_string(), |it| it.redact(&text).into_owned())
+    }
+
+    /// From now on, this text is a secret as well.
+    pub(crate) fn learn_secret(&self, secret: &str) {
+        let mut learned = self.0.learned.write().unwrap_or_else(PoisonError::into_inner);
+        if learned.secrets.iter().any(|it| it == secret) {
+            return;
+        }
+        if learned.secrets.len() == LEARNED {
+            learned.secrets.pop_front();
+        }
+        learned.secrets.push_back(secret.to_owned());
+        learned.redactor = Some(Redactor::new(learned.secrets.iter().cloned()));
     }
 
     /// Puts every line that was written into the log file.
     pub fn flush_log(&self) {
         self.0.log.close();
-    }
-
-    /// Opens the log of an integration for this run. Beside an export that writes to it, an action that only asks the
-    /// integration something leaves the file alone: its lines stand in the action's own log.
-    pub(crate) fn integration_log(
-        &self,
-        integration: &IntegrationConfig,
-    ) -> Result<IntegrationLog, Box<Failure>> {
-        let id = integration.id();
-        let path = self.root().integration_log(&id);
-        let exports = matches!(self.0.action, "export");
-        let create = || RunLog::create(&path, self.limits().log_file_bytes);
-        let file = if !exports && RunLog::is_written(&path) { Ok(None) } else { create().map(Some) };
-        let file = file.map_err(|err| {
-            Box::new(Failure {
-                message: format!("open the log file {}: {err}", path.display()),
-                fault: Fault::Host,
-                retry: Retry::Later,
-                hint: None,
-                last_lines: Vec::new(),
-            })
-        })?;
-        let state = State { heard: Instant::now(), last: VecDeque::new() };
-        let inner = Inner {
-            id,
-            file,
-            context: self.clone(),
-            config: integration.config.clone(),
-            schema: OnceLock::new(),
-            state: Mutex::new(state),
-        };
-        Ok(IntegrationLog(Arc::new(inner)))
     }
 }
 
@@ -233,119 +229,6 @@ fn with_order(limits: Limits, order: &Order) -> Result<Limits, PrepareError> {
     limits.with(&order.agent().limits).map_err(|message| PrepareError::Limits { message })
 }
 
-/// The log of one integration: its own file, and a copy in the action's log. Secrets of its configuration are starred
-/// out on the way. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct IntegrationLog(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    id: IntegrationId,
-    file: Option<RunLog>,
-    context: Context,
-    config: Raw,
-    /// Knows what the integration's own schema calls a secret, once it has said so.
-    schema: OnceLock<Redactor>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    heard: Instant,
-    last: VecDeque<String>,
-}
-
-impl IntegrationLog {
-    /// The integration's id as text.
-    pub(crate) fn name(&self) -> &str {
-        self.0.id.as_str()
-    }
-
-    /// A line that the integration logged.
-    pub(crate) fn said(&self, line: LogParams) {
-        let LogParams { level, message, fields } = line;
-        let fields = fields
-            .into_iter()
-            .map(|(name, value)| (name, redact_value(value, &|it| self.redact(it))))
-            .collect();
-        self.write(level, &message, fields);
-    }
-
-    /// A line of the agent about this integration.
-    pub(crate) fn note(&self, level: Level, message: &str, fields: Fields) {
-        self.write(level, message, fields);
-    }
-
-    /// A line that its process wrote to stderr.
-    pub(crate) fn stderr(&self, line: &str) {
-        self.write(Level::Info, line, Fields::new());
-    }
-
-    fn write(&self, level: Level, message: &str, fields: Fields) {
-        let message = self.redact(message);
-        let line = LogLine { time: Timestamp::now(), level, source: self.name().to_owned(), message, fields };
-        if let Some(file) = &self.0.file {
-            file.write_line(&line);
-        }
-        self.0.context.write(&line);
-        let mut state = self.state();
-        if state.last.len() == LAST_LINES {
-            state.last.pop_front();
-        }
-        state.last.push_back(line.to_string());
-    }
-
-    /// The text without the secrets of the integration's configuration.
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let text = self.0.context.redact(text);
-        self.0.schema.get().map_or_else(|| text.clone(), |it| it.redact(&text).into_owned())
-    }
-
-    /// From now on, what the schema of the integration's configuration marks as `writeOnly` is a secret, too.
-    pub(crate) fn learn(&self, schema: &RawValue) {
-        drop(self.0.schema.set(Redactor::from_config(&self.0.config, Some(schema))));
-    }
-
-    /// The last lines, oldest first.
-    pub(crate) fn last_lines(&self) -> Vec<String> {
-        self.state().last.iter().cloned().collect()
-    }
-
-    /// Something came in from the integration.
-    pub(crate) fn heard(&self) {
-        let mut state = self.state();
-        // Not before the end of a wait that it announced.
-        state.heard = state.heard.max(Instant::now());
-    }
-
-    /// The integration goes on after a wait, earlier or later than it said.
-    pub(crate) fn resumed(&self) {
-        self.state().heard = Instant::now();
-    }
-
-    /// The integration said that it will wait until then, so its silence is no sign of death.
-    pub(crate) fn heard_until(&self, until: Timestamp) {
-        let wait = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
-        self.state().heard = Instant::now() + wait.min(LONGEST_PAUSE);
-    }
-
-    /// When something last came in; in the future while the integration waits for its source.
-    pub(crate) fn last_heard(&self) -> Instant {
-        self.state().heard
-    }
-
-    /// Puts every line that was written into the file.
-    pub(crate) fn close(&self) {
-        if let Some(file) = &self.0.file {
-            file.close();
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The bounds of a link.
 pub(crate) fn peer_limits(limits: &Limits) -> outrider_peer::Limits {
     outrider_peer::Limits {
@@ -356,7 +239,7 @@ pub(crate) fn peer_limits(limits: &Limits) -> outrider_peer::Limits {
 }
 
 /// A value with every text in it redacted.
-fn redact_value(value: Value, redact: &dyn Fn(&str) -> String) -> Value {
+pub(crate) fn redact_value(value: Value, redact: &dyn Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => redact(&text).into(),
         Value::Array(values) => values.into_iter().map(|it| redact_value(it, redact)).collect(),

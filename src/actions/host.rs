@@ -10,14 +10,16 @@ use outrider_protocol::Call;
 use outrider_protocol::action::{AgentConfig, IntegrationConfig};
 use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
 use outrider_protocol::integration::{
-    Cancel, CancelParams, Empty, Initialize, InitializeParams, InitializeReply, Log, Shutdown,
+    Cancel, CancelParams, Empty, Initialize, InitializeParams, InitializeReply, Log, OAuthAccessToken,
+    Shutdown,
 };
 use outrider_protocol::report::Failure;
 use outrider_protocol::version::INTEGRATION;
 use outrider_supervisor::{Child, Ended, How, Spawn, StderrTo, StopBudget};
 use tokio::sync::mpsc;
 
-use crate::context::{Context, IntegrationLog};
+use crate::context::Context;
+use crate::integration_log::IntegrationLog;
 use crate::locate::locate;
 
 /// Lines of stderr that may wait for the log; above that the log is too slow and lines are counted, not kept.
@@ -35,6 +37,25 @@ pub(crate) struct Host {
     log: IntegrationLog,
     stderr: tokio::task::JoinHandle<()>,
     program: String,
+}
+
+/// An integration that could not be started, or did not answer `initialize`.
+pub(crate) struct NotStarted {
+    pub(crate) failure: Box<Failure>,
+    /// How the greeting went and the process ended, where there was one.
+    pub(crate) greeted: Option<(Stopped, Option<Ended>)>,
+}
+
+impl From<Box<Failure>> for NotStarted {
+    fn from(failure: Box<Failure>) -> Self {
+        Self { failure, greeted: None }
+    }
+}
+
+impl From<NotStarted> for Box<Failure> {
+    fn from(it: NotStarted) -> Self {
+        it.failure
+    }
 }
 
 /// Why a call to an integration has no result.
@@ -60,7 +81,7 @@ impl Host {
         integration: &IntegrationConfig,
         log: &IntegrationLog,
         handlers: Handlers<C>,
-    ) -> Result<Self, Box<Failure>> {
+    ) -> Result<Self, NotStarted> {
         let program = locate(&integration.name, &context.integration_folders(agent))?;
         let (child, peer, stderr) = spawn(context, &program, log, handlers).await?;
         let program = program.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
@@ -84,7 +105,8 @@ impl Host {
             }
             Err(stopped) => {
                 let ended = host.end().await.1;
-                Err(stopped.failure(ended.as_ref(), log))
+                let failure = stopped.failure(ended.as_ref(), log);
+                Err(NotStarted { failure, greeted: Some((stopped, ended)) })
             }
         }
     }
@@ -184,17 +206,20 @@ async fn spawn<C: Send + Sync + 'static>(
     log: &IntegrationLog,
     handlers: Handlers<C>,
 ) -> Result<(Child, Peer, tokio::task::JoinHandle<()>), Box<Failure>> {
-    let cannot = |message: String, hint: Option<String>| {
-        Box::new(Failure { message, fault: Fault::Host, retry: Retry::No, hint, last_lines: Vec::new() })
+    let cannot = |message: String, retry: Retry, hint: Option<String>| {
+        Box::new(Failure { message, fault: Fault::Host, retry, hint, last_lines: Vec::new() })
     };
     let (lines, mut stderr) = mpsc::channel(STDERR_LINES);
     let mut spawn = Spawn::new(program.to_owned());
     spawn.cwd = context.root().path().to_owned();
     spawn.stderr = StderrTo::Lines(lines);
-    let mut child = spawn.start().map_err(|err| cannot(crate::context::chain(&err), err.hint()))?;
+    let mut child = spawn.start().map_err(|err| {
+        let retry = if err.is_transient() { Retry::Later } else { Retry::No };
+        cannot(crate::context::chain(&err), retry, err.hint())
+    })?;
     let pipes = child.take_stdin().zip(child.take_stdout());
-    let (stdin, stdout) =
-        pipes.ok_or_else(|| cannot(format!("{} was started without pipes", program.display()), None))?;
+    let (stdin, stdout) = pipes
+        .ok_or_else(|| cannot(format!("{} was started without pipes", program.display()), Retry::No, None))?;
     let peer = outrider_peer::connect(stdout, stdin, handlers, context.peer_limits());
     let log = log.clone();
     let reader = tokio::spawn(async move {
@@ -206,12 +231,16 @@ async fn spawn<C: Send + Sync + 'static>(
     Ok((child, peer, reader))
 }
 
-/// Handlers for calls during which an integration may only log.
+/// Handlers for calls during which an integration may only log and ask for an access token.
 pub(crate) fn quiet_handlers(log: IntegrationLog) -> Handlers<IntegrationLog> {
     let mut handlers = Handlers::new(log);
     handlers.on_notice::<Log, _, _>(|log: Arc<IntegrationLog>, line| async move {
         log.heard();
         log.said(line);
+    });
+    handlers.on::<OAuthAccessToken, _, _>(|log: Arc<IntegrationLog>, params| async move {
+        log.heard();
+        crate::oauth::access_token(&log, params).await
     });
     handlers
 }

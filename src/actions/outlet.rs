@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use outrider_logs::Outbox;
 use outrider_peer::{CallError, Peer};
 use outrider_protocol::action::{
-    ChildEnded, ChildProcess, ChildStarted, ProgressChanged, Sealed, SealedFile,
+    ChildEnded, ChildProcess, ChildStarted, OAuthAccessToken, OAuthParams, ProgressChanged, Sealed,
+    SealedFile,
 };
+use outrider_protocol::integration::OAuthAccessTokenReply;
 use outrider_protocol::log::LogLine;
 use outrider_protocol::progress::Progress;
 
@@ -61,6 +63,22 @@ impl Outlet {
         match self {
             Self::Link { service, .. } => service.call::<Sealed>(file).await.map(drop),
             Self::Hand(_) => Ok(()),
+        }
+    }
+
+    /// Whether a service is there, which uploads.
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(self, Self::Link { .. })
+    }
+
+    /// An access token for an integration, from the service; nothing by hand, where nobody can be asked.
+    pub(crate) async fn access_token(
+        &self,
+        params: &OAuthParams,
+    ) -> Option<Result<OAuthAccessTokenReply, CallError>> {
+        match self {
+            Self::Link { service, .. } => Some(service.call::<OAuthAccessToken>(params).await),
+            Self::Hand(_) => None,
         }
     }
 

@@ -50,6 +50,7 @@ pub struct Outgoing {
     unanswered: JoinSet<Answer>,
     given: u64,
     accepted: u64,
+    unchanged: u64,
     rejected: u64,
 }
 
@@ -67,6 +68,7 @@ impl Outgoing {
             unanswered: JoinSet::new(),
             given: 0,
             accepted: 0,
+            unchanged: 0,
             rejected: 0,
         }
     }
@@ -121,7 +123,9 @@ impl Outgoing {
         self.unanswered.spawn(async move {
             let count = objects.len() as u64;
             let params = SessionSendParams { session, count: Some(count), objects };
-            (count, peer.call::<SessionSend>(&params).await)
+            // Without a bound of our own: while the spool is full the agent holds its answer, for as long as its
+            // operator lets it.
+            (count, peer.call_within::<SessionSend>(None, &params).await)
         });
         // An author who never waits for anything else must still let the link write, and hear a cancel.
         tokio::task::yield_now().await;
@@ -143,7 +147,7 @@ impl Outgoing {
             let message = format!("{} objects of {} were rejected by the agent", self.rejected, core.name);
             core.context.warn(&message).await;
         }
-        Ok(Sent { accepted: self.accepted, rejected: self.rejected })
+        Ok(Sent { accepted: self.accepted, unchanged: self.unchanged, rejected: self.rejected })
     }
 
     async fn take_answer(&mut self, core: &Core) -> Result<(), Error> {
@@ -155,8 +159,9 @@ impl Outgoing {
         let reply = reply.map_err(|err| core.failed(SessionSend::NAME, err))?;
         let rejected = reply.rejected.len() as u64;
         self.accepted += reply.accepted;
-        if reply.accepted + rejected != count {
-            let accepted = reply.accepted + rejected;
+        self.unchanged += reply.unchanged;
+        if reply.accepted + reply.unchanged + rejected != count {
+            let accepted = reply.accepted + reply.unchanged + rejected;
             return Err(Error::Count {
                 session: core.id,
                 name: core.name.clone(),

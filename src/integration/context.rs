@@ -9,8 +9,8 @@ use outrider_peer::{CallError, Peer};
 use outrider_protocol::Call;
 use outrider_protocol::ids::{IntegrationId, SessionId};
 use outrider_protocol::integration::{
-    Empty, InitializeParams, Log, LogParams, Pause, PauseParams, Resume, SessionRollback,
-    SessionRollbackParams,
+    Empty, InitializeParams, Log, LogParams, OAuthAccessToken, OAuthAccessTokenParams, OAuthAccessTokenReply,
+    Pause, PauseParams, Resume, SessionRollback, SessionRollbackParams,
 };
 use outrider_protocol::log::{Fields, Level};
 use tokio::sync::watch;
@@ -112,6 +112,17 @@ impl Context {
         }
         self.call::<Resume>(&Empty {}).await?;
         Ok(())
+    }
+
+    /// An access token for the source, which the backend makes of a refresh token that stays there. When the source
+    /// refused one, give its `generation`: then a newer one comes. Ask for each use, or keep it until it is refused; the agent
+    /// stars it out of every log.
+    ///
+    /// # Errors
+    /// When the backend could not make one, or cannot be asked, as in a run by hand.
+    pub async fn access_token(&self, refused: Option<u64>) -> Result<OAuthAccessTokenReply, Error> {
+        self.check()?;
+        self.call::<OAuthAccessToken>(&OAuthAccessTokenParams { refused }).await
     }
 
     /// Whether the agent wants the call to end.

@@ -91,8 +91,8 @@ pub use outrider_protocol::Raw;
 pub use outrider_protocol::fault::{Fault, Retry};
 pub use outrider_protocol::ids::Model;
 pub use outrider_protocol::integration::{
-    ConfigError, ExportReply, ModelInfo, ProjectResult, ProjectState, SessionObject, SourceInfo,
-    ValidateConfigReply,
+    ConfigError, ExportReply, ModelInfo, OAuthAccessTokenReply as AccessToken, ProjectResult, ProjectState,
+    SessionObject, SourceInfo, ValidateConfigReply,
 };
 pub use outrider_protocol::log::{Fields, Level};
 pub use run::Run;

@@ -53,6 +53,8 @@ pub struct Tracking(pub(crate) ());
 pub struct Sent {
     /// Objects that are durable now.
     pub accepted: u64,
+    /// Objects that were left out because the backend has them with the same hash.
+    pub unchanged: u64,
     /// Objects that the agent did not take; the first few are in the log with the reasons.
     pub rejected: u64,
 }
@@ -133,7 +135,7 @@ impl Session<Tracking> {
     /// # Errors
     /// What the agent answered: a child is still open.
     pub async fn done(self) -> Result<(), Error> {
-        self.core.finish(None).await.map(drop)
+        self.core.finish(None, None).await.map(drop)
     }
 
     /// The same, and stores a value for the next run.
@@ -142,7 +144,7 @@ impl Session<Tracking> {
     /// What the agent answered: a child is still open.
     pub async fn done_with(self, last_processed: &(impl Serialize + Sync + ?Sized)) -> Result<(), Error> {
         let value = self.core.written(last_processed)?;
-        self.core.finish(Some(value)).await.map(drop)
+        self.core.finish(None, Some(value)).await.map(drop)
     }
 }
 
@@ -209,7 +211,7 @@ impl Session<Outgoing> {
     async fn finish(mut self, last_processed: Option<Raw>) -> Result<Sent, Error> {
         let sent = self.kind.settle(&self.core).await?;
         let (session, name) = (self.core.id, self.core.name.clone());
-        let counted = self.core.finish(last_processed).await?;
+        let counted = self.core.finish(Some(sent.accepted), last_processed).await?;
         if counted == sent.accepted {
             return Ok(sent);
         }
@@ -287,14 +289,17 @@ impl Core {
         told.map_err(|err| self.failed("session.progress", err))
     }
 
-    async fn finish(mut self, last_processed: Option<Raw>) -> Result<u64, Error> {
+    async fn finish(mut self, objects: Option<u64>, last_processed: Option<Raw>) -> Result<u64, Error> {
         self.context.roll_back_abandoned().await?;
         let waiting = self.progress.lock().unwrap_or_else(PoisonError::into_inner).waiting.take();
         if let Some((current, total)) = waiting {
             self.tell_progress(current, total).await?;
         }
-        let params = SessionDoneParams { session: self.id, objects: None, last_processed };
-        let reply = self.call::<SessionDone>(&params).await?;
+        let params = SessionDoneParams { session: self.id, objects, last_processed };
+        // Without a bound of our own: while the spool is full the agent holds its answer, for as long as its operator
+        // lets it.
+        let done = self.context.peer().call_within::<SessionDone>(None, &params).await;
+        let reply = done.map_err(|err| self.failed(SessionDone::NAME, err))?;
         self.open = false;
         Ok(reply.objects)
     }

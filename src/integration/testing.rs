@@ -19,9 +19,10 @@ use outrider_protocol::fault::RpcError;
 use outrider_protocol::ids::{BadId, ExportId, IntegrationId};
 use outrider_protocol::integration::{
     Cancel, CancelParams, Empty, Export, ExportParams, ExportReply, Initialize, InitializeParams,
-    InitializeReply, Log, LogParams, OnboardExport, OnboardExportParams, Pause, PauseParams, Resume,
-    SessionBatch, SessionDone, SessionProgress, SessionProgressParams, SessionRollback, SessionSend,
-    SessionStart, Shutdown, ValidateConfig, ValidateConfigParams, ValidateConfigReply,
+    InitializeReply, Log, LogParams, OAuthAccessToken, OAuthAccessTokenParams, OAuthAccessTokenReply,
+    OnboardExport, OnboardExportParams, Pause, PauseParams, Resume, SessionBatch, SessionDone,
+    SessionProgress, SessionProgressParams, SessionRollback, SessionSend, SessionStart, Shutdown,
+    ValidateConfig, ValidateConfigParams, ValidateConfigReply,
 };
 use outrider_protocol::version::INTEGRATION;
 use serde_json::Value;
@@ -57,6 +58,8 @@ struct Kept {
     progress: Vec<SessionProgressParams>,
     pauses: Vec<PauseParams>,
     batches: usize,
+    /// Access tokens that were given.
+    tokens: u64,
 }
 
 impl Agent {
@@ -269,6 +272,7 @@ fn handlers(kept: Arc<Mutex<Kept>>) -> Handlers<Arc<Mutex<Kept>>> {
             Ok(Empty {})
         })
         .on::<Resume, _, _>(|_: Shared, Empty {}| async move { Ok(Empty {}) })
+        .on::<OAuthAccessToken, _, _>(|kept: Shared, params| async move { Ok(lock(&kept).token(params)) })
         .on_notice::<SessionProgress, _, _>(|kept: Shared, params| async move {
             lock(&kept).progress.push(params);
         })
@@ -276,6 +280,17 @@ fn handlers(kept: Arc<Mutex<Kept>>) -> Handlers<Arc<Mutex<Kept>>> {
             lock(&kept).log.push(params);
         });
     handlers
+}
+
+impl Kept {
+    /// `access-token-N` of generation N: a new one where none was given yet, or the last was refused.
+    fn token(&mut self, params: OAuthAccessTokenParams) -> OAuthAccessTokenReply {
+        if self.tokens == 0 || params.refused == Some(self.tokens) {
+            self.tokens += 1;
+        }
+        let access_token = format!("access-token-{}", self.tokens);
+        OAuthAccessTokenReply { access_token, generation: self.tokens, expires_at: None }
+    }
 }
 
 fn bad_id(err: &BadId) -> CallError {

@@ -110,7 +110,7 @@ async fn a_checkpoint_comes_back_to_the_same_session_only() {
             let before: Option<u64> = session.last_processed()?;
             assert_eq!(before, (step > 1).then(|| step - 1));
             session.send(&json!({ "id": format!("{id}{step}") })).await?;
-            assert_eq!(session.done_with(&step).await?, Sent { accepted: 1, rejected: 0 });
+            assert_eq!(session.done_with(&step).await?, Sent { accepted: 1, unchanged: 0, rejected: 0 });
         }
         assert_eq!(root.last_processed::<String>()?, None);
         root.done().await
@@ -239,7 +239,7 @@ async fn rejected_objects_are_counted_and_the_first_ones_logged() {
         }
         session.flush().await?;
         assert_eq!(session.objects(), 15);
-        assert_eq!(session.done().await?, Sent { accepted: 15, rejected: 15 });
+        assert_eq!(session.done().await?, Sent { accepted: 15, unchanged: 0, rejected: 15 });
         Ok(())
     })
     .await;

@@ -120,6 +120,10 @@ fn once() -> u32 {
 }
 
 /// How one project of an integration went.
+///
+/// Its numbers are those of its sessions: a session belongs to each object on the first four sessions of its path, its own
+/// included, and to a project when the project's id is one of theirs. They are of all attempts together, and 0 where no
+/// session belongs to it. (An agent counts 131,072 objects of an integration, the first that it meets.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProjectReport {
@@ -131,7 +135,7 @@ pub struct ProjectReport {
     pub state: ProjectState,
     /// Whether checkpoints of an earlier run were used.
     pub mode: ExportMode,
-    /// How many objects of its sessions (those that belong to an object with its id, and all below them) are durable.
+    /// How many objects of its sessions are durable.
     pub objects: u64,
     /// Their JSON in bytes, before compression.
     pub bytes: u64,

@@ -475,8 +475,11 @@ fn an_append_and_a_commit_that_failed_for_space_are_repeated_and_nothing_is_ther
                 }
             }
             assert!(sessions.is_empty());
-            // The failure may come only now.
-            drop(writer.seal_all());
+            if fs.operations() <= now + at {
+                // The failure would come only later.
+                continue;
+            }
+            writer.seal_all().unwrap();
             drop(writer);
             spool.recover().unwrap();
             let files = spool.pending().unwrap().files;

@@ -26,7 +26,10 @@ fn a_full_disk_fails_the_export_and_the_next_one_has_everything() {
     // Objects that cannot be compressed to the size of the disk.
     let config =
         json!([{ "name": "mock", "config": { "repos": 6, "pull_requests": 400, "object_bytes": 4000 } }]);
-    let export = format!("{OUTRIDER} export --root root --integrations-json '{config}'");
+    // Nothing is left free, so that the disk itself is the limit.
+    let agent = json!({ "limits": { "spool_free_bytes": 0 } });
+    let export =
+        format!("{OUTRIDER} export --root root --agent-config-json '{agent}' --integrations-json '{config}'");
     let script = format!(
         "{export} > full.log 2>&1 && exit 9; tail -n 5 full.log; mount -o remount,size=64m .; \
          {export} | tail -n 1; find root/spool -name '*.json.gz' | grep PullRequest | xargs cat | gzip -dc | sort -u | wc -l"

@@ -10,7 +10,7 @@ use crate::support::{Stack, alive, export, outrider, printed, repository, run, s
 
 /// Limits that make waiting short.
 fn impatient() -> Value {
-    json!({ "integration_idle_s": 2, "start_timeout_s": 2, "cancel_grace_s": 1, "term_grace_s": 1 })
+    json!({ "integration_idle_s": 2, "start_timeout_s": 2, "cancel_grace_s": 1, "term_grace_s": 1, "integration_attempts": 1 })
 }
 
 /// Exports by hand with one fault; returns the exit status and what was printed.

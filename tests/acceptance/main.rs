@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod architecture;
+mod bad_days;
 mod bad_input;
 mod death;
 mod data;
@@ -14,6 +15,8 @@ mod exported;
 mod faults;
 mod lifelines;
 mod misuse;
+mod played;
+mod predecessor;
 mod random;
 mod schemas;
 mod source;

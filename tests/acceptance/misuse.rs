@@ -18,7 +18,8 @@ fn export(root: &Path, integrations: &Value) -> (Option<i32>, String, Value) {
     let text = format!("#!/bin/sh\nexec python3 {}\n", script.display());
     std::fs::write(&program, text).unwrap();
     run(std::process::Command::new("chmod").arg("755").arg(&program));
-    let limits = json!({ "integration_idle_s": 2, "cancel_grace_s": 1, "term_grace_s": 1 });
+    let limits =
+        json!({ "integration_idle_s": 2, "cancel_grace_s": 1, "term_grace_s": 1, "integration_attempts": 1 });
     let agent = json!({ "limits": limits, "integrations_dir": programs });
     let report = root.join("report.json");
     let output = run(outrider(root)

@@ -1,29 +1,34 @@
 //! What an integration may call while it exports.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use outrider_home::{StoreError, VALUE_BYTES};
 use outrider_peer::{Handlers, RawParams};
 use outrider_protocol::fault::{Fault, Retry, RpcError, code};
-use outrider_protocol::ids::{IntegrationId, Model};
+use outrider_protocol::ids::{IntegrationId, Model, SessionId};
 use outrider_protocol::integration::{
-    Empty, Log, Pause, Rejected, Resume, SessionBatch, SessionDone, SessionDoneParams, SessionDoneReply,
-    SessionProgress, SessionRollback, SessionRollbackParams, SessionSend, SessionSendReply, SessionStart,
-    SessionStartParams, SessionStartReply,
+    Empty, Log, OAuthAccessToken, Pause, PauseParams, Rejected, Resume, SessionBatch, SessionDone,
+    SessionDoneParams, SessionDoneReply, SessionProgress, SessionRollback, SessionRollbackParams,
+    SessionSend, SessionSendReply, SessionStart, SessionStartParams, SessionStartReply,
 };
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::{IntegrationState, SessionState};
-use outrider_protocol::report::{ExportMode, ModelCount};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Export;
-use super::keeper::{Finished, Kept};
-use super::sessions::Misuse;
-use crate::context::{IntegrationLog, chain};
+use super::keeper::{Finished, StoreError as KeeperError};
+use super::sessions::{Carried, Misuse};
+use super::tally::Tally;
+use crate::context::chain;
+use crate::integration_log::IntegrationLog;
+use crate::oauth;
+
+/// The longest reason for a wait that is shown, in characters.
+const REASON: usize = 200;
 
 /// One integration's side of an export.
 #[derive(Debug)]
@@ -33,77 +38,80 @@ pub(crate) struct Calls {
     pub(crate) log: IntegrationLog,
     /// Models whose objects need an `id`; known when the integration has introduced itself.
     pub(crate) needs_id: OnceLock<HashSet<Model>>,
-    tally: Mutex<Tally>,
-}
-
-/// What an integration has delivered.
-#[derive(Debug, Default)]
-struct Tally {
-    models: BTreeMap<Model, ModelTally>,
-    incremental: bool,
-}
-
-#[derive(Debug)]
-struct ModelTally {
-    since: Instant,
-    took: Duration,
-    kept: Kept,
+    /// Of all attempts of this integration.
+    pub(crate) tally: Arc<Mutex<Tally>>,
+    /// Whether this process is over: what it still asks for is refused.
+    over: AtomicBool,
+    /// What the host could not store of what it sent.
+    pub(crate) storage: OnceLock<KeeperError>,
+    /// Two counts that differ, as the first of them is told.
+    pub(crate) miscounted: OnceLock<RpcError>,
 }
 
 impl Calls {
-    pub(crate) fn new(integration: IntegrationId, export: Arc<Export>, log: IntegrationLog) -> Self {
-        Self { integration, export, log, needs_id: OnceLock::new(), tally: Mutex::default() }
+    pub(crate) fn new(
+        integration: IntegrationId,
+        export: Arc<Export>,
+        log: IntegrationLog,
+        tally: Arc<Mutex<Tally>>,
+    ) -> Self {
+        Self {
+            integration,
+            export,
+            log,
+            needs_id: OnceLock::new(),
+            tally,
+            over: AtomicBool::new(false),
+            storage: OnceLock::new(),
+            miscounted: OnceLock::new(),
+        }
     }
 
-    /// What is durable, by model.
-    pub(crate) fn delivered(&self) -> Vec<ModelCount> {
-        let tally = self.tally();
-        let count = |(model, it): (&Model, &ModelTally)| ModelCount {
-            model: model.clone(),
-            objects: it.kept.objects,
-            bytes: it.kept.bytes,
-            unchanged: 0,
-            rejected: 0,
-            duration_ms: u64::try_from(it.took.as_millis()).unwrap_or(u64::MAX),
-        };
-        tally.models.iter().map(count).collect()
-    }
-
-    /// Whether a checkpoint was given back.
-    pub(crate) fn mode(&self) -> ExportMode {
-        if self.tally().incremental { ExportMode::Incremental } else { ExportMode::Historical }
-    }
-
-    fn tally(&self) -> MutexGuard<'_, Tally> {
+    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start(&self, params: SessionStartParams) -> Result<SessionStartReply, RpcError> {
         let model = Model::new(params.name.as_str()).ok();
-        let (session, path) = self.export.sessions().start(&self.integration, params)?;
-        if let Some(model) = model {
-            let fresh = || ModelTally { since: Instant::now(), took: Duration::ZERO, kept: Kept::default() };
-            self.tally().models.entry(model).or_insert_with(fresh);
-        }
-        let last_processed = self.export.last_processed(&path).inspect_err(|_| {
+        let (session, path) = {
+            let mut sessions = self.export.sessions();
+            if self.over.load(Ordering::Relaxed) {
+                return Err(RpcError::new(code::CANCELLED, "this attempt of the export is over"));
+            }
+            sessions.start(&self.integration, params)?
+        };
+        let found = self.export.values.get(&path).map_err(|err| storage(&err)).inspect_err(|_| {
             // Refused, so it is not open.
             self.export.close(session, SessionState::RolledBack);
         })?;
-        self.tally().incremental |= last_processed.is_some();
-        Ok(SessionStartReply { session, last_processed })
+        let earlier = found.as_ref().is_some_and(|(_, earlier)| *earlier);
+        self.tally().opened(&path, model, earlier);
+        Ok(SessionStartReply { session, last_processed: found.map(|(value, _)| value) })
     }
 
     async fn send(&self, params: RawParams) -> Result<SessionSendReply, RpcError> {
+        let _answering = self.log.answering();
         let batch: SessionBatch<'_> = params.parse_borrowed()?;
+        self.check(
+            batch.session,
+            "session.send counts",
+            batch.count,
+            "the batch holds",
+            batch.objects.len() as u64,
+        )?;
         let model = self.export.sessions().sending(&self.integration, batch.session)?;
         let taken = self.take(&model, &batch.objects);
         let (session, bytes) = (batch.session, taken.lines.len() as u64 - taken.reply.accepted);
         drop(params);
         let appended = self.export.keeper.append(session, self.integration.clone(), model, taken.lines).await;
         let accepted = if appended.is_ok() { taken.reply.accepted } else { 0 };
-        self.export.sessions().sent(session, accepted);
+        {
+            let mut sessions = self.export.sessions();
+            sessions.set_aside(session, taken.reply.unchanged, taken.reply.rejected.len() as u64);
+            sessions.sent(session, accepted);
+        }
         self.export.board().count(&self.integration, accepted, bytes);
-        appended?;
+        appended.map_err(|err| self.not_stored(err))?;
         if let Some(first) = taken.reply.rejected.first() {
             let mut fields = Fields::new();
             fields.insert("rejected".into(), taken.reply.rejected.len().into());
@@ -142,43 +150,87 @@ impl Calls {
             );
             return Err(Misuse::TooLong { session, why }.into());
         }
+        let _answering = self.log.answering();
         let closing = self.export.sessions().finish(&self.integration, session)?;
+        let sent = closing.model.as_ref().map_or(0, |(_, sent)| *sent);
+        if let Err(differs) =
+            self.check(session, "session.done counts", params.objects, "the agent accepted", sent)
+        {
+            self.drop_sessions(vec![session]).await;
+            return Err(differs);
+        }
+        let path = closing.path.clone();
         let finished = Finished { session, path: closing.path, last_processed: params.last_processed };
         let kept = match self.export.keeper.commit(finished).await {
             Ok(kept) => kept,
             Err(err) => {
                 self.export.close(session, SessionState::RolledBack);
-                return Err(err.into());
+                return Err(self.not_stored(err));
             }
         };
+        let (unchanged, rejected) = (closing.unchanged, closing.rejected);
+        let carried = Carried { objects: kept.objects, bytes: kept.bytes, unchanged, rejected };
+        self.tally().done(&path, closing.model.map(|(model, _)| model), carried);
         self.export.close(session, SessionState::Done);
-        let Some((model, sent)) = closing.model else { return Ok(SessionDoneReply { objects: 0 }) };
-        if kept.objects != sent {
-            let message = format!(
-                "session {session} ({model}): {sent} objects were accepted, but {} are in the spool; this is a bug of the agent",
-                kept.objects
-            );
-            return Err(RpcError::failed(Fault::Bug, Retry::No, message));
-        }
-        if let Some(it) = self.tally().models.get_mut(&model) {
-            it.kept.objects += kept.objects;
-            it.kept.bytes += kept.bytes;
-            it.took = it.since.elapsed();
-        }
+        self.check(session, "the spool holds", Some(kept.objects), "the agent accepted", sent)?;
         Ok(SessionDoneReply { objects: kept.objects })
+    }
+
+    /// Two counts of the same objects must agree. Where they do not, the integration fails, whatever else it does.
+    fn check(
+        &self,
+        session: SessionId,
+        theirs: &str,
+        found: Option<u64>,
+        ours: &str,
+        expected: u64,
+    ) -> Result<(), RpcError> {
+        let Some(found) = found.filter(|found| *found != expected) else { return Ok(()) };
+        let message = format!(
+            "session {session}: {theirs} {found} objects, but {ours} {expected}: objects were lost on the way"
+        );
+        let differs = RpcError { code: code::SESSION, ..RpcError::failed(Fault::Bug, Retry::No, message) };
+        Err(self.miscounted.get_or_init(|| differs).clone())
+    }
+
+    /// Remembers that the host failed the integration.
+    fn not_stored(&self, err: KeeperError) -> RpcError {
+        self.storage.get_or_init(|| err.clone());
+        err.into()
+    }
+
+    fn paused(&self, params: &PauseParams) {
+        let reason: String = self.log.redact(&params.reason).chars().take(REASON).collect();
+        let reason = if reason.is_empty() { "it gave no reason".to_owned() } else { reason };
+        let why = format!("rate limit of the source: {reason}");
+        self.export.board().pause(&self.integration, Some(params.until), why);
     }
 
     async fn rollback(&self, params: SessionRollbackParams) -> Result<Empty, RpcError> {
         let sessions = self.export.sessions().subtree(&self.integration, params.session)?;
+        self.drop_sessions(sessions).await;
+        Ok(Empty {})
+    }
+
+    /// Drops sessions that the integration gave up, and keeps what the log says about them.
+    async fn drop_sessions(&self, sessions: Vec<SessionId>) {
         self.export.keeper.forget(sessions.clone()).await;
         for session in sessions {
+            let path = self.export.sessions().path(session).cloned();
+            if let Some(path) = path {
+                self.tally().rolled_back(&path, &self.log);
+            }
             self.export.close(session, SessionState::RolledBack);
         }
-        Ok(Empty {})
     }
 
     /// Drops what the integration left unfinished. Returns how many sessions that were.
     pub(crate) async fn abandon(&self) -> usize {
+        {
+            // With the table locked, so that whoever opens a session now either is too late or is seen below.
+            let _sessions = self.export.sessions();
+            self.over.store(true, Ordering::Relaxed);
+        }
         self.export.until_committed(&self.integration).await;
         let sessions = self.export.sessions().of(&self.integration);
         let left = sessions.len();
@@ -242,13 +294,17 @@ pub(crate) fn handlers(calls: Arc<Calls>) -> Handlers<Arc<Calls>> {
     on.on::<Pause, _, _>(|it, params| async move {
         // Silence until then is no sign of death.
         it.log.heard_until(params.until);
-        it.export.board().pause(&it.integration, Some(params.until));
+        it.paused(&params);
         Ok(Empty {})
     });
     on.on::<Resume, _, _>(|it, _| async move {
         it.log.resumed();
         it.export.board().set(&it.integration, IntegrationState::Running);
         Ok(Empty {})
+    });
+    on.on::<OAuthAccessToken, _, _>(|it, params| async move {
+        it.log.heard();
+        oauth::access_token(&it.log, params).await
     });
     on.on_notice::<SessionProgress, _, _>(|it, params| async move {
         it.log.heard();

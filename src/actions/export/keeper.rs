@@ -5,19 +5,30 @@
 //! than the disk waits there. Sessions that are done while a commit is on its way are committed together, so that many
 //! small sessions cost few syncs.
 //!
+//! Where there is no room, on the disk or in the spool, what cannot be written is held, with its place in the queue, and
+//! tried again: meanwhile the queue fills up and the integrations wait for their answers (see `room`). A commit that needs
+//! nothing of what is held goes ahead, since what is committed can be uploaded, which makes room.
+//!
 //! **Invariant:** a checkpoint is stored after the objects that it covers are synced, never before.
+//!
+//! **Invariant:** what is held for want of room is written later, in order, or its session is not committed.
 
-use std::collections::HashMap;
+mod held;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use outrider_home::{Checkpoints, SessionPath};
+use outrider_home::SessionPath;
 use outrider_protocol::Raw;
 use outrider_protocol::fault::{Fault, Retry, RpcError, code};
 use outrider_protocol::ids::{IntegrationId, Model, SessionId};
 use outrider_spool::{ExportWriter, Sealed, Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use self::held::Held;
+use super::room::{Room, Shortage};
+use super::values::Values;
 use crate::context::chain;
 
 /// Accepted objects that wait to be compressed, in KiB.
@@ -55,14 +66,17 @@ pub(crate) struct Kept {
     pub(crate) bytes: u64,
 }
 
+/// Objects on their way.
+struct Append {
+    session: SessionId,
+    origin: IntegrationId,
+    model: Model,
+    lines: Vec<u8>,
+    _queued: OwnedSemaphorePermit,
+}
+
 enum Job {
-    Append {
-        session: SessionId,
-        origin: IntegrationId,
-        model: Model,
-        lines: Vec<u8>,
-        _room: OwnedSemaphorePermit,
-    },
+    Append(Append),
     Commit(Finished, oneshot::Sender<Result<Kept, StoreError>>),
     Drop(Vec<SessionId>),
     /// Time passes: files that are due may be sealed.
@@ -74,28 +88,34 @@ enum Job {
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
     jobs: mpsc::Sender<Job>,
-    room: Arc<Semaphore>,
+    queued: Arc<Semaphore>,
     broken: Arc<OnceLock<StoreError>>,
+    room: Arc<Room>,
 }
 
 impl Keeper {
     /// Starts the thread. Every file it completes is told to `sealed`.
     pub(crate) fn start(
         writer: ExportWriter,
-        checkpoints: Arc<Checkpoints>,
+        values: Arc<Values>,
+        room: Room,
         sealed: mpsc::Sender<Sealed>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUED_JOBS);
-        let broken = Arc::new(OnceLock::new());
+        let (broken, room) = (Arc::new(OnceLock::new()), Arc::new(room));
         let worker = Worker {
             writer,
-            checkpoints,
+            values,
             sealed: Some(sealed),
             broken: broken.clone(),
             open: HashMap::new(),
+            room: room.clone(),
+            held: VecDeque::new(),
+            since: Instant::now(),
+            tried: Instant::now(),
         };
         std::thread::Builder::new().name("keeper".into()).spawn(move || worker.run(queue))?;
-        Ok(Self { jobs, room: Arc::new(Semaphore::new(QUEUED_KIB as usize)), broken })
+        Ok(Self { jobs, queued: Arc::new(Semaphore::new(QUEUED_KIB as usize)), broken, room })
     }
 
     /// Takes objects, one a line. Waits while too many bytes are queued.
@@ -108,8 +128,10 @@ impl Keeper {
     ) -> Result<(), StoreError> {
         self.intact()?;
         let kib = u32::try_from((lines.len() >> 10) + 1).unwrap_or(u32::MAX).min(QUEUED_KIB);
-        let room = self.room.clone().acquire_many_owned(kib).await.map_err(|_| gone())?;
-        self.send(Job::Append { session, origin, model, lines, _room: room }).await
+        let queued = self.queued.clone().acquire_many_owned(kib).await.map_err(|_| gone())?;
+        // What was waited for may have been in vain.
+        self.intact()?;
+        self.send(Job::Append(Append { session, origin, model, lines, _queued: queued })).await
     }
 
     /// Makes a session durable, then its checkpoint.
@@ -142,6 +164,16 @@ impl Keeper {
         self.broken.get().cloned().map_or(Ok(()), Err)
     }
 
+    /// What it waits for, when there is no room.
+    pub(crate) fn waits(&self) -> Option<Shortage> {
+        self.room.waits()
+    }
+
+    /// The order ends, so no room is waited for any longer: what is held is lost, and its sessions with it.
+    pub(crate) fn give_up(&self, why: &str) {
+        self.room.give_up(why);
+    }
+
     async fn send(&self, job: Job) -> Result<(), StoreError> {
         self.jobs.send(job).await.map_err(|_| gone())
     }
@@ -153,23 +185,29 @@ fn gone() -> StoreError {
 
 struct Worker {
     writer: ExportWriter,
-    checkpoints: Arc<Checkpoints>,
+    values: Arc<Values>,
     /// Gone when the export is finished, so that its reader ends.
     sealed: Option<mpsc::Sender<Sealed>>,
     broken: Arc<OnceLock<StoreError>>,
     open: HashMap<SessionId, Session>,
+    room: Arc<Room>,
+    /// What waits for room, in order.
+    held: VecDeque<Held>,
+    /// When the first of it began to wait.
+    since: Instant,
+    tried: Instant,
 }
 
-type Waiting = (Finished, oneshot::Sender<Result<Kept, StoreError>>);
+type Answer = oneshot::Sender<Result<Kept, StoreError>>;
+type Waiting = (Finished, Answer);
 
 impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut next = queue.blocking_recv();
         while let Some(job) = next.take() {
             match job {
-                Job::Append { session, origin, model, lines, .. } => {
-                    self.append(session, &origin, &model, &lines);
-                }
+                Job::Append(append) if self.held.is_empty() => self.append(append),
+                Job::Append(append) => self.held.push_back(Held::Append(append)),
                 Job::Commit(finished, answer) => {
                     let mut group = vec![(finished, answer)];
                     while group.len() < GROUP {
@@ -184,19 +222,12 @@ impl Worker {
                     }
                     self.commit(group);
                 }
-                Job::Drop(sessions) => {
-                    for session in sessions.iter().filter_map(|id| self.open.remove(id)) {
-                        session.rollback();
-                    }
+                Job::Drop(sessions) => self.forget(&sessions),
+                Job::Tick => {
+                    self.seal_due();
+                    self.try_again();
                 }
-                Job::Tick => self.seal_due(),
-                Job::Finish(answer) => {
-                    let result = self.writer.seal_all().map_err(|err| self.note(&err));
-                    let result = result.map(|sealed| self.tell(sealed));
-                    self.sealed = None;
-                    // The asker is gone when the action was dropped; then nobody needs the answer.
-                    drop(answer.send(result));
-                }
+                Job::Finish(answer) => self.finish(answer),
             }
             if next.is_none() {
                 next = queue.blocking_recv();
@@ -204,11 +235,39 @@ impl Worker {
         }
     }
 
-    fn append(&mut self, id: SessionId, origin: &IntegrationId, model: &Model, lines: &[u8]) {
+    fn forget(&mut self, sessions: &[SessionId]) {
+        self.held.retain(|it| !matches!(it, Held::Append(append) if sessions.contains(&append.session)));
+        for session in sessions.iter().filter_map(|id| self.open.remove(id)) {
+            session.rollback();
+        }
+    }
+
+    /// Takes objects, or holds them where there is no room.
+    fn append(&mut self, append: Append) {
+        if self.broken.get().is_some() {
+            return;
+        }
+        match self.room.shortage() {
+            Some(shortage) if self.room.patience.is_some() => {
+                return self.hold(shortage, Held::Append(append));
+            }
+            Some(shortage) => {
+                self.broken.get_or_init(|| StoreError(shortage.told()));
+                return;
+            }
+            None => {}
+        }
         let writer = &self.writer;
-        let session = self.open.entry(id).or_insert_with(|| writer.session(origin.as_str(), model.as_str()));
-        if let Err(err) = session.append_lines(lines) {
-            self.note(&err);
+        let (origin, model) = (&append.origin, &append.model);
+        let session = self
+            .open
+            .entry(append.session)
+            .or_insert_with(|| writer.session(origin.as_str(), model.as_str()));
+        if let Err(err) = session.append_lines(&append.lines) {
+            match self.may_wait(&err) {
+                Some(shortage) => self.hold(shortage, Held::Append(append)),
+                None => drop(self.note(&err)),
+            }
         }
     }
 
@@ -219,16 +278,17 @@ impl Worker {
             }
             return;
         }
-        let kept = self.store(&group);
-        for (i, (_, answer)) in group.into_iter().enumerate() {
-            let one = kept.as_ref().map(|kept| kept.get(i).copied().unwrap_or_default());
-            drop(answer.send(one.map_err(Clone::clone)));
+        let (early, group): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|(finished, _)| self.is_held(finished.session));
+        self.held.extend(early.into_iter().map(Held::Commit));
+        if !group.is_empty() {
+            self.store(group);
         }
         self.seal_due();
     }
 
-    /// Objects first, then checkpoints.
-    fn store(&mut self, group: &[Waiting]) -> Result<Vec<Kept>, StoreError> {
+    /// Objects first, then checkpoints; then the answers.
+    fn store(&mut self, group: Vec<Waiting>) {
         let (mut places, mut sessions) = (Vec::new(), Vec::new());
         for (i, (finished, _)) in group.iter().enumerate() {
             if let Some(session) = self.open.remove(&finished.session) {
@@ -236,26 +296,57 @@ impl Worker {
                 sessions.push(session);
             }
         }
+        let committed = match self.writer.try_commit(&mut sessions) {
+            Ok(committed) => committed,
+            Err(err) => {
+                let shortage = self.may_wait(&err).filter(|_| !sessions.is_empty());
+                let Some(shortage) = shortage else { return refuse(group, &self.note(&err)) };
+                for (i, session) in places.into_iter().zip(sessions) {
+                    self.open.insert(group[i].0.session, session);
+                }
+                group.into_iter().for_each(|it| self.hold(shortage.clone(), Held::Commit(it)));
+                return;
+            }
+        };
         let mut kept = vec![Kept::default(); group.len()];
-        let committed = self.writer.commit_many(sessions).map_err(|err| self.note(&err))?;
         for (i, one) in places.into_iter().zip(&committed.sessions) {
             kept[i] = Kept { objects: one.records, bytes: one.raw_bytes };
         }
         self.tell(committed.sealed);
-        let values: Vec<_> = group
-            .iter()
-            .filter(|(finished, _)| finished.last_processed.is_some())
-            .map(|(finished, _)| (finished.path.clone(), finished.last_processed.clone()))
-            .collect();
-        if !values.is_empty() {
-            self.checkpoints.commit(&values).map_err(|err| self.note(&err))?;
+        let mut values = Vec::new();
+        let mut answers = Vec::with_capacity(group.len());
+        for ((finished, answer), kept) in group.into_iter().zip(kept) {
+            if finished.last_processed.is_some() {
+                values.push((finished.path, finished.last_processed));
+            }
+            answers.push((answer, kept));
         }
-        Ok(kept)
+        self.keep(values, answers);
+    }
+
+    /// The objects are durable; now their values are, and then it is answered.
+    fn keep(&mut self, values: Vec<(SessionPath, Option<Raw>)>, answers: Vec<(Answer, Kept)>) {
+        let stored = if values.is_empty() { Ok(()) } else { self.values.commit(&values) };
+        match stored {
+            Ok(()) => answers.into_iter().for_each(|(answer, kept)| drop(answer.send(Ok(kept)))),
+            Err(outrider_home::StoreError::File(err))
+                if err.is_disk_full() && self.room.patience.is_some() =>
+            {
+                let message = chain(&err);
+                self.hold(Shortage::DiskFull { message }, Held::Values(values, answers));
+            }
+            Err(err) => {
+                let err = self.note(&err);
+                answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(err.clone()))));
+            }
+        }
     }
 
     fn seal_due(&mut self) {
         match self.writer.seal_due(Instant::now()) {
             Ok(sealed) => self.tell(sealed),
+            // What is committed stays so, and is sealed when there is room.
+            Err(err) if self.may_wait(&err).is_some() => {}
             Err(err) => drop(self.note(&err)),
         }
     }
@@ -273,3 +364,12 @@ impl Worker {
         self.broken.get_or_init(|| StoreError(chain(err))).clone()
     }
 }
+
+fn refuse(group: Vec<Waiting>, err: &StoreError) {
+    for (_, answer) in group {
+        drop(answer.send(Err(err.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,41 +5,52 @@
 //! `session.done`; then its objects are synced, its checkpoint is stored, and the call is answered. Files that are
 //! complete are told to the service, which uploads them while the export goes on.
 //!
+//! An integration that failed in a way that may pass is started again after a pause (`attempts`, `retry`); what was done
+//! before stays done. Without room in the spool or on its disk everything waits (`room`). What each integration and each
+//! project delivered is counted as it becomes durable (`tally`, `projects`), held against what stands in the sealed files
+//! (`ending`), and kept in the root (`kept`).
+//!
 //! **Invariant:** one integration's failure touches neither the data nor the checkpoints of another.
 //!
 //! **Invariant:** what an integration sent in sessions that it did not finish is dropped.
 
+mod attempts;
 mod board;
 mod calls;
+mod crash;
+mod ending;
 mod keeper;
+mod kept;
+mod projects;
+mod retry;
+mod room;
 mod sessions;
+mod tally;
+mod values;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
-use outrider_home::{Checkpoints, Limits, SessionPath};
-use outrider_protocol::Raw;
-use outrider_protocol::action::{AgentConfig, Compression, ExportOrder, IntegrationConfig, SealedFile};
-use outrider_protocol::fault::{Fault, Retry, RpcError};
+use outrider_home::{Checkpoints, Limits};
+use outrider_protocol::action::{Compression, ExportOrder, IntegrationConfig, SealedFile};
+use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::{ExportId, IntegrationId, SessionId};
-use outrider_protocol::integration::{Export as ExportCall, ExportParams, ProjectResult};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::{IntegrationState, Progress, SessionState};
-use outrider_protocol::report::{
-    ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport, ProjectReport,
-};
+use outrider_protocol::report::{ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport};
 use outrider_spool::{Codec, Sealed, Settings, Spool};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use self::board::Board;
-use self::calls::{Calls, handlers, storage};
-use self::keeper::{Keeper, StoreError};
+use self::keeper::Keeper;
+use self::room::{Room, Shortage};
 use self::sessions::Sessions;
-use crate::context::{Context, IntegrationLog, chain};
-use crate::host::Host;
+use self::values::Values;
+use crate::context::{Context, chain};
 
 /// How often changes of progress are told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -54,7 +65,7 @@ pub(crate) struct Export {
     sessions: Mutex<Sessions>,
     board: Mutex<Board>,
     keeper: Keeper,
-    checkpoints: Arc<Checkpoints>,
+    values: Arc<Values>,
     /// Told of each session's end.
     closed: Notify,
     reprocess_historical: bool,
@@ -68,12 +79,6 @@ impl Export {
 
     fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What an earlier run stored for a session, unless everything is to be exported again.
-    fn last_processed(&self, path: &SessionPath) -> Result<Option<Raw>, RpcError> {
-        let stored = self.checkpoints.get(path).map_err(|err| storage(&err))?;
-        Ok(stored.filter(|_| !self.reprocess_historical))
     }
 
     /// A session is over.
@@ -100,82 +105,94 @@ impl Export {
     }
 }
 
-/// Runs the action.
+/// Runs the action, and keeps its report in the root.
 ///
 /// # Errors
-/// When the export could not begin, or the spool could not be completed. A failed integration is no error of the action:
-/// it stands in the report.
+/// When the export could not begin. A failed integration is no error of the action: it stands in the report.
 pub async fn run(context: &Context, order: ExportOrder) -> Result<ExportReport, Box<Failure>> {
+    check(&order)?;
+    let result = export(context, order).await;
+    kept::keep(context, &result);
+    result
+}
+
+async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, Box<Failure>> {
     let (started, started_at) = (Instant::now(), Timestamp::now());
     let id = context.run_id().clone();
-    check(&order)?;
     let (sealed, files) = mpsc::channel(SEALED_FILES);
-    let export = open(context, &order, &id, sealed).await?;
+    let (export, spool) = open(context, &order, &id, sealed).await?;
     let ExportOrder { agent, integrations, .. } = order;
-
-    let at_once = context.limits().integrations_at_once.max(1);
-    let work = async {
-        let one = |(place, config)| {
-            let (export, agent) = (export.clone(), &agent);
-            async move { (place, export_one(context, export, agent, config).await) }
-        };
-        let mut reports: Vec<_> = futures_util::stream::iter(integrations.into_iter().enumerate().map(one))
-            .buffer_unordered(at_once)
-            .collect()
-            .await;
-        reports.sort_unstable_by_key(|(place, _)| *place);
-        let finished = export.keeper.finish().await;
-        (reports.into_iter().map(|(_, report)| report).collect::<Vec<_>>(), finished)
+    for config in &integrations {
+        export.board().set(&config.id(), IntegrationState::Starting);
+    }
+    let soon = Mutex::new(vec![None; integrations.len()]);
+    let report = |integrations| ExportReport {
+        export: id.clone(),
+        started_at,
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        integrations,
     };
-    let ((reports, finished), ()) = tokio::join!(
+    let turns = Semaphore::new(context.limits().integrations_at_once.max(1));
+    let work = async {
+        room::admit(context, &export, &spool).await?;
+        let one = |(place, config)| {
+            let (export, agent, turns, soon) = (export.clone(), &agent, &turns, &soon);
+            let report = &report;
+            async move {
+                let ended = attempts::export_one(context, export, agent, config, turns).await;
+                keep_so_far(context, soon, place, ended, report);
+            }
+        };
+        let all: FuturesUnordered<_> = integrations.into_iter().enumerate().map(one).collect();
+        all.collect::<()>().await;
+        Ok::<_, Box<Failure>>(export.keeper.finish().await)
+    };
+    let (finished, sealed) = tokio::join!(
         async {
             let mut ticker = std::pin::pin!(tell_progress(context, &export));
-            tokio::select! {
+            let done = tokio::select! {
                 done = work => done,
                 never = &mut ticker => match never {},
+            };
+            if done.is_err() {
+                // Nothing was begun; whoever reads what was sealed is let go.
+                drop(export.keeper.finish().await);
             }
+            done
         },
         tell_sealed(context, files, &id)
     );
     if let Some(progress) = export.take_changes() {
         context.outlet().progress(&progress).await;
     }
-    let mut integrations = reports;
-    if let Err(err) = finished {
-        integrations.iter_mut().for_each(|report| unfinished_files(report, &err));
+    let finished = finished?;
+    let ended = soon.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut report = report(ended.into_iter().flatten().collect());
+    for it in &mut report.integrations {
+        match &finished {
+            Err(err) => ending::unfinished_files(it, err),
+            Ok(()) => ending::compare(it, &sealed),
+        }
     }
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(ExportReport { export: id, started_at, duration_ms, integrations })
+    Ok(report)
 }
 
-/// The last files could not be completed. Their objects are durable all the same, and whoever opens the spool next
-/// completes them; but this run cannot say that all went well.
-fn unfinished_files(report: &mut IntegrationReport, err: &StoreError) {
-    if report.state == IntegrationOutcome::Done {
-        report.state = IntegrationOutcome::Failed;
-        let message = format!("complete the spool files of {}: {err}", report.integration);
-        let mut failed = failure(message, Fault::Host, Retry::Later);
-        failed.hint = Some(
-            "its objects are durable; the files are completed and uploaded when the disk can be written again".into(),
-        );
-        report.error = Some(*failed);
+/// Takes the report of an integration that has ended, and keeps all that have while others run.
+fn keep_so_far(
+    context: &Context,
+    soon: &Mutex<Vec<Option<IntegrationReport>>>,
+    place: usize,
+    ended: IntegrationReport,
+    report: &impl Fn(Vec<IntegrationReport>) -> ExportReport,
+) {
+    let mut soon = soon.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(place) = soon.get_mut(place) {
+        *place = Some(ended);
     }
-}
-
-/// A project's result as it is reported, without the secrets of the integration's configuration.
-fn reported(project: ProjectResult, log: &IntegrationLog) -> ProjectReport {
-    let ProjectResult { id, name, state, error } = project;
-    let error = error.map(|error| *failure(log.redact(&error), Fault::Source, Retry::Later));
-    ProjectReport {
-        id: log.redact(&id),
-        name: log.redact(&name),
-        state,
-        mode: ExportMode::Historical,
-        objects: 0,
-        bytes: 0,
-        unchanged: 0,
-        duration_ms: 0,
-        error,
+    if soon.iter().any(Option::is_none) {
+        let so_far = soon.iter().flatten().cloned().collect();
+        drop(soon);
+        kept::keep_so_far(context, report(so_far));
     }
 }
 
@@ -201,7 +218,7 @@ async fn open(
     order: &ExportOrder,
     id: &ExportId,
     sealed: mpsc::Sender<Sealed>,
-) -> Result<Arc<Export>, Box<Failure>> {
+) -> Result<(Arc<Export>, Spool), Box<Failure>> {
     let host = |what: &str, err: &dyn std::error::Error| {
         failure(format!("{what}: {}", chain(err)), Fault::Host, Retry::Later)
     };
@@ -218,18 +235,27 @@ async fn open(
     };
     let spool = Spool::open(context.root().spool(), settings).map_err(|err| host("open the spool", &err))?;
     let writer = spool.export(id.as_str()).map_err(|err| host("open the spool of this export", &err))?;
-    let checkpoints = Arc::new(checkpoints);
-    let keeper = Keeper::start(writer, checkpoints.clone(), sealed)
+    let values = if order.reprocess_historical {
+        let integrations = order.integrations.iter().map(IntegrationConfig::id);
+        Values::again(checkpoints, id.clone(), integrations)
+            .map_err(|err| host("prepare the store of checkpoints", &err))?
+    } else {
+        Values::stored(checkpoints)
+    };
+    let values = Arc::new(values);
+    let room = Room::new(spool.dir(), limits, context.outlet().is_linked());
+    let keeper = Keeper::start(writer, values.clone(), room, sealed)
         .map_err(|err| host("start the thread that stores objects", &err))?;
-    Ok(Arc::new(Export {
+    let export = Export {
         sessions: Mutex::default(),
         board: Mutex::default(),
         keeper,
-        checkpoints,
+        values,
         closed: Notify::new(),
         reprocess_historical: order.reprocess_historical,
         largest_object: limits.object_bytes,
-    }))
+    };
+    Ok((Arc::new(export), spool))
 }
 
 /// Opens the store, which one process has at a time. Waits for it without blocking, so that the end of the service or a
@@ -255,12 +281,23 @@ async fn open_checkpoints(context: &Context) -> Result<Checkpoints, outrider_hom
     }
 }
 
-/// Tells progress for ever.
+/// Tells progress for ever, and looks whether the keeper waits for room.
 async fn tell_progress(context: &Context, export: &Export) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut waited = false;
     loop {
         ticks.tick().await;
+        let waits = export.keeper.waits();
+        if waits.is_some() && context.cancel().is_cancelled() {
+            let reason = context.cancel().cancelled().await;
+            export.keeper.give_up(&format!("cancelled while it waited for room: {reason}"));
+        }
+        // Before the first integration runs, the wait for room is told by `room::admit`.
+        if waits.is_some() || waited {
+            tell_wait(context, export, waits.as_ref(), waited);
+        }
+        waited = waits.is_some();
         export.keeper.tick();
         if let Some(progress) = export.take_changes() {
             context.outlet().progress(&progress).await;
@@ -268,9 +305,26 @@ async fn tell_progress(context: &Context, export: &Export) -> std::convert::Infa
     }
 }
 
-/// Tells sealed files until the keeper has finished.
-async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &ExportId) {
+fn tell_wait(context: &Context, export: &Export, waits: Option<&Shortage>, waited: bool) {
+    export.board().hold(waits.map(|it| it.why().to_owned()));
+    match waits {
+        Some(shortage) if !waited => {
+            let message = format!("export paused: {}", shortage.told());
+            context.log(Level::Warn, message, Fields::new());
+        }
+        None => context.log(Level::Info, "there is room again: the export goes on", Fields::new()),
+        Some(_) => {}
+    }
+}
+
+/// Objects in sealed files, by integration and model.
+type SealedCounts = BTreeMap<(String, String), u64>;
+
+/// Tells sealed files until the keeper has finished, and counts what is in them.
+async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &ExportId) -> SealedCounts {
+    let mut counts = SealedCounts::new();
     while let Some(file) = files.recv().await {
+        *counts.entry((file.origin.clone(), file.model.clone())).or_default() += file.records;
         let told = match sealed_file(id, file) {
             Ok(file) => context.outlet().sealed(&file).await.map_err(|err| chain(&err)),
             Err(err) => Err(err.to_string()),
@@ -280,6 +334,7 @@ async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &
             context.log(Level::Warn, message, Fields::new());
         }
     }
+    counts
 }
 
 fn sealed_file(id: &ExportId, file: Sealed) -> Result<SealedFile, outrider_protocol::ids::BadId> {
@@ -312,145 +367,20 @@ fn compression(found: outrider_spool::Compression) -> Compression {
     }
 }
 
-/// Exports one integration, whatever happens to it.
-async fn export_one(
-    context: &Context,
-    export: Arc<Export>,
-    agent: &AgentConfig,
-    config: IntegrationConfig,
-) -> IntegrationReport {
-    let started = Instant::now();
-    let id = config.id();
-    export.board().set(&id, IntegrationState::Starting);
-    let mut report = IntegrationReport {
-        integration: id.clone(),
+/// The report of an integration of which nothing is known yet.
+fn empty_report(config: &IntegrationConfig) -> IntegrationReport {
+    IntegrationReport {
+        integration: config.id(),
         name: config.name.clone(),
         state: IntegrationOutcome::Failed,
         mode: ExportMode::Historical,
         duration_ms: 0,
         models: Vec::new(),
         projects: Vec::new(),
-        attempts: 1,
+        attempts: 0,
         crash: None,
         error: None,
         config_changed: false,
-    };
-    match context.integration_log(&config) {
-        Ok(log) => {
-            let calls = Arc::new(Calls::new(id.clone(), export.clone(), log.clone()));
-            let ran = drive(context, &calls, agent, &config, &log).await;
-            settle(&mut report, ran, &calls).await;
-            log.close();
-        }
-        Err(failed) => report.error = Some(*failed),
-    }
-    report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    conclude(context, &export, &report);
-    report
-}
-
-/// What an integration's process came to.
-enum Ran {
-    Answered { projects: Vec<ProjectResult>, config_changed: bool },
-    Cancelled(Box<Failure>),
-    Failed(Box<Failure>),
-}
-
-/// Starts the process, calls `export`, ends the process.
-async fn drive(
-    context: &Context,
-    calls: &Arc<Calls>,
-    agent: &AgentConfig,
-    config: &IntegrationConfig,
-    log: &IntegrationLog,
-) -> Ran {
-    let started = Host::start(context, agent, config, log, handlers(calls.clone())).await;
-    let mut host = match started {
-        Ok(host) => host,
-        Err(failed) if context.cancel().is_cancelled() => return Ran::Cancelled(failed),
-        Err(failed) => return Ran::Failed(failed),
-    };
-    let needs_id = host.about().models.iter().filter(|it| it.needs_id).map(|it| it.model.clone()).collect();
-    drop(calls.needs_id.set(needs_id));
-    let about = host.about();
-    log.note(Level::Info, &format!("{} {} started", about.name, about.version), Fields::new());
-    calls.export.board().set(&calls.integration, IntegrationState::Running);
-
-    let params = ExportParams {
-        export: context.run_id().clone(),
-        config: config.config.clone(),
-        customer_id: agent.customer_id.clone(),
-        reprocess_historical: calls.export.reprocess_historical,
-    };
-    let answered = host.call::<ExportCall>(&params).await;
-    let (_, ended) = host.end().await;
-    match answered {
-        Ok(reply) => Ran::Answered { projects: reply.projects, config_changed: reply.new_config.is_some() },
-        Err(stopped) if stopped.was_cancelled() && context.cancel().is_cancelled() => {
-            Ran::Cancelled(stopped.failure(ended.as_ref(), log))
-        }
-        Err(stopped) => Ran::Failed(stopped.failure(ended.as_ref(), log)),
-    }
-}
-
-/// Turns what happened into the report. Unfinished sessions are dropped.
-async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Calls) {
-    let unfinished = calls.abandon().await;
-    report.models = calls.delivered();
-    report.mode = calls.mode();
-    let intact = calls.export.keeper.intact();
-    match ran {
-        Ran::Answered { projects, config_changed } => {
-            report.projects = projects.into_iter().map(|it| reported(it, &calls.log)).collect();
-            report.config_changed = config_changed;
-            report.state = IntegrationOutcome::Done;
-            if unfinished > 0 {
-                report.state = IntegrationOutcome::Failed;
-                let message = format!(
-                    "{} answered export while {unfinished} of its sessions were open; what they sent was dropped",
-                    report.integration
-                );
-                report.error = Some(*failure(message, Fault::Peer, Retry::No));
-            }
-        }
-        Ran::Cancelled(failed) => {
-            report.state = IntegrationOutcome::Cancelled;
-            report.error = Some(*failed);
-        }
-        Ran::Failed(failed) => report.error = Some(*failed),
-    }
-    if let Err(broken) = intact {
-        report.state = IntegrationOutcome::Failed;
-        let mut failed =
-            *failure(format!("store what {} sent: {broken}", report.integration), Fault::Host, Retry::Later);
-        failed.hint =
-            Some("make room on the disk of the root, or repair it; what was acknowledged is safe".into());
-        report.error = Some(failed);
-    }
-}
-
-fn conclude(context: &Context, export: &Export, report: &IntegrationReport) {
-    let (state, level) = match report.state {
-        IntegrationOutcome::Done => (IntegrationState::Done, Level::Info),
-        IntegrationOutcome::Failed => (IntegrationState::Failed, Level::Error),
-        IntegrationOutcome::Cancelled => (IntegrationState::Cancelled, Level::Warn),
-    };
-    export.board().set(&report.integration, state);
-    let mut fields = Fields::new();
-    fields.insert("integration".into(), report.integration.as_str().into());
-    fields.insert("objects".into(), report.models.iter().map(|it| it.objects).sum::<u64>().into());
-    fields.insert("duration_ms".into(), report.duration_ms.into());
-    if let Some(error) = &report.error {
-        fields.insert("error".into(), error.message.clone().into());
-    }
-    context.log(level, format!("integration {}", word(report.state)), fields);
-}
-
-fn word(outcome: IntegrationOutcome) -> &'static str {
-    match outcome {
-        IntegrationOutcome::Done => "done",
-        IntegrationOutcome::Failed => "failed",
-        IntegrationOutcome::Cancelled => "cancelled",
     }
 }
 

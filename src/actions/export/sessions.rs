@@ -67,6 +67,8 @@ struct Open {
     sending: usize,
     finishing: bool,
     objects: u64,
+    unchanged: u64,
+    rejected: u64,
     current: u64,
     total: Option<u64>,
     /// Whether somebody was told of it, who must then be told of its end as well.
@@ -79,6 +81,28 @@ pub(crate) struct Closing {
     pub(crate) path: SessionPath,
     /// The model and how many objects were taken; nothing for a tracking session.
     pub(crate) model: Option<(Model, u64)>,
+    /// Objects that were left out because the backend has them.
+    pub(crate) unchanged: u64,
+    /// Objects that could not be taken.
+    pub(crate) rejected: u64,
+}
+
+/// What a session, or several, carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) rejected: u64,
+}
+
+impl std::ops::AddAssign for Carried {
+    fn add_assign(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.unchanged += other.unchanged;
+        self.rejected += other.rejected;
+    }
 }
 
 /// The table.
@@ -134,6 +158,8 @@ impl Sessions {
             sending: 0,
             finishing: false,
             objects: 0,
+            unchanged: 0,
+            rejected: 0,
             current: 0,
             total: None,
             shown: false,
@@ -164,6 +190,19 @@ impl Sessions {
             session.objects += objects;
             self.changed.insert(id);
         }
+    }
+
+    /// Objects of the batch were not exported.
+    pub(crate) fn set_aside(&mut self, id: SessionId, unchanged: u64, rejected: u64) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.unchanged += unchanged;
+            session.rejected += rejected;
+        }
+    }
+
+    /// The path of an open session.
+    pub(crate) fn path(&self, id: SessionId) -> Option<&SessionPath> {
+        self.open.get(&id).map(|it| &it.path)
     }
 
     /// The integration counts its own steps.
@@ -201,7 +240,8 @@ impl Sessions {
             }
             SessionKind::Tracking => None,
         };
-        Ok(Closing { path: session.path.clone(), model })
+        let (unchanged, rejected) = (session.unchanged, session.rejected);
+        Ok(Closing { path: session.path.clone(), model, unchanged, rejected })
     }
 
     /// The session and all open ones below it, the deepest first: what a rollback has to drop.

@@ -54,7 +54,11 @@ impl Sessions {
     }
 
     pub(super) fn send(&mut self, batch: &SessionBatch<'_>) -> Result<SessionSendReply, RpcError> {
+        let found = batch.objects.len() as u64;
         let session = self.get(batch.session)?;
+        if let Some(count) = batch.count.filter(|count| *count != found) {
+            return Err(misuse(format!("the batch counts {count} objects and holds {found}")));
+        }
         if session.kind == SessionKind::Tracking {
             return Err(misuse("a tracking session carries no objects"));
         }
@@ -82,6 +86,9 @@ impl Sessions {
         }
         let Some(session) = self.open.remove(&id) else { return Err(not_open(id)) };
         let objects = session.objects.len() as u64;
+        if let Some(count) = params.objects.filter(|count| *count != objects) {
+            return Err(misuse(format!("session {id} counts {count} objects, and {objects} were accepted")));
+        }
         if let (SessionKind::Model, Some((model, _))) = (session.kind, session.path.last()) {
             self.durable.entry(model.clone()).or_default().extend(session.objects);
         }

@@ -1,0 +1,190 @@
+//! What became of an integration, as it is reported.
+
+use outrider_protocol::fault::{ErrorData, Fault, Retry};
+use outrider_protocol::log::{Fields, Level};
+use outrider_protocol::progress::IntegrationState;
+use outrider_protocol::report::{Failure, IntegrationOutcome, IntegrationReport};
+
+use super::attempts::Ran;
+use super::calls::Calls;
+use super::keeper::StoreError;
+use super::projects::MOST_OBJECTS;
+use super::{Export, SealedCounts, failure};
+use crate::context::{Context, chain};
+
+/// Turns what happened in one attempt into the report. Unfinished sessions are dropped.
+pub(super) async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Calls) {
+    let unfinished = calls.abandon().await;
+    {
+        let tally = calls.tally();
+        report.models = tally.delivered();
+        report.mode = tally.mode();
+    }
+    (report.state, report.error, report.crash) = (IntegrationOutcome::Failed, None, None);
+    match ran {
+        Ran::Answered { projects, config_changed } => {
+            let tally = calls.tally();
+            report.projects = projects.into_iter().map(|it| tally.project(it, &calls.log)).collect();
+            report.config_changed = config_changed;
+            if tally.overflowed() {
+                let message = format!(
+                    "its sessions belong to more than {MOST_OBJECTS} objects; the report counts no more for each project"
+                );
+                calls.log.note(Level::Warn, &message, Fields::new());
+            }
+            match unanswered(report, unfinished) {
+                None => report.state = IntegrationOutcome::Done,
+                Some(failed) => report.error = Some(*failed),
+            }
+        }
+        Ran::Cancelled(failed) => {
+            report.state = IntegrationOutcome::Cancelled;
+            report.error = Some(*failed);
+        }
+        Ran::Failed(failed, crash) => {
+            report.error = Some(*failed);
+            report.crash = crash.map(|it| *it);
+        }
+    }
+    blame_others(report, calls);
+    if report.state == IntegrationOutcome::Done {
+        take_over(report, calls).await;
+    }
+}
+
+/// An integration that says it is done while it is not.
+fn unanswered(report: &IntegrationReport, unfinished: usize) -> Option<Box<Failure>> {
+    (unfinished > 0).then(|| {
+        let message = format!(
+            "{} answered export while {unfinished} of its sessions were open; what they sent was dropped",
+            report.integration
+        );
+        failure(message, Fault::Peer, Retry::No)
+    })
+}
+
+/// Counts that differ, and what the host could not store, are the cause of whatever the integration made of them.
+fn blame_others(report: &mut IntegrationReport, calls: &Calls) {
+    let cancelled = report.state == IntegrationOutcome::Cancelled;
+    if let Some(differs) = calls.miscounted.get() {
+        report.state = IntegrationOutcome::Failed;
+        let ErrorData { fault, .. } = differs.data.clone().unwrap_or_default();
+        let message = format!("{}: {}", report.integration, differs.message);
+        report.error = Some(*failure(message, fault.unwrap_or(Fault::Bug), Retry::No));
+    } else if let Some(broken) = calls.storage.get().filter(|_| !cancelled) {
+        report.state = IntegrationOutcome::Failed;
+        let message = format!("store what {} sent: {broken}", report.integration);
+        let mut failed = *failure(message, Fault::Host, Retry::Later);
+        failed.hint =
+            Some("make room on the disk of the root, or repair it; what was acknowledged is safe".into());
+        report.error = Some(failed);
+    }
+}
+
+/// In an export of everything again, the values of this run take the place of the old ones.
+async fn take_over(report: &mut IntegrationReport, calls: &Calls) {
+    let (values, integration) = (calls.export.values.clone(), calls.integration.clone());
+    let taken = tokio::task::spawn_blocking(move || values.take_over(&integration)).await;
+    let err = match taken {
+        Ok(Ok(())) => return,
+        Ok(Err(err)) => chain(&err),
+        Err(err) => err.to_string(),
+    };
+    report.state = IntegrationOutcome::Failed;
+    let message = format!(
+        "put the new last-processed values of {} into the place of the old: {err}; the old ones are as they were",
+        report.integration
+    );
+    report.error = Some(*failure(message, Fault::Host, Retry::No));
+}
+
+/// The last files could not be completed. Their objects are durable all the same, and whoever opens the spool next
+/// completes them; but this run cannot say that all went well.
+pub(super) fn unfinished_files(report: &mut IntegrationReport, err: &StoreError) {
+    if report.state == IntegrationOutcome::Done {
+        report.state = IntegrationOutcome::Failed;
+        let message = format!("complete the spool files of {}: {err}", report.integration);
+        let mut failed = failure(message, Fault::Host, Retry::Later);
+        failed.hint = Some(
+            "its objects are durable; the files are completed and uploaded when the disk can be written again".into(),
+        );
+        report.error = Some(*failed);
+    }
+}
+
+/// Holds what was counted session by session against what stands in the sealed files. Where nothing failed before, a
+/// difference fails the integration.
+pub(super) fn compare(report: &mut IntegrationReport, sealed: &SealedCounts) {
+    let integration = report.integration.as_str();
+    let differs = report.models.iter().find_map(|it| {
+        let key = (integration.to_owned(), it.model.as_str().to_owned());
+        let found = sealed.get(&key).copied().unwrap_or_default();
+        (found != it.objects).then(|| (it.model.clone(), it.objects, found))
+    });
+    let Some((model, counted, found)) = differs.filter(|_| report.state == IntegrationOutcome::Done) else {
+        return;
+    };
+    report.state = IntegrationOutcome::Failed;
+    let message = format!(
+        "{integration}: {counted} objects of {model} were acknowledged, but {found} stand in the files of this export; \
+         this is a bug of the agent"
+    );
+    report.error = Some(*failure(message, Fault::Bug, Retry::No));
+}
+
+/// Tells the end of an integration.
+pub(super) fn conclude(context: &Context, export: &Export, report: &IntegrationReport) {
+    let (state, level) = match report.state {
+        IntegrationOutcome::Done => (IntegrationState::Done, Level::Info),
+        IntegrationOutcome::Failed => (IntegrationState::Failed, Level::Error),
+        IntegrationOutcome::Cancelled => (IntegrationState::Cancelled, Level::Warn),
+    };
+    export.board().set(&report.integration, state);
+    let mut fields = Fields::new();
+    fields.insert("integration".into(), report.integration.as_str().into());
+    fields.insert("objects".into(), report.models.iter().map(|it| it.objects).sum::<u64>().into());
+    fields.insert("duration_ms".into(), report.duration_ms.into());
+    if report.attempts > 1 {
+        fields.insert("attempts".into(), report.attempts.into());
+    }
+    if let Some(error) = &report.error {
+        fields.insert("error".into(), error.message.clone().into());
+    }
+    context.log(level, format!("integration {}", word(report.state)), fields);
+}
+
+fn word(outcome: IntegrationOutcome) -> &'static str {
+    match outcome {
+        IntegrationOutcome::Done => "done",
+        IntegrationOutcome::Failed => "failed",
+        IntegrationOutcome::Cancelled => "cancelled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outrider_protocol::report::ModelCount;
+
+    #[test]
+    fn counts_that_differ_fail_what_seemed_done() {
+        let config = serde_json::from_str(r#"{"name":"mock"}"#).unwrap();
+        let mut report = super::super::empty_report(&config);
+        report.state = IntegrationOutcome::Done;
+        report.models = vec![ModelCount {
+            model: outrider_protocol::ids::Model::new("a.B").unwrap(),
+            objects: 5,
+            bytes: 50,
+            unchanged: 0,
+            rejected: 0,
+            duration_ms: 0,
+        }];
+        let key = ("mock".to_owned(), "a.B".to_owned());
+        compare(&mut report, &SealedCounts::from([(key.clone(), 5)]));
+        assert_eq!(report.state, IntegrationOutcome::Done);
+        compare(&mut report, &SealedCounts::from([(key, 4)]));
+        assert_eq!(report.state, IntegrationOutcome::Failed);
+        let message = report.error.unwrap().message;
+        assert!(message.contains("5 objects of a.B") && message.contains("but 4 stand"), "{message}");
+    }
+}

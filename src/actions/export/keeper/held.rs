@@ -1,0 +1,118 @@
+//! What the keeper could not write for want of room, and when it tries again.
+
+use std::time::Instant;
+
+use outrider_home::SessionPath;
+use outrider_protocol::Raw;
+use outrider_protocol::ids::SessionId;
+use tokio::sync::oneshot;
+
+use super::{Answer, Append, Kept, StoreError, Waiting, Worker, refuse};
+use crate::export::room::{LOOK_EVERY, Shortage};
+
+/// What waits for room.
+pub(super) enum Held {
+    Append(Append),
+    Commit(Waiting),
+    /// Values of sessions that are in the spool, and what to answer when they are stored.
+    Values(Vec<(SessionPath, Option<Raw>)>, Vec<(Answer, Kept)>),
+    Finish(oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl Worker {
+    pub(super) fn hold(&mut self, shortage: Shortage, what: Held) {
+        if self.held.is_empty() {
+            self.since = Instant::now();
+            self.tried = self.since;
+            // What is committed can be uploaded, which makes room. If there is none to say so, a later try does.
+            if let Ok(sealed) = self.writer.seal_all() {
+                self.tell(sealed);
+            }
+        }
+        self.room.set(Some(shortage));
+        self.held.push_back(what);
+    }
+
+    /// Tries to write what is held, in order.
+    pub(super) fn try_again(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        if let Some(why) = self.room.given_up() {
+            return self.lose_held(&why);
+        }
+        let patience = self.room.patience.unwrap_or_default();
+        if self.since.elapsed() >= patience {
+            let found = self.room.waits().map(|it| it.told()).unwrap_or_default();
+            return self.lose_held(&format!(
+                "waited {} s for room (limits.spool_wait_s): {found}",
+                patience.as_secs()
+            ));
+        }
+        if self.tried.elapsed() < LOOK_EVERY {
+            return;
+        }
+        self.tried = Instant::now();
+        let since = self.since;
+        self.room.ask_anew();
+        let mut rest = std::mem::take(&mut self.held);
+        while let Some(next) = rest.pop_front() {
+            match next {
+                Held::Append(append) => self.append(append),
+                Held::Commit(waiting) => self.store(vec![waiting]),
+                Held::Values(values, answers) => self.keep(values, answers),
+                Held::Finish(answer) => self.finish(answer),
+            }
+            if !self.held.is_empty() {
+                // What was just tried is held again; all that follows keeps its place behind it.
+                self.held.append(&mut rest);
+                self.since = since;
+                return;
+            }
+        }
+        self.room.set(None);
+    }
+
+    /// Nothing is waited for any longer.
+    pub(super) fn lose_held(&mut self, why: &str) {
+        let err = self.broken.get_or_init(|| StoreError(why.to_owned())).clone();
+        for held in std::mem::take(&mut self.held) {
+            match held {
+                Held::Append(_) => {}
+                Held::Commit(waiting) => refuse(vec![waiting], &err),
+                Held::Values(_, answers) => {
+                    answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(err.clone()))));
+                }
+                Held::Finish(answer) => {
+                    self.sealed = None;
+                    drop(answer.send(Err(err.clone())));
+                }
+            }
+        }
+        self.room.set(None);
+    }
+
+    /// Whether objects of a session are held.
+    pub(super) fn is_held(&self, id: SessionId) -> bool {
+        self.held.iter().any(|it| matches!(it, Held::Append(append) if append.session == id))
+    }
+
+    /// Seals every file; waits for room where the disk has none for the manifest's last line.
+    pub(super) fn finish(&mut self, answer: oneshot::Sender<Result<(), StoreError>>) {
+        let result = match self.writer.seal_all() {
+            Ok(sealed) => Ok(self.tell(sealed)),
+            Err(err) => match self.may_wait(&err).filter(|_| self.broken.get().is_none()) {
+                Some(shortage) => return self.hold(shortage, Held::Finish(answer)),
+                None => Err(self.note(&err)),
+            },
+        };
+        self.sealed = None;
+        // The asker is gone when the action was dropped; then nobody needs the answer.
+        drop(answer.send(result));
+    }
+
+    /// The shortage behind an error, when it may be waited for.
+    pub(super) fn may_wait(&self, err: &outrider_spool::SpoolError) -> Option<Shortage> {
+        Shortage::of(err).filter(|_| self.room.patience.is_some())
+    }
+}

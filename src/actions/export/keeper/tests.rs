@@ -1,0 +1,154 @@
+//! The keeper where there is no room: it waits, loses nothing, and ends its wait.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use outrider_home::{Checkpoints, Limits, Root};
+use outrider_spool::{Settings, Spool};
+
+use super::*;
+
+/// A keeper on a spool whose only other file fills it.
+struct World {
+    _folder: tempfile::TempDir,
+    spool: Spool,
+    blocker: PathBuf,
+    keeper: Keeper,
+    sealed: mpsc::Receiver<Sealed>,
+}
+
+impl World {
+    fn new(linked: bool, wait_s: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::at(folder.path());
+        root.create().unwrap();
+        let spool =
+            Spool::open(root.spool(), Settings { total_bytes: 10_000, ..Settings::default() }).unwrap();
+        let blocker = spool.dir().join("earlier/a.B/0.json.gz");
+        std::fs::create_dir_all(blocker.parent().unwrap()).unwrap();
+        std::fs::write(&blocker, vec![0; 10_000]).unwrap();
+        let checkpoints = Checkpoints::open(&root, Duration::ZERO).unwrap();
+        let values = Arc::new(Values::stored(checkpoints));
+        let mut limits = Limits::default();
+        (limits.spool_wait_s, limits.spool_free_bytes) = (wait_s, 0);
+        let room = Room::new(spool.dir(), &limits, linked);
+        let (tell, sealed) = mpsc::channel(64);
+        let keeper = Keeper::start(spool.export("e1").unwrap(), values, room, tell).unwrap();
+        Self { _folder: folder, spool, blocker, keeper, sealed }
+    }
+
+    async fn append(&self, session: u64, objects: usize) {
+        let lines = r#"{"id":"1"}"#.to_owned() + "\n";
+        let lines = lines.repeat(objects).into_bytes();
+        let (origin, model) = (IntegrationId::new("mock").unwrap(), Model::new("a.B").unwrap());
+        self.keeper.append(SessionId(session), origin, model, lines).await.unwrap();
+    }
+
+    /// Objects that are as large compressed as they are.
+    async fn append_noise(&self, session: u64) {
+        let noise = |n: u64| (session * 1000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+        let lines: String = (0..200).map(|n| format!("{{\"id\":\"{:x}\"}}\n", noise(n))).collect();
+        let (origin, model) = (IntegrationId::new("mock").unwrap(), Model::new("a.B").unwrap());
+        self.keeper.append(SessionId(session), origin, model, lines.into_bytes()).await.unwrap();
+    }
+
+    fn finished(session: u64) -> Finished {
+        let path =
+            SessionPath::of(IntegrationId::new("mock").unwrap()).join("a.B", Some(session.to_string()));
+        let last_processed = Some(serde_json::value::to_raw_value(&session).unwrap());
+        Finished { session: SessionId(session), path, last_processed }
+    }
+
+    /// Lets time pass until the keeper waits for room, or no longer does.
+    async fn until_waits(&self, waits: bool) {
+        let looked = async {
+            while self.keeper.waits().is_some() != waits {
+                self.keeper.tick();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), looked).await.unwrap();
+    }
+}
+
+fn objects(files: &[Sealed]) -> u64 {
+    files.iter().map(|it| it.records).sum()
+}
+
+#[tokio::test]
+async fn what_finds_no_room_waits_and_is_written_as_a_whole_when_there_is_some() {
+    let mut world = World::new(true, 1000);
+    world.append(1, 7).await;
+    world.append(1, 5).await;
+    world.until_waits(true).await;
+    assert_eq!(world.keeper.waits().unwrap().why(), "spool full, waiting for the backend");
+    let commit = world.keeper.commit(World::finished(1));
+    tokio::pin!(commit);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut commit).await;
+    assert!(early.is_err(), "it is not answered before there is room");
+    std::fs::remove_file(&world.blocker).unwrap();
+    world.until_waits(false).await;
+    assert_eq!(commit.await.unwrap().objects, 12);
+    world.keeper.finish().await.unwrap();
+    assert_eq!(objects(&world.spool.pending().unwrap().files), 12);
+    assert_eq!(world.sealed.recv().await.map(|it| it.records), Some(12));
+}
+
+#[tokio::test]
+async fn a_session_that_is_rolled_back_while_it_waits_leaves_nothing() {
+    let world = World::new(true, 1000);
+    world.append(1, 7).await;
+    world.append(2, 3).await;
+    world.until_waits(true).await;
+    world.keeper.forget(vec![SessionId(1)]).await;
+    std::fs::remove_file(&world.blocker).unwrap();
+    assert_eq!(world.keeper.commit(World::finished(1)).await.unwrap().objects, 0);
+    world.until_waits(false).await;
+    assert_eq!(world.keeper.commit(World::finished(2)).await.unwrap().objects, 3);
+    world.keeper.finish().await.unwrap();
+    assert_eq!(objects(&world.spool.pending().unwrap().files), 3);
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_order_and_after_its_limit() {
+    for (wait_s, cancelled, expected) in [(1000, true, "the end"), (1, false, "waited 1 s for room")] {
+        let world = World::new(true, wait_s);
+        world.append(1, 7).await;
+        world.until_waits(true).await;
+        let commit = world.keeper.commit(World::finished(1));
+        if cancelled {
+            world.keeper.give_up("the end");
+        }
+        let (err, ()) = tokio::join!(commit, world.until_waits(false));
+        let err = err.unwrap_err().to_string();
+        assert!(err.contains(expected), "{err}");
+        assert!(world.keeper.intact().is_err());
+        world.keeper.finish().await.unwrap();
+        assert_eq!(objects(&world.spool.pending().unwrap().files), 0);
+    }
+}
+
+#[tokio::test]
+async fn by_hand_nothing_is_waited_for() {
+    let world = World::new(false, 1000);
+    world.append(1, 7).await;
+    let err = world.keeper.commit(World::finished(1)).await.unwrap_err().to_string();
+    assert!(err.contains("that the backend has not acknowledged, and 10000 are allowed"), "{err}");
+}
+
+#[tokio::test]
+async fn what_needs_no_room_goes_ahead_of_what_waits() {
+    let world = World::new(true, 1000);
+    std::fs::remove_file(&world.blocker).unwrap();
+    world.append(1, 4).await;
+    let mut session = 2;
+    while world.spool.usage().unwrap().bytes < 10_000 {
+        world.append_noise(session).await;
+        world.keeper.commit(World::finished(session)).await.unwrap();
+        session += 1;
+    }
+    world.append(session, 5).await;
+    world.until_waits(true).await;
+    assert_eq!(world.keeper.commit(World::finished(1)).await.unwrap().objects, 4);
+    assert!(world.keeper.waits().is_some());
+}

@@ -1,0 +1,231 @@
+//! Room in the spool and on its disk: where there is none, an export waits for it instead of failing.
+//!
+//! Before an export begins ([`admit`]) the spool must hold less than its bounds in bytes and age, and the disk more than is
+//! to be left free. While it runs, the keeper holds what it cannot write, so that the integrations wait for its answers,
+//! and tries again; [`Room`] is where the two meet. By hand nobody uploads, so nothing is waited for.
+//!
+//! **Invariant:** a wait ends: with room, with the order's cancel, or after `limits.spool_wait_s`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use outrider_home::Limits;
+use outrider_protocol::fault::{Fault, Retry};
+use outrider_protocol::log::{Fields, Level};
+use outrider_protocol::report::Failure;
+use outrider_spool::{Spool, SpoolError};
+
+use super::{Export, failure};
+use crate::context::{Context, chain};
+
+/// How often room is looked for.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the free space of the disk is asked for while objects come.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// Why there is no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// The spool holds as much as it may.
+    Spool { used: u64, limit: u64 },
+    /// What waits is too old.
+    Age { found: Duration, limit: Duration },
+    /// The disk has less than is to be left free.
+    Disk { free: u64, limit: u64 },
+    /// The disk refused to take more.
+    DiskFull { message: String },
+}
+
+impl Shortage {
+    /// The shortage behind an error of the spool; nothing when it is no such error.
+    pub(crate) fn of(err: &SpoolError) -> Option<Self> {
+        match err {
+            SpoolError::Full { used, limit, .. } => Some(Self::Spool { used: *used, limit: *limit }),
+            err if err.is_space() => Some(Self::DiskFull { message: chain(err) }),
+            _ => None,
+        }
+    }
+
+    /// For the progress.
+    pub(crate) fn why(&self) -> &'static str {
+        match self {
+            Self::Spool { .. } => "spool full, waiting for the backend",
+            Self::Age { .. } => "the spool holds files that are too old, waiting for the backend",
+            Self::Disk { .. } | Self::DiskFull { .. } => "disk full, waiting for room",
+        }
+    }
+
+    /// What was found and what was expected.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Spool { used, limit } => format!(
+                "the spool is full: it holds {used} bytes that the backend has not acknowledged, limits.spool_bytes \
+                 allows {limit}"
+            ),
+            Self::Age { found, limit } => format!(
+                "the oldest file in the spool has waited {} s for the backend, limits.spool_age_s allows {} s",
+                found.as_secs(),
+                limit.as_secs()
+            ),
+            Self::Disk { free, limit } => format!(
+                "the disk of the spool is full: {free} bytes are free, limits.spool_free_bytes leaves {limit} free"
+            ),
+            Self::DiskFull { message } => message.clone(),
+        }
+    }
+
+    /// What a person can do.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Spool { .. } => {
+                "start the service, which uploads what waits; or raise limits.spool_bytes; what was acknowledged is safe"
+            }
+            Self::Age { .. } => {
+                "start the service, which uploads what waits; or raise limits.spool_age_s; what was acknowledged is safe"
+            }
+            Self::Disk { .. } | Self::DiskFull { .. } => {
+                "make room on the disk of the root; what was acknowledged is safe"
+            }
+        }
+    }
+
+    /// The same as a failure.
+    pub(crate) fn failed(&self, before: &str) -> Box<Failure> {
+        let mut failed = failure(format!("{before}{}", self.told()), Fault::Host, Retry::Later);
+        failed.hint = Some(self.hint().to_owned());
+        failed
+    }
+}
+
+/// How the keeper waits for room, and what it waits for now.
+#[derive(Debug)]
+pub(crate) struct Room {
+    dir: PathBuf,
+    /// To be left free, in bytes.
+    free: u64,
+    /// How long it may wait; not at all where nobody uploads.
+    pub(crate) patience: Option<Duration>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waits: Option<Shortage>,
+    /// Why nothing is waited for any longer.
+    given_up: Option<String>,
+    asked: Option<Instant>,
+}
+
+impl Room {
+    pub(crate) fn new(dir: &Path, limits: &Limits, linked: bool) -> Self {
+        let patience = linked.then(|| limits.spool_wait());
+        Self { dir: dir.to_owned(), free: limits.spool_free_bytes, patience, state: Mutex::default() }
+    }
+
+    /// Whether the disk has less room than is to be left; asks the system a few times a second.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        {
+            let mut state = self.state();
+            if state.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
+                return None;
+            }
+            state.asked = Some(Instant::now());
+        }
+        on_disk(&self.dir, self.free)
+    }
+
+    /// Something waits for room, or nothing does any more.
+    pub(crate) fn set(&self, waits: Option<Shortage>) {
+        self.state().waits = waits;
+    }
+
+    /// The next [`Room::shortage`] asks the system.
+    pub(crate) fn ask_anew(&self) {
+        self.state().asked = None;
+    }
+
+    /// What is waited for.
+    pub(crate) fn waits(&self) -> Option<Shortage> {
+        self.state().waits.clone()
+    }
+
+    /// The order ends: nothing is waited for any longer.
+    pub(crate) fn give_up(&self, why: &str) {
+        self.state().given_up.get_or_insert_with(|| why.to_owned());
+    }
+
+    pub(crate) fn given_up(&self) -> Option<String> {
+        self.state().given_up.clone()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until the spool has room for an export.
+///
+/// # Errors
+/// When there is none in time, or the order was cancelled; by hand at once.
+pub(crate) async fn admit(context: &Context, export: &Export, spool: &Spool) -> Result<(), Box<Failure>> {
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        let shortage = before(spool, context.limits()).map_err(|err| {
+            failure(format!("look into the spool: {}", chain(&err)), Fault::Host, Retry::Later)
+        })?;
+        let Some(shortage) = shortage else {
+            export.board().hold(None);
+            return Ok(());
+        };
+        if !context.outlet().is_linked() {
+            return Err(shortage.failed(""));
+        }
+        if started.elapsed() >= context.limits().spool_wait() {
+            let waited = format!("waited {} s for room: ", started.elapsed().as_secs());
+            return Err(shortage.failed(&waited));
+        }
+        export.board().hold(Some(shortage.why().to_owned()));
+        if !std::mem::replace(&mut told, true) {
+            let message = format!("export paused before it began: {}", shortage.told());
+            context.log(Level::Warn, message, Fields::new());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            reason = context.cancel().cancelled() => {
+                let message = format!("cancelled while it waited for room: {reason}");
+                return Err(failure(message, Fault::Caller, Retry::Later));
+            }
+        }
+    }
+}
+
+/// Why an export cannot begin now.
+fn before(spool: &Spool, limits: &Limits) -> Result<Option<Shortage>, SpoolError> {
+    let usage = spool.usage()?;
+    if usage.bytes >= limits.spool_bytes {
+        return Ok(Some(Shortage::Spool { used: usage.bytes, limit: limits.spool_bytes }));
+    }
+    let age = usage.oldest.and_then(|it| SystemTime::now().duration_since(it).ok()).unwrap_or_default();
+    if age > limits.spool_age() {
+        return Ok(Some(Shortage::Age { found: age, limit: limits.spool_age() }));
+    }
+    Ok(on_disk(spool.dir(), limits.spool_free_bytes))
+}
+
+/// Whether less than `limit` bytes are free on the disk of a folder. A system that does not tell has room.
+#[cfg(unix)]
+fn on_disk(dir: &Path, limit: u64) -> Option<Shortage> {
+    if limit == 0 {
+        return None;
+    }
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    (free < limit).then_some(Shortage::Disk { free, limit })
+}
+
+#[cfg(not(unix))]
+fn on_disk(_dir: &Path, _limit: u64) -> Option<Shortage> {
+    None
+}
