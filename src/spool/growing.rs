@@ -97,14 +97,15 @@ impl Growing {
                 self.file = State::Open(file);
                 result
             }
-            State::Syncing(syncing) => {
-                let result = syncing.wait();
-                if result.is_err() {
-                    // Asked again, a system may say that all is well.
+            State::Syncing(syncing) => match syncing.wait() {
+                Ok(()) => Ok(()),
+                Err(source) => {
+                    // Asked again, a system may say that all is well. So this is never an error for want of room, which
+                    // would say that the same can work later.
                     self.file = State::Failed;
+                    return Err(SpoolError::Io { operation: "sync", path: self.path.clone(), source });
                 }
-                result
-            }
+            },
             State::Closed => Ok(()),
             State::Failed => {
                 self.file = State::Failed;

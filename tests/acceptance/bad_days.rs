@@ -102,7 +102,11 @@ fn a_project_that_fails_fails_alone_and_the_report_says_why_and_what_each_delive
     assert!(lines.iter().any(|it| it.as_str().unwrap().contains("at object 10")), "{error:#}");
     let name = projects[0]["name"].as_str().unwrap();
     let told = format!("mock: {name}: the made-up source failed");
-    assert_eq!(text.lines().filter(|line| line.starts_with(&told)).count(), 1, "one line for a project: {text}");
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with(&told)).count(),
+        1,
+        "one line for a project: {text}"
+    );
 
     let kept = kept_reports(root.path());
     assert_eq!((kept.len(), &kept[0].1["state"], &kept[0].1["report"]), (1, &json!("failed"), &report));
@@ -345,7 +349,8 @@ fn rejected_objects_are_counted() {
 #[test]
 fn a_rate_limit_is_shown_with_its_end_and_reason() {
     let root = tempfile::tempdir().unwrap();
-    let order = json!({ "agent": limits(json!({})), "integrations": mock(&json!({ "pause_s": 2, "delay_ms": 50 })) });
+    let order =
+        json!({ "agent": limits(json!({})), "integrations": mock(&json!({ "pause_s": 2, "delay_ms": 50 })) });
     let mut action = Played::export(root.path(), "c1", &order);
     let row = action.until_paused("rate limit of the source: the made-up source allows no more for now");
     assert!(row["paused_until"].is_string(), "{row:#}");
