@@ -30,6 +30,7 @@ mod outbox;
 mod redact;
 mod rotate;
 mod run_log;
+mod secrets;
 
 pub use events::{Guard, InitError, ServiceLog, init_action, init_service, relay};
 pub use filter::BadFilter;
@@ -37,6 +38,7 @@ pub use outbox::Outbox;
 pub use redact::Redactor;
 pub use rotate::RotatingFile;
 pub use run_log::RunLog;
+pub use secrets::secret_members;
 
 /// Lines that may wait for one file's thread. Enough for a burst; a disk that is behind by more is stuck.
 pub const QUEUE_LINES: usize = 1024;
