@@ -62,13 +62,32 @@ impl From<FileError> for io::Error {
 /// # Errors
 /// When a step fails, naming it and the file. The old file is then untouched.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let file = written(path, bytes, mode)?;
+    file.persist(path).map_err(|failed| FileError::at("rename into place", path)(failed.error))?;
+    sync_folder(folder_of(path))
+}
+
+/// Makes the file at `path` as [`write`] does, unless there is one already: then that stays, and this is no error.
+///
+/// # Errors
+/// When a step fails, naming it and the file.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    match written(path, bytes, mode)?.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(failed) => return Err(FileError::at("rename into place", path)(failed.error)),
+    }
+    sync_folder(folder_of(path))
+}
+
+/// A durable file under another name, in the same folder, since a rename is atomic within one file system only. It is
+/// removed when a step fails.
+fn written(path: &Path, bytes: &[u8], mode: u32) -> Result<tempfile::NamedTempFile, FileError> {
     let name = path.file_name().unwrap_or_else(|| OsStr::new("file"));
     let folder = folder_of(path);
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
     prefix.push(".");
-
-    // In the same folder, since a rename is atomic within one file system only. It is removed when a step fails.
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(PART);
     let mut file = permitted(&mut builder, mode)
@@ -76,8 +95,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         .map_err(FileError::at("make a temporary file in", folder))?;
     file.write_all(bytes).map_err(FileError::at("write", path))?;
     file.as_file().sync_all().map_err(FileError::at("sync", path))?;
-    file.persist(path).map_err(|failed| FileError::at("rename into place", path)(failed.error))?;
-    sync_folder(folder)
+    Ok(file)
 }
 
 /// Removes what writers that were killed left in `folder`. Only for whoever knows that nobody writes there now.

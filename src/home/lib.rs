@@ -6,6 +6,7 @@
 //! | [`RootLock`] | one service uses a root at a time |
 //! | [`Config`] | config.json: read with all its faults at once, written whole or not at all |
 //! | [`Identity`] | whose work lies in the root; another's is moved aside |
+//! | [`keys`] | secrets of sources that only this root can read |
 //! | [`Checkpoints`] | the last-processed values of sessions |
 //! | [`unchanged`] | which objects the backend has, so that they need not be sent again |
 //! | [`Journal`] | the commands that the service took, until the backend knows how they ended |
@@ -33,6 +34,7 @@ mod config_fault;
 mod config_read;
 mod identity;
 mod journal;
+pub mod keys;
 mod limits;
 mod lock;
 mod members;

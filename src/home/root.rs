@@ -43,6 +43,12 @@ impl Root {
         self.0.join("config.json")
     }
 
+    /// The key of the secrets that were encrypted for this root: see [`crate::keys`].
+    #[must_use]
+    pub fn secrets_key(&self) -> PathBuf {
+        self.0.join("secrets.key")
+    }
+
     /// The folder of log files.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

@@ -148,8 +148,8 @@ impl Unchanged {
         for run in &self.runs {
             match run.find(mark.key) {
                 Ok(None) => {}
-                Ok(Some(found)) if found == mark => return Known::Unchanged,
                 Ok(Some(found)) if found.is_doubt() => return Known::New,
+                Ok(Some(found)) if found == mark => return Known::Unchanged,
                 Ok(Some(_)) => return Known::Changed,
                 Err(err) => {
                     self.distrust(told(&FileError::at("read", &run.path)(err)));
@@ -162,6 +162,9 @@ impl Unchanged {
 
     /// An object is accepted: until it is acknowledged, no state of it is unchanged. Its mark is held with its session.
     pub fn accept(&self, mark: Mark, known: Known, session: &mut SessionMarks) {
+        if mark.is_doubt() && known == Known::New {
+            return;
+        }
         self.sent.insert(mark.key);
         if let Err(err) = session.push(&self.folder, mark, known == Known::Changed) {
             self.distrust(told(&FileError::at("write a temporary file in", &self.folder)(err)));

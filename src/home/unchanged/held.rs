@@ -21,7 +21,7 @@ impl SessionMarks {
         if doubtful {
             self.doubts.push(folder, Mark::doubt(mark.key))?;
         }
-        self.sent.push(folder, mark)
+        if mark.is_doubt() { Ok(()) } else { self.sent.push(folder, mark) }
     }
 }
 

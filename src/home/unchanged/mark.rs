@@ -70,12 +70,14 @@ impl Scope {
         Self(digest)
     }
 
-    /// What is remembered of an object with this id and hash.
+    /// What is remembered of an object with this id and hash. Without a hash it is never taken for unchanged, and what
+    /// was remembered of it is forgotten.
     #[must_use]
-    pub fn mark(&self, id: &str, hash: &str) -> Mark {
+    pub fn mark(&self, id: &str, hash: Option<&str>) -> Mark {
         let digest = self.0.clone().chain_update(id).finalize();
         let mut key = [0; KEY_BYTES];
         key.copy_from_slice(&digest[..KEY_BYTES]);
+        let Some(hash) = hash else { return Mark::doubt(Key(key)) };
         let digest = Sha256::digest(hash);
         let mut state = [0; 8];
         state.copy_from_slice(&digest[..8]);

@@ -32,7 +32,7 @@ fn send(store: &Unchanged, model: &Model, objects: &[(String, &str)]) {
     let scope = scope(model);
     let mut session = SessionMarks::default();
     for (id, hash) in objects {
-        let mark = scope.mark(id, hash);
+        let mark = scope.mark(id, Some(hash));
         store.accept(mark, store.look_up(mark), &mut session);
     }
     store.before_commit(model, &mut session);
@@ -49,7 +49,7 @@ fn what_is_acknowledged_is_unchanged_and_only_that() {
     let commits = model("sourcecode.Commit");
     let scope = scope(&commits);
     let first = open(&root, "e1", &|_, _| true);
-    let mark = scope.mark("1", "a");
+    let mark = scope.mark("1", Some("a"));
     assert_eq!(first.look_up(mark), Known::New);
     send(&first, &commits, &[("1".into(), "a")]);
     assert_eq!(first.look_up(mark), Known::Changed, "it was sent in this run, and is not acknowledged");
@@ -59,10 +59,26 @@ fn what_is_acknowledged_is_unchanged_and_only_that() {
 
     let third = open(&root, "e3", &|export, model| (export, model) == ("e1", "sourcecode.Commit"));
     assert_eq!(third.look_up(mark), Known::Unchanged);
-    assert_eq!(third.look_up(scope.mark("1", "b")), Known::Changed);
-    assert_eq!(third.look_up(scope.mark("2", "a")), Known::New);
+    assert_eq!(third.look_up(scope.mark("1", Some("b"))), Known::Changed);
+    assert_eq!(third.look_up(scope.mark("2", Some("a"))), Known::New);
     let elsewhere = Scope::new(&IntegrationId::new("other").unwrap(), &commits);
-    assert_eq!(third.look_up(elsewhere.mark("1", "a")), Known::New);
+    assert_eq!(third.look_up(elsewhere.mark("1", Some("a"))), Known::New);
+}
+
+#[test]
+fn without_a_hash_it_is_always_sent_and_what_was_known_is_forgotten() {
+    let (_folder, root) = fresh();
+    let commits = model("sourcecode.Commit");
+    let (state, none) = (scope(&commits).mark("1", Some("a")), scope(&commits).mark("1", None));
+    send(&open(&root, "e1", &|_, _| true), &commits, &[("1".into(), "a")]);
+    let store = open(&root, "e2", &|_, _| true);
+    assert_eq!((store.look_up(state), store.look_up(none)), (Known::Unchanged, Known::Changed));
+    let mut session = SessionMarks::default();
+    store.accept(none, Known::Changed, &mut session);
+    store.before_commit(&commits, &mut session);
+    store.committed(&commits, session);
+    let store = open(&root, "e3", &|_, _| true);
+    assert_eq!((store.look_up(state), store.look_up(none)), (Known::New, Known::New));
 }
 
 #[test]
@@ -70,7 +86,7 @@ fn a_session_that_is_rolled_back_leaves_nothing() {
     let (_folder, root) = fresh();
     let commits = model("sourcecode.Commit");
     let store = open(&root, "e1", &|_, _| true);
-    let mark = scope(&commits).mark("1", "a");
+    let mark = scope(&commits).mark("1", Some("a"));
     let mut session = SessionMarks::default();
     store.accept(mark, Known::New, &mut session);
     drop(session);
@@ -85,14 +101,14 @@ fn a_crash_between_a_commit_and_its_mark_leaves_a_doubt() {
     let scope = scope(&commits);
     send(&open(&root, "e1", &|_, _| true), &commits, &[("1".into(), "a")]);
     let store = open(&root, "e2", &|_, _| true);
-    let mark = scope.mark("1", "b");
+    let mark = scope.mark("1", Some("b"));
     let mut session = SessionMarks::default();
     store.accept(mark, store.look_up(mark), &mut session);
     store.before_commit(&commits, &mut session);
     drop((session, store));
     let store = open(&root, "e3", &|_, _| true);
-    assert_ne!(store.look_up(scope.mark("1", "a")), Known::Unchanged);
-    assert_ne!(store.look_up(scope.mark("1", "b")), Known::Unchanged);
+    assert_ne!(store.look_up(scope.mark("1", Some("a"))), Known::Unchanged);
+    assert_ne!(store.look_up(scope.mark("1", Some("b"))), Known::Unchanged);
 }
 
 #[test]
@@ -105,10 +121,10 @@ fn a_later_run_waits_for_an_earlier_one_of_its_model() {
         send(&store, &users, &[("1".into(), hash)]);
     }
     let store = open(&root, "e3", &|export, model| export == "e2" || model == "sourcecode.User");
-    assert_eq!(store.look_up(scope(&users).mark("1", "b")), Known::Unchanged);
-    assert_eq!(store.look_up(scope(&commits).mark("1", "b")), Known::Changed, "e1 may still arrive");
+    assert_eq!(store.look_up(scope(&users).mark("1", Some("b"))), Known::Unchanged);
+    assert_eq!(store.look_up(scope(&commits).mark("1", Some("b"))), Known::Changed, "e1 may still arrive");
     let store = open(&root, "e4", &|_, _| true);
-    assert_eq!(store.look_up(scope(&commits).mark("1", "b")), Known::Unchanged);
+    assert_eq!(store.look_up(scope(&commits).mark("1", Some("b"))), Known::Unchanged);
 }
 
 #[test]
@@ -123,10 +139,14 @@ fn large_sessions_spill_and_runs_grow() {
     let store = open(&root, "last", &|_, _| true);
     assert!(store.runs.len() <= 3, "{} runs", store.runs.len());
     for n in (0..20_000).filter(|n| *n != 7) {
-        assert_eq!(store.look_up(scope(&commits).mark(&format!("id-{n}"), "a")), Known::Unchanged, "{n}");
+        assert_eq!(
+            store.look_up(scope(&commits).mark(&format!("id-{n}"), Some("a"))),
+            Known::Unchanged,
+            "{n}"
+        );
     }
-    assert_eq!(store.look_up(scope(&commits).mark("id-7", "b")), Known::Unchanged);
-    assert_eq!(store.look_up(scope(&commits).mark("id-20000", "a")), Known::New);
+    assert_eq!(store.look_up(scope(&commits).mark("id-7", Some("b"))), Known::Unchanged);
+    assert_eq!(store.look_up(scope(&commits).mark("id-20000", Some("a"))), Known::New);
 }
 
 #[test]
@@ -145,10 +165,10 @@ fn a_reset_forgets_everything() {
     send(&open(&root, "e2", &|_, _| true), &commits, &some(3, "b"));
     fs::write(root.unchanged_reset(), "").unwrap();
     let store = open(&root, "e3", &|_, _| true);
-    assert_eq!(store.look_up(scope(&commits).mark("id-1", "a")), Known::New);
+    assert_eq!(store.look_up(scope(&commits).mark("id-1", Some("a"))), Known::New);
     assert!(!root.unchanged_reset().exists());
     drop(store);
-    assert_eq!(open(&root, "e4", &|_, _| true).look_up(scope(&commits).mark("id-1", "b")), Known::New);
+    assert_eq!(open(&root, "e4", &|_, _| true).look_up(scope(&commits).mark("id-1", Some("b"))), Known::New);
 }
 
 /// The files of the store that end so.
@@ -187,11 +207,11 @@ fn a_damaged_store_is_set_aside_and_everything_is_sent() {
             warnings[0].contains(damaged.to_str().unwrap()) && warnings[0].contains("everything is sent"),
             "{warnings:?}"
         );
-        assert_eq!(store.look_up(scope(&commits).mark("id-1", "a")), Known::New);
+        assert_eq!(store.look_up(scope(&commits).mark("id-1", Some("a"))), Known::New);
         send(&store, &commits, &some(300, "c"));
         drop(store);
         let store = open(&root, "e4", &|_, _| true);
-        assert_eq!(store.look_up(scope(&commits).mark("id-1", "c")), Known::Unchanged);
+        assert_eq!(store.look_up(scope(&commits).mark("id-1", Some("c"))), Known::Unchanged);
     }
 }
 
@@ -206,11 +226,11 @@ fn damage_that_a_lookup_finds_ends_the_trust_for_this_run_and_the_next() {
     (0..2).for_each(|block| bytes[block * 4096 + 50] ^= 1);
     fs::write(&run, &bytes).unwrap();
     let store = open(&root, "e3", &|_, _| true);
-    assert_eq!(store.look_up(scope(&commits).mark("id-1", "a")), Known::Changed);
+    assert_eq!(store.look_up(scope(&commits).mark("id-1", Some("a"))), Known::Changed);
     assert!(store.distrusted().unwrap().contains("checksum"));
-    assert_eq!(store.look_up(scope(&commits).mark("unknown", "a")), Known::Changed);
+    assert_eq!(store.look_up(scope(&commits).mark("unknown", Some("a"))), Known::Changed);
     drop(store);
-    assert_eq!(open(&root, "e4", &|_, _| true).look_up(scope(&commits).mark("id-1", "a")), Known::New);
+    assert_eq!(open(&root, "e4", &|_, _| true).look_up(scope(&commits).mark("id-1", Some("a"))), Known::New);
 }
 
 /// How an object was put into the spool the last time.
@@ -285,7 +305,7 @@ impl World {
         let (mut session, mut objects) = (SessionMarks::default(), Vec::new());
         for _ in 0..self.below(40) {
             let (object, hash) = (self.below(60), self.below(3));
-            let mark = scope.mark(&object.to_string(), &hash.to_string());
+            let mark = scope.mark(&object.to_string(), Some(&hash.to_string()));
             let known = store.look_up(mark);
             if known == Known::Unchanged {
                 let last = &self.last[&(place, object)];
@@ -383,7 +403,7 @@ fn random_runs_and_crashes_never_leave_out_what_the_backend_lacks() {
         send(&store, &models[0], &some(500, "a"));
         let store = open(&root, "again", &|_, _| true);
         for (id, hash) in some(500, "a") {
-            assert_eq!(store.look_up(scope(&models[0]).mark(&id, hash)), Known::Unchanged);
+            assert_eq!(store.look_up(scope(&models[0]).mark(&id, Some(hash))), Known::Unchanged);
         }
     }
     assert!(unchanged > 800, "the test looked at {unchanged} objects that were left out");
