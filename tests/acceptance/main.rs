@@ -6,8 +6,8 @@
 mod architecture;
 mod bad_days;
 mod bad_input;
-mod death;
 mod data;
+mod death;
 mod demo;
 mod disk;
 mod export_route;

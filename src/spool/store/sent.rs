@@ -1,6 +1,6 @@
 //! Acknowledged files that are still kept: they can be taken back when the backend has lost them.
 
-use super::{MOVE_TRIES, Pending, Spool, folders};
+use super::{InFolder, MOVE_TRIES, Pending, Spool, folders};
 use crate::error::At;
 use crate::files::{SENT, check_name};
 use crate::fs::create_below;
@@ -31,9 +31,10 @@ impl Spool {
             files.extend(self.sealed_in(&sent, &model)?);
         }
         let known = load(&*self.fs, &dir)?;
-        let found = files.into_iter().filter_map(|(key, len, _)| {
-            let line = known.sealed.get(&key).filter(|it| it.bytes == len)?;
-            Some(line.sealed(export, &dir))
+        let found = files.into_iter().filter_map(|InFolder { key, compression, len, .. }| {
+            let line = known.sealed.get(&key)?;
+            let is_told = line.bytes == len && line.compression == compression;
+            is_told.then(|| line.sealed(export, &dir))
         });
         Ok(found.collect())
     }
