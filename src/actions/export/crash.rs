@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use outrider_protocol::crash::{Crash, CrashCause};
 use outrider_protocol::ids::IntegrationId;
 use outrider_protocol::report::Failure;
-use outrider_supervisor::{Ended, How};
+use outrider_supervisor::{Cause, Ended, How};
 
 use crate::context::Context;
 use crate::host::Stopped;
@@ -36,10 +36,14 @@ pub(super) fn of(
 
 /// Of what a process died whose link was lost before it answered.
 fn cause(ended: &Ended) -> CrashCause {
-    match ended.how {
-        How::Panicked => CrashCause::Panic,
-        How::Signalled { .. } => CrashCause::Signal,
-        How::Killed { .. } | How::Unkillable { .. } => CrashCause::KilledForTime,
-        How::Ok | How::Failed { .. } | How::Unknown { .. } => CrashCause::Exit,
+    match outrider_supervisor::cause(ended) {
+        Some(Cause::Panic { .. }) => CrashCause::Panic,
+        Some(Cause::Signal) => CrashCause::Signal,
+        Some(Cause::OutOfMemory) => CrashCause::OutOfMemory,
+        Some(Cause::KilledForTime) => CrashCause::KilledForTime,
+        // It closed its link, lived on, and had to be killed.
+        None if matches!(ended.how, How::Killed { .. }) => CrashCause::KilledForTime,
+        // One that ended well did so before its work was over.
+        Some(Cause::Exit) | None => CrashCause::Exit,
     }
 }
