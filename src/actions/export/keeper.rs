@@ -9,11 +9,13 @@
 //! tried again: meanwhile the queue fills up and the integrations wait for their answers (see `room`). A commit that needs
 //! nothing of what is held goes ahead, since what is committed can be uploaded, which makes room.
 //!
-//! **Invariant:** a checkpoint is stored after the objects that it covers are synced, never before.
+//! **Invariant:** a checkpoint is stored together with the objects of its session (see `together`), and after those of the
+//! sessions below it, never before.
 //!
 //! **Invariant:** what is held for want of room is written later, in order, or its session is not committed.
 
 mod held;
+mod together;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -27,6 +29,8 @@ use outrider_spool::{ExportWriter, Sealed, Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::held::Held;
+use self::together::Together;
+pub(crate) use self::together::decide;
 use super::room::{Room, Shortage};
 use super::values::Values;
 use crate::context::chain;
@@ -106,6 +110,7 @@ impl Keeper {
         let worker = Worker {
             writer,
             values,
+            doubtful: false,
             sealed: Some(sealed),
             broken: broken.clone(),
             open: HashMap::new(),
@@ -186,6 +191,8 @@ fn gone() -> StoreError {
 struct Worker {
     writer: ExportWriter,
     values: Arc<Values>,
+    /// Whether a commit that failed may have left values in doubt.
+    doubtful: bool,
     /// Gone when the export is finished, so that its reader ends.
     sealed: Option<mpsc::Sender<Sealed>>,
     broken: Arc<OnceLock<StoreError>>,
@@ -287,7 +294,7 @@ impl Worker {
         self.seal_due();
     }
 
-    /// Objects first, then checkpoints; then the answers.
+    /// Objects together with their values, then other values; then the answers.
     fn store(&mut self, group: Vec<Waiting>) {
         let (mut places, mut sessions) = (Vec::new(), Vec::new());
         for (i, (finished, _)) in group.iter().enumerate() {
@@ -296,10 +303,11 @@ impl Worker {
                 sessions.push(session);
             }
         }
-        let committed = match self.writer.try_commit(&mut sessions) {
-            Ok(committed) => committed,
+        let Together { committed, with_value } = match self.commit_together(&group, &places, &mut sessions) {
+            Ok(together) => together,
             Err(err) => {
-                let shortage = self.may_wait(&err).filter(|_| !sessions.is_empty());
+                let may_wait = self.room.patience.is_some() && !sessions.is_empty();
+                let shortage = err.shortage().filter(|_| may_wait);
                 let Some(shortage) = shortage else { return refuse(group, &self.note(&err)) };
                 for (i, session) in places.into_iter().zip(sessions) {
                     self.open.insert(group[i].0.session, session);
@@ -315,8 +323,8 @@ impl Worker {
         self.tell(committed.sealed);
         let mut values = Vec::new();
         let mut answers = Vec::with_capacity(group.len());
-        for ((finished, answer), kept) in group.into_iter().zip(kept) {
-            if finished.last_processed.is_some() {
+        for (i, ((finished, answer), kept)) in group.into_iter().zip(kept).enumerate() {
+            if finished.last_processed.is_some() && !with_value.contains(&i) {
                 values.push((finished.path, finished.last_processed));
             }
             answers.push((answer, kept));
@@ -324,21 +332,18 @@ impl Worker {
         self.keep(values, answers);
     }
 
-    /// The objects are durable; now their values are, and then it is answered.
+    /// Values of sessions without objects of their own: all that they speak of is durable. Then it is answered.
     fn keep(&mut self, values: Vec<(SessionPath, Option<Raw>)>, answers: Vec<(Answer, Kept)>) {
         let stored = if values.is_empty() { Ok(()) } else { self.values.commit(&values) };
         match stored {
             Ok(()) => answers.into_iter().for_each(|(answer, kept)| drop(answer.send(Ok(kept)))),
-            Err(outrider_home::StoreError::File(err))
-                if err.is_disk_full() && self.room.patience.is_some() =>
-            {
-                let message = chain(&err);
-                self.hold(Shortage::DiskFull { message }, Held::Values(values, answers));
-            }
-            Err(err) => {
-                let err = self.note(&err);
-                answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(err.clone()))));
-            }
+            Err(err) => match Shortage::of_values(&err).filter(|_| self.room.patience.is_some()) {
+                Some(shortage) => self.hold(shortage, Held::Values(values, answers)),
+                None => {
+                    let err = self.note(&err);
+                    answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(err.clone()))));
+                }
+            },
         }
     }
 

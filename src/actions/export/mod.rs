@@ -234,6 +234,7 @@ async fn open(
         ..Settings::default()
     };
     let spool = Spool::open(context.root().spool(), settings).map_err(|err| host("open the spool", &err))?;
+    decide(context, &checkpoints, &spool)?;
     let writer = spool.export(id.as_str()).map_err(|err| host("open the spool of this export", &err))?;
     let values = if order.reprocess_historical {
         let integrations = order.integrations.iter().map(IntegrationConfig::id);
@@ -256,6 +257,23 @@ async fn open(
         largest_object: limits.object_bytes,
     };
     Ok((Arc::new(export), spool))
+}
+
+/// Decides about what a death left in doubt, and says so.
+fn decide(context: &Context, checkpoints: &Checkpoints, spool: &Spool) -> Result<(), Box<Failure>> {
+    let (kept, dropped) = keeper::decide(checkpoints, spool).map_err(|err| {
+        let message =
+            format!("find out whether the last commit of an export that died happened: {}", chain(&err));
+        failure(message, Fault::Host, Retry::Later)
+    })?;
+    if kept + dropped > 0 {
+        let fields =
+            Fields::from_iter([("kept".to_owned(), kept.into()), ("dropped".to_owned(), dropped.into())]);
+        let message =
+            "an export died in the middle of a commit; its last values were kept where their objects were";
+        context.log(Level::Info, message, fields);
+    }
+    Ok(())
 }
 
 /// Opens the store, which one process has at a time. Waits for it without blocking, so that the end of the service or a

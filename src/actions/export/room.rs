@@ -47,6 +47,16 @@ impl Shortage {
         }
     }
 
+    /// The same behind an error of the store of values.
+    pub(crate) fn of_values(err: &outrider_home::StoreError) -> Option<Self> {
+        match err {
+            outrider_home::StoreError::File(err) if err.is_disk_full() => {
+                Some(Self::DiskFull { message: chain(err) })
+            }
+            _ => None,
+        }
+    }
+
     /// For the progress.
     pub(crate) fn why(&self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use outrider_home::{Checkpoints, SessionPath, StoreError};
+use outrider_home::{Checkpoints, Claim, Prepared, SessionPath, StoreError};
 use outrider_protocol::Raw;
 use outrider_protocol::ids::{ExportId, IntegrationId};
 
@@ -55,6 +55,23 @@ impl Values {
             None => self.checkpoints.get(path)?,
         };
         Ok(found.map(|value| (value, earlier)))
+    }
+
+    /// Puts values in doubt whose objects are about to be committed: see [`Checkpoints::prepare`].
+    pub(crate) fn prepare(&self, values: Vec<(SessionPath, Raw, Claim)>) -> Result<(), StoreError> {
+        let values: Vec<_> = values
+            .into_iter()
+            .map(|(path, value, claim)| {
+                let beside = self.beside(&path.integration).cloned();
+                Prepared { path, value, beside, claim }
+            })
+            .collect();
+        self.checkpoints.prepare(&values)
+    }
+
+    /// The objects of the values in doubt are committed.
+    pub(crate) fn confirm(&self) {
+        self.checkpoints.confirm();
     }
 
     /// Stores values, durably.
