@@ -382,6 +382,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_configured_needs_no_configuration_in_an_order() {
+        let parse = |flags: &[&str]| Args::try_parse_from([&["outrider-backend"], flags].concat());
+        for flags in [
+            &["command", "export"][..],
+            &["command", "export", "--integration", "hub"],
+            &["command", "validate-config", "--integration", "hub", "--config", "{}"],
+            &["integrations", "--json"],
+            &["integration", "set", "--integration", "hub", "--config", "-", "--agent", "a1"],
+            &["integration", "oauth", "set", "hub", "--registration", "-"],
+            &["agents", "show", "a1", "--json"],
+        ] {
+            assert!(parse(flags).is_ok(), "{flags:?}");
+        }
+        assert!(parse(&["command", "export", "--config", "{}"]).is_err());
+        assert!(parse(&["integration", "oauth", "set", "hub"]).is_err());
+    }
+
+    #[test]
     fn times_are_read_as_people_write_them() {
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(time("1h 30m"), Ok(Duration::from_secs(5400)));

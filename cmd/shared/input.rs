@@ -75,7 +75,23 @@ fn pointed(text: &str, line: usize, column: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::pointed;
+    use super::{json, pointed, secret_json};
+
+    #[test]
+    fn what_came_from_a_file_is_not_shown_and_secrets_come_from_nowhere_else() {
+        let text = |flag: &str| format!("{:?}", json::<Vec<String>>("--config", flag).unwrap_err());
+        assert!(text(r#"["hunter2" 5]"#).contains("hunter2"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"["hunter2" 5]"#).unwrap();
+        let flag = format!("@{}", file.path().display());
+        assert!(text(&flag).contains("line 1") && !text(&flag).contains("hunter2"), "{}", text(&flag));
+        let text = |flag: &str| format!("{:?}", secret_json::<Vec<u64>>("--registration", flag).unwrap_err());
+        assert!(
+            text(r#"["hunter2"]"#).contains("expected @FILE") && !text(r#"["hunter2"]"#).contains("hunter2")
+        );
+        std::fs::write(file.path(), r#"["hunter2"]"#).unwrap();
+        assert!(text(&flag).contains("line 1") && !text(&flag).contains("hunter2"), "{}", text(&flag));
+    }
 
     #[test]
     fn a_caret_stands_below_the_place() {

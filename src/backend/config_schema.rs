@@ -3,15 +3,15 @@
 //! **Invariant:** nothing that is said here repeats a value of the configuration: a place as a JSON Pointer, and what the
 //! schema expects there. **Invariant:** nothing is fetched: a schema that points outside of itself is not usable.
 //!
-//! A configuration whose secrets are sealed lacks them, or has something else in their places. Its host has checked it
-//! with them; here the schema is relaxed to hold without: what is `writeOnly` may be anything, or missing.
-
-use std::collections::BTreeSet;
+//! A configuration whose secrets are sealed lacks them: its host took members out, and put `null` in the places of
+//! elements. Which these were nobody else knows, since a secret may stand where no schema says so, such as in a URL. Its
+//! host has checked it with them; here the schema is relaxed to hold without: nothing is missing, and what is there must
+//! be right.
 
 use outrider_protocol::Raw;
 use outrider_protocol::action::IntegrationConfig;
 use outrider_protocol::integration::ConfigError;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The most errors that are told of one configuration.
 const MOST_ERRORS: usize = 20;
@@ -40,9 +40,7 @@ pub(crate) fn check(schema: &Raw, integration: &IntegrationConfig) -> Checked {
         return Checked::Invalid(vec![ConfigError { path: String::new(), message }]);
     };
     if integration.secrets.is_some() {
-        let mut names = BTreeSet::new();
-        secret_names(&schema, &schema, &mut names, 0);
-        relax(&mut schema, &names, 0);
+        relax(&mut schema, 0);
     }
     let validator = match jsonschema::validator_for(&schema) {
         Ok(validator) => validator,
@@ -113,68 +111,51 @@ fn same_place<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
     target.into_iter().chain(listed).chain(named).collect()
 }
 
-fn is_secret(root: &Value, schema: &Value, depth: usize) -> bool {
-    depth <= DEEPEST
-        && (schema.get("writeOnly") == Some(&Value::Bool(true))
-            || same_place(root, schema).into_iter().any(|part| is_secret(root, part, depth + 1)))
-}
-
-/// The names of all members that are secrets anywhere in the schema.
-fn secret_names(root: &Value, part: &Value, names: &mut BTreeSet<String>, depth: usize) {
-    if depth > DEEPEST {
-        return;
-    }
-    if let Some(properties) = part.get("properties").and_then(Value::as_object) {
-        let secrets = properties.iter().filter(|(_, schema)| is_secret(root, schema, 0));
-        names.extend(secrets.map(|(name, _)| name.clone()));
-    }
-    match part {
-        Value::Object(members) => {
-            members.values().for_each(|member| secret_names(root, member, names, depth + 1));
-        }
-        Value::Array(items) => items.iter().for_each(|item| secret_names(root, item, names, depth + 1)),
-        _ => {}
-    }
-}
-
-/// Changes a schema so that it holds with and without the members of these names.
-fn relax(part: &mut Value, names: &BTreeSet<String>, depth: usize) {
+/// Changes a schema so that it holds for a configuration from which something was taken.
+fn relax(part: &mut Value, depth: usize) {
     if depth > DEEPEST {
         return;
     }
     match part {
         Value::Object(members) if members.get("writeOnly") == Some(&Value::Bool(true)) => {
-            *part = Value::Bool(true)
+            *part = Value::Bool(true);
         }
         Value::Object(members) => {
-            relax_object(members, names);
             // In a condition, less would ask for more.
             let parts = members.iter_mut().filter(|(name, _)| !matches!(name.as_str(), "not" | "if"));
-            parts.for_each(|(_, member)| relax(member, names, depth + 1));
+            parts.for_each(|(_, member)| relax(member, depth + 1));
+            relax_object(members);
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| relax(item, names, depth + 1)),
+        Value::Array(items) => items.iter_mut().for_each(|item| relax(item, depth + 1)),
         _ => {}
     }
 }
 
-fn relax_object(members: &mut Map<String, Value>, names: &BTreeSet<String>) {
-    if let Some(Value::Array(required)) = members.get_mut("required") {
-        required.retain(|name| name.as_str().is_none_or(|name| !names.contains(name)));
+/// A member of `properties` may have the name of a keyword: then its value is a schema, which no such keyword has.
+fn relax_object(members: &mut Map<String, Value>) {
+    type Shape = fn(&Value) -> bool;
+    let gone: [(&str, Shape); 3] = [
+        ("required", Value::is_array),
+        ("minProperties", Value::is_number),
+        ("dependentRequired", |value| value.as_object().is_some_and(|all| all.values().all(Value::is_array))),
+    ];
+    for (keyword, is_one) in gone {
+        if members.get(keyword).is_some_and(is_one) {
+            members.remove(keyword);
+        }
     }
-    // These count or name members that may be missing now.
-    if members.get("minProperties").is_some_and(Value::is_number) {
-        members.remove("minProperties");
-    }
-    if let Some(Value::Object(dependents)) = members.get_mut("dependentRequired") {
-        for required in dependents.values_mut().filter_map(Value::as_array_mut) {
-            required.retain(|name| name.as_str().is_none_or(|name| !names.contains(name)));
+    for keyword in ["items", "prefixItems"] {
+        match members.get_mut(keyword) {
+            Some(Value::Array(items)) => items.iter_mut().for_each(or_null),
+            Some(item) if keyword == "items" && item.is_object() => or_null(item),
+            _ => {}
         }
     }
     // Alternatives that differ by their secrets are all right now: one or more is as much as can be asked for.
     if members.get("oneOf").is_some_and(Value::is_array)
         && let Some(alternatives) = members.remove("oneOf")
     {
-        let any = serde_json::json!({ "anyOf": alternatives });
+        let any = json!({ "anyOf": alternatives });
         match members.get_mut("allOf") {
             Some(Value::Array(all)) => all.push(any),
             _ => drop(members.insert("allOf".into(), Value::Array(vec![any]))),
@@ -182,10 +163,13 @@ fn relax_object(members: &mut Map<String, Value>, names: &BTreeSet<String>) {
     }
 }
 
+fn or_null(schema: &mut Value) {
+    *schema = json!({ "anyOf": [schema.take(), { "type": "null" }] });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn raw(value: &Value) -> Raw {
         serde_json::value::to_raw_value(value).unwrap()
@@ -199,6 +183,7 @@ mod tests {
                 "token": { "$ref": "#/$defs/secret" },
                 "user": { "type": "string" },
                 "password": { "type": "string", "writeOnly": true },
+                "mirrors": { "type": "array", "items": { "type": "string" } },
                 "repos": { "type": "array", "items": {
                     "type": "object",
                     "properties": { "name": { "type": "string" }, "key": { "type": "string", "writeOnly": true } },
@@ -253,13 +238,39 @@ mod tests {
             json!({ "url": "u" }),
             json!({ "url": "u", "user": "me" }),
             json!({ "url": "u", "token": null, "repos": [{ "name": "a" }, { "name": "b", "key": null }] }),
+            // Secrets stood where no schema says so.
+            json!({ "repos": [null, { "name": "a" }], "mirrors": [null, "https://git.example"] }),
         ];
         for config in without {
             assert_eq!(checked(&config, Some("sealed")), Checked::Valid, "{config}");
         }
-        // What is no secret is asked for all the same.
-        assert_eq!(errors(&json!({ "user": 1 }), Some("sealed")).len(), 2);
-        assert_eq!(errors(&json!({ "url": "u", "repos": [{}] }), Some("sealed"))[0].0, "/repos/0");
+        // What is there has to be right all the same.
+        assert_eq!(errors(&json!({ "user": 1, "urll": "u" }), Some("sealed")).len(), 2);
+        assert_eq!(errors(&json!({ "mirrors": [5] }), Some("sealed"))[0].0, "/mirrors/0");
+        assert_eq!(
+            errors(&json!({ "mirrors": [null], "url": "u", "token": "long enough" }), None)[0].0,
+            "/mirrors/0"
+        );
+    }
+
+    #[test]
+    fn members_with_the_names_of_keywords_are_members() {
+        let schema = json!({
+            "properties": { "required": { "type": "boolean" }, "items": { "type": "string" }, "oneOf": { "type": "string" } },
+            "additionalProperties": false,
+        });
+        let sealed = |config: Value| {
+            let integration = IntegrationConfig {
+                name: "mock".parse().unwrap(),
+                id: None,
+                config: raw(&config),
+                secrets: Some("s".into()),
+            };
+            check(&raw(&schema), &integration)
+        };
+        assert_eq!(sealed(json!({ "required": true, "items": "a", "oneOf": "b" })), Checked::Valid);
+        assert!(matches!(sealed(json!({ "required": 1 })), Checked::Invalid(_)));
+        assert!(matches!(sealed(json!({ "oneOf": 1 })), Checked::Invalid(_)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use outrider_protocol::ids::{AgentId, IntegrationId};
 use outrider_protocol::integration::OAuthAccessTokenReply;
 
 use crate::app::Shared;
-use crate::store::{Registration, StoreError};
+use crate::store::{Refreshed, Registration, StoreError};
 
 mod token_server;
 use token_server::{Grant, GrantFault, TokenServer};
@@ -178,9 +178,8 @@ impl Ask {
         let generation = registration.generation.max(self.params.refused.unwrap_or(0)).saturating_add(1);
         let now = Timestamp::now();
         let revision = registration.revision;
-        let refresh_token = grant.refresh_token.as_deref();
-        let stored =
-            self.app.store.oauth_refreshed(agent, integration, revision, generation, refresh_token, now);
+        let news = Refreshed { revision, generation, refresh_token: grant.refresh_token.as_deref() };
+        let stored = self.app.store.oauth_refreshed(agent, integration, news, now);
         match stored.await {
             Ok(true) => {}
             Ok(false) => return Err(changed_meanwhile(integration)),
@@ -189,7 +188,7 @@ impl Ask {
                 return Err(storage(&err));
             }
         }
-        if refresh_token.is_some() {
+        if grant.refresh_token.is_some() {
             self.app.unfolded.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         let expires_at = grant.expires_in.and_then(|time| now.checked_add(time).ok());

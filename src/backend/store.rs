@@ -34,7 +34,7 @@ pub(crate) use commands::{CancelOutcome, CreateFault, EndFault, OrderBounds, Rep
 pub(crate) use configured::SealedConfig;
 pub(crate) use files::FileKey;
 pub(crate) use log_lines::LogBounds;
-pub(crate) use oauth::Registration;
+pub(crate) use oauth::{Refreshed, Registration};
 pub(crate) use passes::Pass;
 pub(crate) use progress::TreeBounds;
 

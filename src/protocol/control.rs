@@ -149,6 +149,7 @@ pub struct PollReply {
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "orders come one at a time, and nearly all of them are runs")]
 pub enum Envelope {
     /// Carry a command out.
     Run(Command),

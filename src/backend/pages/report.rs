@@ -153,7 +153,7 @@ fn project_row(project: &ProjectReport) -> Markup {
             td.main {
                 span title=(project.id) { (project.name) }
                 @if let Some(error) = &project.error {
-                    div.why {
+                    div.why.(class) {
                         (error.message)
                         @if let Some(hint) = &error.hint { br; (hint) }
                         (last_lines(&error.last_lines))

@@ -34,6 +34,23 @@ impl fmt::Debug for Registration {
     }
 }
 
+/// What a refresh brought.
+#[derive(Clone, Copy)]
+pub(crate) struct Refreshed<'a> {
+    /// The registration that was used.
+    pub(crate) revision: i64,
+    /// The new access token's.
+    pub(crate) generation: u64,
+    /// A new refresh token in place of the old one.
+    pub(crate) refresh_token: Option<&'a str>,
+}
+
+impl fmt::Debug for Refreshed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refreshed").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
 #[derive(FromRow)]
 struct Row {
     revision: i64,
@@ -115,9 +132,7 @@ impl Store {
         &self,
         agent: &AgentId,
         integration: &IntegrationId,
-        revision: i64,
-        generation: u64,
-        refresh_token: Option<&str>,
+        news: Refreshed<'_>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
@@ -127,9 +142,9 @@ impl Store {
         )
         .bind(agent.as_str())
         .bind(integration.as_str())
-        .bind(revision)
-        .bind(count(generation))
-        .bind(refresh_token)
+        .bind(news.revision)
+        .bind(count(news.generation))
+        .bind(news.refresh_token)
         .bind(now.as_millisecond())
         .execute(&self.write)
         .await
