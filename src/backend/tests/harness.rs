@@ -89,13 +89,19 @@ impl Rig {
 
     /// A page as somebody who is logged in sees it.
     pub(super) async fn page(&self, path: &str) -> String {
-        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        let opened = browser.get(self.client.login_link().await.unwrap()).send().await.unwrap();
-        let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let (browser, cookie) = self.browser().await;
         let answer =
             browser.get(format!("{}{path}", self.url)).header("cookie", cookie).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         answer.text().await.unwrap()
+    }
+
+    /// A browser that follows no redirects, and the cookie with which it is logged in.
+    pub(super) async fn browser(&self) -> (reqwest::Client, String) {
+        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let opened = browser.get(self.client.login_link().await.unwrap()).send().await.unwrap();
+        let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        (browser, cookie)
     }
 
     /// Orders an export of an agent.

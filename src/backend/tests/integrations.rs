@@ -278,3 +278,25 @@ async fn only_what_was_asked_for_and_is_sealed_is_kept() {
     let page = rig.page(&format!("/agents/{}", anew.id)).await;
     assert!(page.contains("does not carry over") && page.contains(agent.id.as_str()), "{page}");
 }
+
+#[tokio::test]
+async fn the_page_orders_an_export_of_what_is_configured() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let (browser, cookie) = rig.browser().await;
+    let order = async |site: &'static str| {
+        let url = format!("{}/agents/{}/export", rig.url, agent.id);
+        let request = browser.post(url).header("cookie", &cookie).header("sec-fetch-site", site);
+        request.send().await.unwrap()
+    };
+    let nothing = order("same-origin").await;
+    assert_eq!(nothing.status().as_u16(), 409);
+    assert!(nothing.text().await.unwrap().contains("no configured integration"));
+    configure(&rig, &agent, sealed(&json!({ "url": "u" }))).await;
+    assert_eq!(order("cross-site").await.status().as_u16(), 403);
+    let taken = order("same-origin").await;
+    assert_eq!(taken.status().as_u16(), 303);
+    let told = told(&agent).await;
+    assert_eq!(taken.headers()["location"], format!("/commands/{}", told[0].0).as_str());
+    assert_eq!(told[0].1.integrations()[0].secrets.as_deref(), Some(SEALED));
+}
