@@ -67,7 +67,7 @@ fn table(agents: &[Agent]) -> Markup {
                             }
                             td data-label="State" { (presence(agent)) }
                             td data-label="System" { (agent.os) " " (agent.arch) }
-                            td data-label="Version" { (agent.version) " " span.dim { (agent.channel) } }
+                            td data-label="Version" { span { (agent.version) " " span.dim { (agent.channel) } } }
                             td data-label="Seen" { (seen(agent)) }
                             td.num data-label="Open commands" { (agent.open_commands) }
                             td.num data-label="In spool" { (bytes(agent.spool_bytes)) }

@@ -84,7 +84,7 @@ fn configured_table(configured: &[ConfiguredIntegration], registered: &[OAuthInf
                             (it.id)
                             details { summary { "configuration" } pre.records { (pretty(it)) } }
                         }
-                        td data-label="Kind" { (it.name) " " span.dim { (it.version) } }
+                        td data-label="Kind" { span { (it.name) " " span.dim { (it.version) } } }
                         td data-label="Source" { (source(it)) }
                         td data-label="Secrets" { @if it.has_secrets { "encrypted" } @else { span.dim { "none" } } }
                         td data-label="Access tokens" {
