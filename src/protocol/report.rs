@@ -91,8 +91,12 @@ pub struct IntegrationReport {
     pub duration_ms: u64,
     /// What it delivered, by model: only what is durable.
     pub models: Vec<ModelCount>,
-    /// Every project that it looked at.
+    /// The projects that it looked at: all of them, or, of very many, those that failed and as many others as there is
+    /// room for.
     pub projects: Vec<ProjectReport>,
+    /// How many more there were than are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_projects: u64,
     /// How often it was started: more than once where it failed and was tried again.
     #[serde(default = "once")]
     pub attempts: u32,
@@ -113,6 +117,10 @@ impl IntegrationReport {
     pub fn failed_projects(&self) -> usize {
         self.projects.iter().filter(|it| it.state == ProjectState::Failed).count()
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn once() -> u32 {

@@ -16,7 +16,7 @@ use crate::support::{Running, outrider, printed, repository, run, sealed, spoole
 const PULL_REQUEST: &str = "sourcecode.PullRequest";
 
 /// Limits that make waiting short.
-pub(crate) fn limits(more: Value) -> Value {
+pub(crate) fn limits(more: &Value) -> Value {
     let mut limits =
         json!({ "cancel_grace_s": 1, "term_grace_s": 1, "retry_first_s": 1, "integration_attempts": 1 });
     for (name, value) in more.as_object().cloned().unwrap_or_default() {
@@ -84,7 +84,7 @@ fn a_project_that_fails_fails_alone_and_the_report_says_why_and_what_each_delive
     let root = tempfile::tempdir().unwrap();
     let mock = |fault: Value| json!([{ "name": "mock", "config": { "repos": 3, "pull_requests": 10, "fault": fault } }]);
     let (output, report) =
-        by_hand(root.path(), &limits(json!({})), &mock(json!({ "kind": "project", "at": 10 })), &[]);
+        by_hand(root.path(), &limits(&json!({})), &mock(json!({ "kind": "project", "at": 10 })), &[]);
     let text = printed(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let it = &report["integrations"][0];
@@ -112,7 +112,7 @@ fn a_project_that_fails_fails_alone_and_the_report_says_why_and_what_each_delive
     assert_eq!((kept.len(), &kept[0].1["state"], &kept[0].1["report"]), (1, &json!("failed"), &report));
     assert_eq!(kept[0].0.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 
-    let (output, report) = by_hand(root.path(), &limits(json!({})), &mock(Value::Null), &[]);
+    let (output, report) = by_hand(root.path(), &limits(&json!({})), &mock(Value::Null), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
     let projects = &report["integrations"][0]["projects"];
     let modes = [0, 1].map(|n| (&projects[n]["mode"], projects[n]["objects"].as_u64()));
@@ -133,7 +133,7 @@ fn what_may_pass_is_tried_again_and_what_was_done_stays_done() {
         done(json!({ "objects": 3 })),
     ]);
     let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
-    let mut agent = limits(json!({ "integration_attempts": 3 }));
+    let mut agent = limits(&json!({ "integration_attempts": 3 }));
     agent["integrations_dir"] = programs;
     let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
     let text = printed(&output);
@@ -157,7 +157,7 @@ fn what_may_pass_is_tried_again_and_what_was_done_stays_done() {
 #[test]
 fn an_integration_is_started_as_often_as_its_limit_says_and_its_death_is_reported() {
     let root = tempfile::tempdir().unwrap();
-    let agent = limits(json!({ "integration_attempts": 2 }));
+    let agent = limits(&json!({ "integration_attempts": 2 }));
     let faulty = |fault: &str| json!([{ "name": "faulty", "config": { "fault": fault } }]);
     for (fault, attempts, cause) in
         [("dies-in-batch", 2, "exit"), ("killed", 2, "signal"), ("panic-like", 2, "panic")]
@@ -197,7 +197,7 @@ fn a_full_spool_pauses_an_export_until_there_is_room_or_it_is_cancelled() {
     for cancelled in [false, true] {
         let root = tempfile::tempdir().unwrap();
         let blocker = fill(root.path(), Duration::ZERO);
-        let agent = limits(json!({ "spool_bytes": 67_108_864 }));
+        let agent = limits(&json!({ "spool_bytes": 67_108_864 }));
         let order = json!({ "agent": agent, "integrations": mock(&json!({})) });
         let mut action = Played::export(root.path(), "c1", &order);
         action.until_paused("spool full, waiting for the backend");
@@ -231,7 +231,7 @@ fn by_hand_a_spool_that_is_full_or_too_old_is_an_error_at_once() {
     ] {
         let root = tempfile::tempdir().unwrap();
         fill(root.path(), Duration::from_secs(age));
-        let (output, _) = by_hand(root.path(), &limits(limit), &mock(&json!({})), &[]);
+        let (output, _) = by_hand(root.path(), &limits(&limit), &mock(&json!({})), &[]);
         let text = printed(&output);
         assert!(output.status.code() == Some(1) && text.contains(told) && text.contains("hint: "), "{text}");
     }
@@ -239,31 +239,65 @@ fn by_hand_a_spool_that_is_full_or_too_old_is_an_error_at_once() {
 
 /// The action on a small disk of its own that holds a file which leaves almost no room. The disk ends with the action.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_disk_that_is_full_pauses_an_export_and_nothing_is_lost() {
-    let root = tempfile::tempdir().unwrap();
+fn on_a_full_disk(root: &Path) -> (Played, std::path::PathBuf) {
     let mut unshare = std::process::Command::new("unshare");
     if !run(std::process::Command::new("id").arg("-u")).stdout.starts_with(b"0\n") {
         unshare.arg("--map-root-user");
     }
     let script = format!(
         "mount -t tmpfs -o size=24m tmpfs {0} && head -c 23500000 /dev/zero > {0}/ballast && exec {1} export --link --root {0}",
-        root.path().display(),
+        root.display(),
         crate::support::OUTRIDER,
     );
-    let agent = limits(json!({ "spool_free_bytes": 0, "integration_idle_s": 2 }));
+    let agent = limits(&json!({ "spool_free_bytes": 0, "integration_idle_s": 2 }));
     let config = json!({ "repos": 6, "pull_requests": 400, "object_bytes": 4000 });
     let order = json!({ "action": "export", "agent": agent, "integrations": mock(&config) });
     let mut action = Played::start(unshare.args(["--mount", "sh", "-c", &script]), "c1", &order);
     action.until_paused("disk full, waiting for room");
+    let disk = format!("/proc/{}/root{}", action.action.id(), root.display());
+    (action, disk.into())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_is_full_pauses_an_export_and_nothing_is_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut action, disk) = on_a_full_disk(root.path());
     // Longer than an integration may be silent: it is not the one that keeps silent.
     std::thread::sleep(Duration::from_secs(4));
-    let disk = format!("/proc/{}/root{}", action.action.id(), root.path().display());
-    std::fs::remove_file(Path::new(&disk).join("ballast")).unwrap();
+    std::fs::remove_file(disk.join("ballast")).unwrap();
     let report = action.report();
     assert_eq!(report["integrations"][0]["state"], "done", "{report:#}");
     assert_eq!((counted(&report, PULL_REQUEST), &report["integrations"][0]["attempts"]), (2400, &json!(1)));
-    assert_eq!(spooled(Path::new(&disk), PULL_REQUEST).len(), 2400);
+    assert_eq!(spooled(&disk, PULL_REQUEST).len(), 2400);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cancel_ends_the_wait_for_a_full_disk_and_the_report_counts_what_was_done() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut action, disk) = on_a_full_disk(root.path());
+    action.cancel();
+    let report = action.report();
+    let it = &report["integrations"][0];
+    assert_eq!(it["state"], "cancelled", "{it:#}");
+    let counted = counted(&report, PULL_REQUEST);
+    assert!(counted < 2400, "{it:#}");
+    // What could not be sealed on the full disk is durable all the same: whoever comes next seals it.
+    let open = disk.join("spool/c1").join(PULL_REQUEST);
+    let found = open.read_dir().unwrap().map(|it| lines(&it.unwrap().path())).sum::<u64>();
+    assert_eq!(found, counted, "{it:#}");
+}
+
+/// Objects of a spool file that may still grow; those of a large session that is not done count for nothing.
+fn lines(path: &Path) -> u64 {
+    if path.extension().is_some_and(|it| it == "part") {
+        return 0;
+    }
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).unwrap();
+    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(file), &mut text).unwrap();
+    text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 #[test]
@@ -271,7 +305,7 @@ fn everything_again_leaves_the_stored_values_alone_until_it_is_done() {
     let root = tempfile::tempdir().unwrap();
     let again = ["--reprocess-historical"];
     let config = |fault: Value| mock(&json!({ "repos": 2, "pull_requests": 5, "fault": fault }));
-    let (agent, whole) = (limits(json!({})), config(Value::Null));
+    let (agent, whole) = (limits(&json!({})), config(Value::Null));
     let run = |integrations: &Value, flags: &[&str]| {
         let (output, report) = by_hand(root.path(), &agent, integrations, flags);
         let mode = report["integrations"][0]["mode"].as_str().unwrap().to_owned();
@@ -295,7 +329,7 @@ fn an_interrupted_run_of_everything_again_goes_on_under_its_id() {
     let root = tempfile::tempdir().unwrap();
     let order = |again: bool, fault: Value| {
         let config = json!({ "repos": 2, "pull_requests": 5, "delay_ms": 20, "fault": fault });
-        json!({ "agent": limits(json!({})), "integrations": mock(&config), "reprocess_historical": again })
+        json!({ "agent": limits(&json!({})), "integrations": mock(&config), "reprocess_historical": again })
     };
     let exported =
         |id: &str, order: &Value| counted(&Played::export(root.path(), id, order).report(), PULL_REQUEST);
@@ -322,7 +356,7 @@ fn counts_that_differ_fail_the_integration_and_are_named() {
     ] {
         let root = tempfile::tempdir().unwrap();
         let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
-        let mut agent = limits(json!({ "integration_attempts": 3 }));
+        let mut agent = limits(&json!({ "integration_attempts": 3 }));
         agent["integrations_dir"] = programs;
         let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
         let it = &report["integrations"][0];
@@ -339,7 +373,7 @@ fn rejected_objects_are_counted() {
     let batch = json!({ "call": "session.send", "params": { "session": "$SESSION", "count": 4, "objects": objects } });
     let steps = json!([start("1"), batch, done(json!({ "objects": 2 }))]);
     let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
-    let mut agent = limits(json!({}));
+    let mut agent = limits(&json!({}));
     agent["integrations_dir"] = programs;
     let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
     let model = &report["integrations"][0]["models"][0];
@@ -349,8 +383,7 @@ fn rejected_objects_are_counted() {
 #[test]
 fn a_rate_limit_is_shown_with_its_end_and_reason() {
     let root = tempfile::tempdir().unwrap();
-    let order =
-        json!({ "agent": limits(json!({})), "integrations": mock(&json!({ "pause_s": 2, "delay_ms": 50 })) });
+    let order = json!({ "agent": limits(&json!({})), "integrations": mock(&json!({ "pause_s": 2, "delay_ms": 50 })) });
     let mut action = Played::export(root.path(), "c1", &order);
     let row = action.until_paused("rate limit of the source: the made-up source allows no more for now");
     assert!(row["paused_until"].is_string(), "{row:#}");
@@ -362,7 +395,7 @@ fn a_rate_limit_is_shown_with_its_end_and_reason() {
 #[test]
 fn access_tokens_come_from_the_service_and_are_read_by_nobody_else() {
     let root = tempfile::tempdir().unwrap();
-    let order = json!({ "agent": limits(json!({})), "integrations": mock(&json!({ "access_tokens": 3 })) });
+    let order = json!({ "agent": limits(&json!({})), "integrations": mock(&json!({ "access_tokens": 3 })) });
     let mut action = Played::export(root.path(), "c1", &order);
     let report = action.report();
     assert_eq!(counted(&report, PULL_REQUEST), 20);
@@ -376,7 +409,7 @@ fn access_tokens_come_from_the_service_and_are_read_by_nobody_else() {
         assert!(text.contains("logging in with 3, ***") && !text.contains(TOKEN), "{text}");
     }
 
-    let (output, _) = by_hand(root.path(), &limits(json!({})), &mock(&json!({ "access_tokens": 1 })), &[]);
+    let (output, _) = by_hand(root.path(), &limits(&json!({})), &mock(&json!({ "access_tokens": 1 })), &[]);
     let text = printed(&output);
     assert!(
         text.contains("no backend to ask for an access token") && text.contains("hint: order it"),
@@ -388,7 +421,7 @@ fn access_tokens_come_from_the_service_and_are_read_by_nobody_else() {
 fn a_cancel_while_an_integration_waits_to_be_tried_again_is_answered_at_once() {
     let root = tempfile::tempdir().unwrap();
     let config = json!({ "pull_requests": 5, "fault": { "kind": "crash", "at": 12 } });
-    let agent = limits(json!({ "integration_attempts": 3, "retry_first_s": 3600 }));
+    let agent = limits(&json!({ "integration_attempts": 3, "retry_first_s": 3600 }));
     let mut action =
         Played::export(root.path(), "c1", &json!({ "agent": agent, "integrations": mock(&config) }));
     action.until_paused("failed: mock ended before it answered export");
@@ -403,7 +436,7 @@ fn a_cancel_while_an_integration_waits_to_be_tried_again_is_answered_at_once() {
 #[test]
 fn ctrl_c_ends_each_action_and_what_was_done_is_kept() {
     let root = tempfile::tempdir().unwrap();
-    let agent = limits(json!({}));
+    let agent = limits(&json!({}));
     let hangs =
         json!([{ "name": "mock", "config": { "pull_requests": 5, "fault": { "kind": "hang", "at": 12 } } }]);
     let silent = |within: &str| json!([{ "name": "faulty", "config": { "fault": "silent", "in": within } }]);

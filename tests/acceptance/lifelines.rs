@@ -60,7 +60,11 @@ fn an_action_that_waits_for_a_store_does_not_outlive_a_killed_service() {
         outrider(&stack.root()).args(["export", &integrations]),
         &stack.dir.path().join("by-hand.out"),
     );
-    until("the export by hand to run", || by_hand.printed().contains("mock 0.").then_some(()));
+    until("the export by hand to run", || {
+        let printed = by_hand.printed();
+        assert!(by_hand.child_runs(), "the export by hand ended: {printed}");
+        printed.contains("mock 0.").then_some(())
+    });
     stack.order(export(&endless()));
     let waits = "another process has the store of checkpoints open";
     until("the action to wait", || stack.service.printed().contains(waits).then_some(()));

@@ -62,7 +62,7 @@ fn three_of_ten_repositories_that_were_done_stay_done() {
     let root = tempfile::tempdir().unwrap();
     let export = |fault: Value| {
         let config = json!({ "repos": 10, "pull_requests": 5, "fault": fault });
-        by_hand(root.path(), &limits(json!({})), &json!([{ "name": "mock", "config": config }]), &[])
+        by_hand(root.path(), &limits(&json!({})), &json!([{ "name": "mock", "config": config }]), &[])
     };
     // 3 users, then a repository and its 5 pull requests each: it dies amid the fourth.
     let (output, report) = export(json!({ "kind": "kill", "at": 3 + 3 * 6 + 4 }));
@@ -82,7 +82,7 @@ fn what_an_integration_did_not_finish_has_no_checkpoint() {
     let root = tempfile::tempdir().unwrap();
     let export = |steps: Value| {
         let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
-        let mut agent = limits(json!({}));
+        let mut agent = limits(&json!({}));
         agent["integrations_dir"] = programs;
         let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
         (printed(&output), report)
@@ -109,7 +109,7 @@ fn a_slash_in_an_id_makes_no_other_sessions_path() {
         .chain([start("a"), start("a%2Fb"), start("[\"a\",\"b\"]")])
         .collect();
     let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
-    let mut agent = limits(json!({}));
+    let mut agent = limits(&json!({}));
     agent["integrations_dir"] = programs;
     for runs in 0..2 {
         let (output, _) = by_hand(root.path(), &agent, &integrations, &[]);
@@ -126,7 +126,7 @@ fn an_order_that_names_nothing_is_refused() {
         (json!([{ "config": {} }]), "missing field `name`"),
         (json!([{ "name": "mock" }, { "name": "mock" }]), "two integrations have the id mock"),
     ] {
-        let (output, _) = by_hand(root.path(), &limits(json!({})), &integrations, &[]);
+        let (output, _) = by_hand(root.path(), &limits(&json!({})), &integrations, &[]);
         let text = printed(&output);
         assert!(output.status.code() == Some(2) && text.contains(told), "{text}");
     }
@@ -137,7 +137,7 @@ fn sessions_that_were_left_open_fail_the_integration() {
     let root = tempfile::tempdir().unwrap();
     let steps = json!([start("1"), send(2, 2), done(json!({})), start("2"), send(3, 3)]);
     let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
-    let mut agent = limits(json!({ "integration_attempts": 3 }));
+    let mut agent = limits(&json!({ "integration_attempts": 3 }));
     agent["integrations_dir"] = programs;
     let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
     let it = &report["integrations"][0];
@@ -152,7 +152,7 @@ fn integrations_run_side_by_side() {
     let root = tempfile::tempdir().unwrap();
     let hangs =
         |id: &str| json!({ "name": "mock", "id": id, "config": { "fault": { "kind": "hang", "at": 2 } } });
-    let order = json!({ "agent": limits(json!({})), "integrations": [hangs("one"), hangs("two")] });
+    let order = json!({ "agent": limits(&json!({})), "integrations": [hangs("one"), hangs("two")] });
     let mut action = Played::export(root.path(), "c1", &order);
     for id in ["one", "two"] {
         if !action.heard.iter().any(|it| hanging(it, id)) {
@@ -194,7 +194,7 @@ read -r line; say '{{"jsonrpc":"2.0","id":2,"result":{{}}}}'
     let program = programs.join("integration-raw");
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut agent = limits(json!({}));
+    let mut agent = limits(&json!({}));
     agent["integrations_dir"] = json!(programs);
     let (output, _) = by_hand(root.path(), &agent, &json!([{ "name": "raw" }]), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", printed(&output));

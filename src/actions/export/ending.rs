@@ -1,9 +1,10 @@
 //! What became of an integration, as it is reported.
 
 use outrider_protocol::fault::{ErrorData, Fault, Retry};
+use outrider_protocol::integration::ProjectState;
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::IntegrationState;
-use outrider_protocol::report::{Failure, IntegrationOutcome, IntegrationReport};
+use outrider_protocol::report::{Failure, IntegrationOutcome, IntegrationReport, ProjectReport};
 
 use super::attempts::Ran;
 use super::calls::Calls;
@@ -11,6 +12,9 @@ use super::keeper::StoreError;
 use super::projects::MOST_OBJECTS;
 use super::{Export, SealedCounts, failure};
 use crate::context::{Context, chain};
+
+/// Projects of one integration that a report lists. It has to pass through a message and a request.
+const MOST_PROJECTS: usize = 20_000;
 
 /// Turns what happened in one attempt into the report. Unfinished sessions are dropped.
 pub(super) async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Calls) {
@@ -24,7 +28,8 @@ pub(super) async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Cal
     match ran {
         Ran::Answered { projects, config_changed } => {
             let tally = calls.tally();
-            report.projects = projects.into_iter().map(|it| tally.project(it, &calls.log)).collect();
+            let projects = projects.into_iter().map(|it| tally.project(it, &calls.log)).collect();
+            (report.projects, report.more_projects) = listed(projects, MOST_PROJECTS);
             report.config_changed = config_changed;
             if tally.overflowed() {
                 let message = format!(
@@ -50,6 +55,16 @@ pub(super) async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Cal
     if report.state == IntegrationOutcome::Done {
         take_over(report, calls).await;
     }
+}
+
+/// The projects that are listed, those that failed before all others where there are too many, and how many are not.
+fn listed(mut projects: Vec<ProjectReport>, most: usize) -> (Vec<ProjectReport>, u64) {
+    let more = projects.len().saturating_sub(most);
+    if more > 0 {
+        projects.sort_by_key(|it| it.state != ProjectState::Failed);
+        projects.truncate(most);
+    }
+    (projects, more as u64)
 }
 
 /// An integration that says it is done while it is not.
@@ -165,6 +180,26 @@ fn word(outcome: IntegrationOutcome) -> &'static str {
 mod tests {
     use super::*;
     use outrider_protocol::report::ModelCount;
+
+    #[test]
+    fn of_too_many_projects_those_that_failed_are_listed() {
+        let project = |n: u32| ProjectReport {
+            id: n.to_string(),
+            name: String::new(),
+            state: if n == 8 { ProjectState::Failed } else { ProjectState::Done },
+            mode: outrider_protocol::report::ExportMode::Historical,
+            objects: 0,
+            bytes: 0,
+            unchanged: 0,
+            duration_ms: 0,
+            error: None,
+        };
+        let ids = |(projects, more): (Vec<ProjectReport>, u64)| {
+            (projects.iter().map(|it| it.id.clone()).collect::<Vec<_>>().join(" "), more)
+        };
+        assert_eq!(ids(listed((5..10).map(project).collect(), 3)), ("8 5 6".to_owned(), 2));
+        assert_eq!(ids(listed((5..10).map(project).collect(), 5)), ("5 6 7 8 9".to_owned(), 0));
+    }
 
     #[test]
     fn counts_that_differ_fail_what_seemed_done() {

@@ -395,6 +395,7 @@ fn empty_report(config: &IntegrationConfig) -> IntegrationReport {
         duration_ms: 0,
         models: Vec::new(),
         projects: Vec::new(),
+        more_projects: 0,
         attempts: 0,
         crash: None,
         error: None,

@@ -47,8 +47,7 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_tried_again_and_ever_later() {
-        let mut limits = Limits::default();
-        limits.integration_attempts = 4;
+        let limits = Limits { integration_attempts: 4, ..Limits::default() };
         let mut report = super::super::empty_report(&serde_json::from_str(r#"{"name":"mock"}"#).unwrap());
         let failed = |retry| super::super::failure("no".into(), Fault::Source, retry);
         report.state = IntegrationOutcome::Failed;

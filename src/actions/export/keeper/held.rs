@@ -100,7 +100,10 @@ impl Worker {
     /// Seals every file; waits for room where the disk has none for the manifest's last line.
     pub(super) fn finish(&mut self, answer: oneshot::Sender<Result<(), StoreError>>) {
         let result = match self.writer.seal_all() {
-            Ok(sealed) => Ok(self.tell(sealed)),
+            Ok(sealed) => {
+                self.tell(sealed);
+                Ok(())
+            }
             Err(err) => match self.may_wait(&err).filter(|_| self.broken.get().is_none()) {
                 Some(shortage) => return self.hold(shortage, Held::Finish(answer)),
                 None => Err(self.note(&err)),
