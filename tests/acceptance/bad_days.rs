@@ -122,6 +122,13 @@ fn a_project_that_fails_fails_alone_and_the_report_says_why_and_what_each_delive
 
 #[test]
 fn what_may_pass_is_tried_again_and_what_was_done_stays_done() {
+    // In an export of everything again the second attempt gets what the first one stored.
+    for flags in [&[][..], &["--reprocess-historical"][..]] {
+        try_again(flags);
+    }
+}
+
+fn try_again(flags: &[&str]) {
     let root = tempfile::tempdir().unwrap();
     let steps = json!([
         start("1"),
@@ -135,7 +142,7 @@ fn what_may_pass_is_tried_again_and_what_was_done_stays_done() {
     let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
     let mut agent = limits(&json!({ "integration_attempts": 3 }));
     agent["integrations_dir"] = programs;
-    let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
+    let (output, report) = by_hand(root.path(), &agent, &integrations, flags);
     let text = printed(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     let it = &report["integrations"][0];

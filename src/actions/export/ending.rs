@@ -90,8 +90,8 @@ fn blame_others(report: &mut IntegrationReport, calls: &Calls) {
         report.state = IntegrationOutcome::Failed;
         let message = format!("store what {} sent: {broken}", report.integration);
         let mut failed = *failure(message, Fault::Host, Retry::Later);
-        failed.hint =
-            Some("make room on the disk of the root, or repair it; what was acknowledged is safe".into());
+        let hint = "make room on the disk of the root, or repair it; what was acknowledged is safe";
+        failed.hint = Some(broken.hint.unwrap_or(hint).into());
         report.error = Some(failed);
     }
 }

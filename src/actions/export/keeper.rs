@@ -44,12 +44,31 @@ const GROUP: usize = 256;
 
 /// What could not be stored.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct StoreError(pub(crate) String);
+#[error("{message}")]
+pub(crate) struct StoreError {
+    message: String,
+    /// What a person can do about it.
+    pub(crate) hint: Option<&'static str>,
+}
+
+impl StoreError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+}
+
+impl From<&Shortage> for StoreError {
+    fn from(shortage: &Shortage) -> Self {
+        Self { message: shortage.told(), hint: Some(shortage.hint()) }
+    }
+}
 
 impl From<StoreError> for RpcError {
     fn from(err: StoreError) -> Self {
-        let mut error = Self::failed(Fault::Host, Retry::Later, err.0);
+        let mut error = Self::failed(Fault::Host, Retry::Later, err.message);
+        if let Some(hint) = err.hint {
+            error = error.hint(hint);
+        }
         error.code = code::STORAGE;
         error
     }
@@ -118,6 +137,7 @@ impl Keeper {
             held: VecDeque::new(),
             since: Instant::now(),
             tried: Instant::now(),
+            hopeless: None,
         };
         std::thread::Builder::new().name("keeper".into()).spawn(move || worker.run(queue))?;
         Ok(Self { jobs, queued: Arc::new(Semaphore::new(QUEUED_KIB as usize)), broken, room })
@@ -185,7 +205,7 @@ impl Keeper {
 }
 
 fn gone() -> StoreError {
-    StoreError("the thread that stores objects has ended; its panic stands in the log".into())
+    StoreError::new("the thread that stores objects has ended; its panic stands in the log")
 }
 
 struct Worker {
@@ -203,6 +223,8 @@ struct Worker {
     /// When the first of it began to wait.
     since: Instant,
     tried: Instant,
+    /// Since when nothing is there that could make room.
+    hopeless: Option<Instant>,
 }
 
 type Answer = oneshot::Sender<Result<Kept, StoreError>>;
@@ -259,7 +281,7 @@ impl Worker {
                 return self.hold(shortage, Held::Append(append));
             }
             Some(shortage) => {
-                self.broken.get_or_init(|| StoreError(shortage.told()));
+                self.broken.get_or_init(|| StoreError::from(&shortage));
                 return;
             }
             None => {}
@@ -273,7 +295,7 @@ impl Worker {
         if let Err(err) = session.append_lines(&append.lines) {
             match self.may_wait(&err) {
                 Some(shortage) => self.hold(shortage, Held::Append(append)),
-                None => drop(self.note(&err)),
+                None => drop(self.note_spool(&err)),
             }
         }
     }
@@ -366,7 +388,15 @@ impl Worker {
     }
 
     fn note(&self, err: &dyn std::error::Error) -> StoreError {
-        self.broken.get_or_init(|| StoreError(chain(err))).clone()
+        self.broken.get_or_init(|| StoreError::new(chain(err))).clone()
+    }
+
+    /// The same for an error of the spool, which may be want of room that nobody waits for.
+    fn note_spool(&self, err: &outrider_spool::SpoolError) -> StoreError {
+        match Shortage::of(err) {
+            Some(shortage) => self.broken.get_or_init(|| StoreError::from(&shortage)).clone(),
+            None => self.note(err),
+        }
     }
 }
 

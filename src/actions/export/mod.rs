@@ -244,7 +244,7 @@ async fn open(
         Values::stored(checkpoints)
     };
     let values = Arc::new(values);
-    let room = Room::new(spool.dir(), limits, context.outlet().is_linked());
+    let room = Room::new(spool.clone(), limits, context.outlet().is_linked());
     let keeper = Keeper::start(writer, values.clone(), room, sealed)
         .map_err(|err| host("start the thread that stores objects", &err))?;
     let export = Export {

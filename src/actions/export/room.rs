@@ -4,9 +4,10 @@
 //! to be left free. While it runs, the keeper holds what it cannot write, so that the integrations wait for its answers,
 //! and tries again; [`Room`] is where the two meet. By hand nobody uploads, so nothing is waited for.
 //!
-//! **Invariant:** a wait ends: with room, with the order's cancel, or after `limits.spool_wait_s`.
+//! **Invariant:** a wait ends: with room, with the order's cancel, after `limits.spool_wait_s`, or when nothing is there
+//! that could make room.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +24,10 @@ use crate::context::{Context, chain};
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the free space of the disk is asked for while objects come.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a spool is waited for that is full of sessions which are not done, in which nothing can be uploaded: such
+/// sessions may still be finished.
+const HOPELESS: Duration = Duration::from_secs(120);
 
 /// Why there is no room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,11 +116,13 @@ impl Shortage {
 /// How the keeper waits for room, and what it waits for now.
 #[derive(Debug)]
 pub(crate) struct Room {
-    dir: PathBuf,
+    spool: Spool,
     /// To be left free, in bytes.
     free: u64,
     /// How long it may wait; not at all where nobody uploads.
     pub(crate) patience: Option<Duration>,
+    /// How long a spool that is full of nothing that can be uploaded is waited for.
+    pub(crate) hopeless: Duration,
     state: Mutex<State>,
 }
 
@@ -128,9 +135,14 @@ struct State {
 }
 
 impl Room {
-    pub(crate) fn new(dir: &Path, limits: &Limits, linked: bool) -> Self {
+    pub(crate) fn new(spool: Spool, limits: &Limits, linked: bool) -> Self {
         let patience = linked.then(|| limits.spool_wait());
-        Self { dir: dir.to_owned(), free: limits.spool_free_bytes, patience, state: Mutex::default() }
+        Self { spool, free: limits.spool_free_bytes, patience, hopeless: HOPELESS, state: Mutex::default() }
+    }
+
+    /// Whether something in the spool waits for the backend. What cannot be read may.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.spool.pending().is_ok_and(|it| !it.files.is_empty() || !it.failed.is_empty())
     }
 
     /// Whether the disk has less room than is to be left; asks the system a few times a second.
@@ -142,7 +154,7 @@ impl Room {
             }
             state.asked = Some(Instant::now());
         }
-        on_disk(&self.dir, self.free)
+        on_disk(self.spool.dir(), self.free)
     }
 
     /// Something waits for room, or nothing does any more.

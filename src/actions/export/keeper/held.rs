@@ -39,21 +39,27 @@ impl Worker {
             return;
         }
         if let Some(why) = self.room.given_up() {
-            return self.lose_held(&why);
+            return self.lose_held(StoreError::new(why));
         }
         let patience = self.room.patience.unwrap_or_default();
         if self.since.elapsed() >= patience {
-            let found = self.room.waits().map(|it| it.told()).unwrap_or_default();
-            return self.lose_held(&format!(
-                "waited {} s for room (limits.spool_wait_s): {found}",
-                patience.as_secs()
-            ));
+            let found = self.room.waits().as_ref().map(StoreError::from);
+            let StoreError { message, hint } = found.unwrap_or_else(|| StoreError::new("there was none"));
+            let message =
+                format!("waited {} s for room (limits.spool_wait_s): {message}", patience.as_secs());
+            return self.lose_held(StoreError { message, hint });
         }
         if self.tried.elapsed() < LOOK_EVERY {
             return;
         }
         self.tried = Instant::now();
-        let since = self.since;
+        if self.is_hopeless() {
+            let message = "the sessions that are open fill the spool by themselves, and nothing in it waits for the \
+                           backend, so no room will come";
+            let hint = "raise limits.spool_bytes, or let the integration finish smaller sessions";
+            return self.lose_held(StoreError { message: message.into(), hint: Some(hint) });
+        }
+        let mut since = self.since;
         self.room.ask_anew();
         let mut rest = std::mem::take(&mut self.held);
         while let Some(next) = rest.pop_front() {
@@ -69,13 +75,28 @@ impl Worker {
                 self.since = since;
                 return;
             }
+            // There was some room: from here the wait counts anew.
+            since = Instant::now();
         }
+        self.hopeless = None;
         self.room.set(None);
     }
 
+    /// Whether the spool is full, and has been for a while, of nothing but sessions that are not done.
+    fn is_hopeless(&mut self) -> bool {
+        let full = matches!(self.room.waits(), Some(Shortage::Spool { .. }));
+        let only_open =
+            full && self.held.iter().all(|it| matches!(it, Held::Append(_))) && !self.room.is_awaited();
+        if !only_open {
+            self.hopeless = None;
+            return false;
+        }
+        self.hopeless.get_or_insert_with(Instant::now).elapsed() >= self.room.hopeless
+    }
+
     /// Nothing is waited for any longer.
-    pub(super) fn lose_held(&mut self, why: &str) {
-        let err = self.broken.get_or_init(|| StoreError(why.to_owned())).clone();
+    pub(super) fn lose_held(&mut self, err: StoreError) {
+        let err = self.broken.get_or_init(|| err).clone();
         for held in std::mem::take(&mut self.held) {
             match held {
                 Held::Append(_) => {}

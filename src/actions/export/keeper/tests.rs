@@ -8,6 +8,9 @@ use outrider_spool::{Settings, Spool};
 
 use super::*;
 
+/// A wait in which a spool that nothing can empty is given up at the second look.
+const HOPELESS: u64 = 999;
+
 /// A keeper on a spool whose only other file fills it.
 struct World {
     _folder: tempfile::TempDir,
@@ -31,7 +34,8 @@ impl World {
         let values = Arc::new(Values::stored(checkpoints));
         let mut limits = Limits::default();
         (limits.spool_wait_s, limits.spool_free_bytes) = (wait_s, 0);
-        let room = Room::new(spool.dir(), &limits, linked);
+        let mut room = Room::new(spool.clone(), &limits, linked);
+        room.hopeless = Duration::from_secs(if wait_s == HOPELESS { 0 } else { 1000 });
         let (tell, sealed) = mpsc::channel(64);
         let keeper = Keeper::start(spool.export("e1").unwrap(), values, room, tell).unwrap();
         Self { _folder: folder, spool, blocker, keeper, sealed }
@@ -129,11 +133,23 @@ async fn a_wait_ends_with_the_order_and_after_its_limit() {
 }
 
 #[tokio::test]
+async fn a_spool_that_open_sessions_fill_by_themselves_is_not_waited_for() {
+    let world = World::new(true, HOPELESS);
+    world.append(1, 7).await;
+    let commit = world.keeper.commit(World::finished(2));
+    commit.await.unwrap();
+    world.until_waits(true).await;
+    world.until_waits(false).await;
+    let err = world.keeper.intact().unwrap_err();
+    assert!(err.to_string().contains("fill the spool by themselves") && err.hint.is_some(), "{err}");
+}
+
+#[tokio::test]
 async fn by_hand_nothing_is_waited_for() {
     let world = World::new(false, 1000);
     world.append(1, 7).await;
     let err = world.keeper.commit(World::finished(1)).await.unwrap_err().to_string();
-    assert!(err.contains("that the backend has not acknowledged, and 10000 are allowed"), "{err}");
+    assert!(err.contains("limits.spool_bytes allows 10000"), "{err}");
 }
 
 #[tokio::test]
