@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::played::{Played, TOKEN};
 use crate::support::{Running, outrider, printed, repository, run, sealed, spooled, until};
 
-const PULL_REQUEST: &str = "sourcecode.PullRequest";
+pub(crate) const PULL_REQUEST: &str = "sourcecode.PullRequest";
 
 /// Limits that make waiting short.
 pub(crate) fn limits(more: &Value) -> Value {
@@ -195,7 +195,7 @@ fn fill(root: &Path, age: Duration) -> std::path::PathBuf {
     blocker
 }
 
-fn mock(config: &Value) -> Value {
+pub(crate) fn mock(config: &Value) -> Value {
     json!([{ "name": "mock", "config": config }])
 }
 
@@ -242,69 +242,6 @@ fn by_hand_a_spool_that_is_full_or_too_old_is_an_error_at_once() {
         let text = printed(&output);
         assert!(output.status.code() == Some(1) && text.contains(told) && text.contains("hint: "), "{text}");
     }
-}
-
-/// The action on a small disk of its own that holds a file which leaves almost no room. The disk ends with the action.
-#[cfg(target_os = "linux")]
-fn on_a_full_disk(root: &Path) -> (Played, std::path::PathBuf) {
-    let mut unshare = std::process::Command::new("unshare");
-    if !run(std::process::Command::new("id").arg("-u")).stdout.starts_with(b"0\n") {
-        unshare.arg("--map-root-user");
-    }
-    let script = format!(
-        "mount -t tmpfs -o size=24m tmpfs {0} && head -c 23500000 /dev/zero > {0}/ballast && exec {1} export --link --root {0}",
-        root.display(),
-        crate::support::OUTRIDER,
-    );
-    let agent = limits(&json!({ "spool_free_bytes": 0, "integration_idle_s": 2 }));
-    let config = json!({ "repos": 6, "pull_requests": 400, "object_bytes": 4000 });
-    let order = json!({ "action": "export", "agent": agent, "integrations": mock(&config) });
-    let mut action = Played::start(unshare.args(["--mount", "sh", "-c", &script]), "c1", &order);
-    action.until_paused("disk full, waiting for room");
-    let disk = format!("/proc/{}/root{}", action.action.id(), root.display());
-    (action, disk.into())
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_disk_that_is_full_pauses_an_export_and_nothing_is_lost() {
-    let root = tempfile::tempdir().unwrap();
-    let (mut action, disk) = on_a_full_disk(root.path());
-    // Longer than an integration may be silent: it is not the one that keeps silent.
-    std::thread::sleep(Duration::from_secs(4));
-    std::fs::remove_file(disk.join("ballast")).unwrap();
-    let report = action.report();
-    assert_eq!(report["integrations"][0]["state"], "done", "{report:#}");
-    assert_eq!((counted(&report, PULL_REQUEST), &report["integrations"][0]["attempts"]), (2400, &json!(1)));
-    assert_eq!(spooled(&disk, PULL_REQUEST).len(), 2400);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_cancel_ends_the_wait_for_a_full_disk_and_the_report_counts_what_was_done() {
-    let root = tempfile::tempdir().unwrap();
-    let (mut action, disk) = on_a_full_disk(root.path());
-    action.cancel();
-    let report = action.report();
-    let it = &report["integrations"][0];
-    assert_eq!(it["state"], "cancelled", "{it:#}");
-    let counted = counted(&report, PULL_REQUEST);
-    assert!(counted < 2400, "{it:#}");
-    // What could not be sealed on the full disk is durable all the same: whoever comes next seals it.
-    let open = disk.join("spool/c1").join(PULL_REQUEST);
-    let found = open.read_dir().unwrap().map(|it| lines(&it.unwrap().path())).sum::<u64>();
-    assert_eq!(found, counted, "{it:#}");
-}
-
-/// Objects of a spool file that may still grow; those of a large session that is not done count for nothing.
-fn lines(path: &Path) -> u64 {
-    if path.extension().is_some_and(|it| it == "part") {
-        return 0;
-    }
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).unwrap();
-    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(file), &mut text).unwrap();
-    text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 #[test]
@@ -438,6 +375,25 @@ fn a_cancel_while_an_integration_waits_to_be_tried_again_is_answered_at_once() {
     assert_eq!((&it["state"], counted(&report, PULL_REQUEST)), (&json!("cancelled"), 5), "{it:#}");
     assert!(it["error"]["message"].as_str().unwrap().contains("before it was tried again: a test"), "{it:#}");
     assert_eq!(kept_reports(root.path())[0].1["state"], "cancelled");
+}
+
+#[test]
+fn what_waits_for_its_turn_at_a_cancel_is_not_started() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = limits(&json!({ "integrations_at_once": 1 }));
+    let integrations = json!([
+        { "name": "mock", "id": "first", "config": { "fault": { "kind": "hang", "at": 2 } } },
+        { "name": "mock", "id": "second" },
+    ]);
+    let mut action =
+        Played::export(root.path(), "c1", &json!({ "agent": agent, "integrations": integrations }));
+    action.until("the first to hang", |it| it.to_string().contains("hanging at object 2"));
+    action.cancel();
+    let report = action.report();
+    let [first, second] = [0, 1].map(|n| &report["integrations"][n]);
+    assert_eq!((&first["state"], &second["state"]), (&json!("cancelled"), &json!("cancelled")));
+    assert_eq!((&first["attempts"], &second["attempts"]), (&json!(1), &json!(0)), "{report:#}");
+    assert!(second["error"]["message"].as_str().unwrap().contains("before it was started"), "{second:#}");
 }
 
 #[test]

@@ -1,15 +1,20 @@
-//! A disk that is full: a clear error, nothing lost, and the next run goes on where this one stopped.
+//! A disk that is full. By hand: a clear error, nothing lost, and the next run goes on where this one stopped. Under a
+//! service: the export waits.
 
-use std::path::Path;
+#![cfg(target_os = "linux")]
+
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{OUTRIDER, printed, run};
+use crate::bad_days::{PULL_REQUEST, counted, limits, mock};
+use crate::played::Played;
+use crate::support::{OUTRIDER, printed, run, spooled};
 
 /// Runs a shell script in a mount namespace of its own with a small disk at `dir`; what is mounted ends with it. A
 /// user who is not root becomes one in a user namespace.
-#[cfg(target_os = "linux")]
 fn on_a_small_disk(dir: &Path, script: &str) -> Output {
     let mut unshare = Command::new("unshare");
     if !run(Command::new("id").arg("-u")).stdout.starts_with(b"0\n") {
@@ -19,7 +24,6 @@ fn on_a_small_disk(dir: &Path, script: &str) -> Output {
     run(unshare.args(["--mount", "sh", "-c", &mount]))
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_fails_the_export_and_the_next_one_has_everything() {
     let dir = tempfile::tempdir().unwrap();
@@ -43,4 +47,64 @@ fn a_full_disk_fails_the_export_and_the_next_one_has_everything() {
     );
     assert!(text.contains(" done: "), "{text}");
     assert_eq!(text.lines().last(), Some("2400"), "every pull request, some in both runs: {text}");
+}
+
+/// The action on a small disk of its own that holds a file which leaves almost no room. The disk ends with the action.
+fn on_a_full_disk(root: &Path) -> (Played, PathBuf) {
+    let mut unshare = Command::new("unshare");
+    if !run(Command::new("id").arg("-u")).stdout.starts_with(b"0\n") {
+        unshare.arg("--map-root-user");
+    }
+    let script = format!(
+        "mount -t tmpfs -o size=24m tmpfs {0} && head -c 23500000 /dev/zero > {0}/ballast && exec {1} export --link --root {0}",
+        root.display(),
+        OUTRIDER,
+    );
+    let agent = limits(&json!({ "spool_free_bytes": 0, "integration_idle_s": 2 }));
+    let config = json!({ "repos": 6, "pull_requests": 400, "object_bytes": 4000 });
+    let order = json!({ "action": "export", "agent": agent, "integrations": mock(&config) });
+    let mut action = Played::start(unshare.args(["--mount", "sh", "-c", &script]), "c1", &order);
+    action.until_paused("disk full, waiting for room");
+    let disk = format!("/proc/{}/root{}", action.action.id(), root.display());
+    (action, disk.into())
+}
+
+#[test]
+fn a_disk_that_is_full_pauses_an_export_and_nothing_is_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut action, disk) = on_a_full_disk(root.path());
+    // Longer than an integration may be silent: it is not the one that keeps silent.
+    std::thread::sleep(Duration::from_secs(4));
+    std::fs::remove_file(disk.join("ballast")).unwrap();
+    let report = action.report();
+    assert_eq!(report["integrations"][0]["state"], "done", "{report:#}");
+    assert_eq!((counted(&report, PULL_REQUEST), &report["integrations"][0]["attempts"]), (2400, &json!(1)));
+    assert_eq!(spooled(&disk, PULL_REQUEST).len(), 2400);
+}
+
+#[test]
+fn a_cancel_ends_the_wait_for_a_full_disk_and_the_report_counts_what_was_done() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut action, disk) = on_a_full_disk(root.path());
+    action.cancel();
+    let report = action.report();
+    let it = &report["integrations"][0];
+    assert_eq!(it["state"], "cancelled", "{it:#}");
+    let counted = counted(&report, PULL_REQUEST);
+    assert!(counted < 2400, "{it:#}");
+    // What could not be sealed on the full disk is durable all the same: whoever comes next seals it.
+    let open = disk.join("spool/c1").join(PULL_REQUEST);
+    let found = open.read_dir().unwrap().map(|it| lines(&it.unwrap().path())).sum::<u64>();
+    assert_eq!(found, counted, "{it:#}");
+}
+
+/// Objects of a spool file that may still grow; those of a large session that is not done count for nothing.
+fn lines(path: &Path) -> u64 {
+    if path.extension().is_some_and(|it| it == "part") {
+        return 0;
+    }
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).unwrap();
+    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(file), &mut text).unwrap();
+    text.iter().filter(|byte| **byte == b'\n').count() as u64
 }

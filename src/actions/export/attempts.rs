@@ -64,6 +64,10 @@ impl All<'_> {
         let tally = Arc::default();
         let mut attempts = Attempts::new(self.context.limits());
         loop {
+            if self.context.cancel().is_cancelled() {
+                let reason = self.context.cancel().cancelled().await;
+                return not_started(report, &reason);
+            }
             report.attempts += 1;
             self.export.board().set(&report.integration, IntegrationState::Starting);
             let calls =
@@ -155,6 +159,13 @@ pub(super) enum Ran {
     Answered { projects: Vec<ProjectResult>, config_changed: bool },
     Cancelled(Box<Failure>),
     Failed(Box<Failure>, Option<Box<Crash>>),
+}
+
+/// The order ended while the integration waited for its turn.
+fn not_started(report: &mut IntegrationReport, reason: &str) {
+    report.state = IntegrationOutcome::Cancelled;
+    let message = format!("{} was cancelled before it was started: {reason}", report.integration);
+    report.error = Some(*failure(message, Fault::Caller, Retry::No));
 }
 
 /// The order ended while the integration waited for another try.
