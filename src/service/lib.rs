@@ -52,8 +52,11 @@
 //! | `action` | one run: spawn, greet, run, cancel, time limit, the ladder of signals | |
 //! | `uplink::http` | the client, JSON-RPC calls by POST | |
 //! | `uplink::orders` | hello, the stream of orders, long poll where a proxy holds streams back, reconnecting | |
+//! | `uplink::insist` | calls that are made until the backend answers | |
 //! | `uplink::courier` | sends one command's mail, again and again until it is answered | |
-//! | `uplink::uploads` | spool files to the backend, resumed where they stopped | |
+//! | `uplink::crashes`, `uplink::integrations` | tell of deaths, and of what is installed | |
+//! | `uplink::uploads` | spool files to the backend, resumed where they stopped; again, when it has lost them | |
+//! | `uplink::ledger` | how many files the backend has acknowledged | |
 //!
 //! # The life of a command
 //!

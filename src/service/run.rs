@@ -130,11 +130,21 @@ pub(crate) async fn serve(
     tracing::info!(
         version, agent = %config.agent, backend = config.backend, root = %root.path().display(), "The service starts."
     );
-    let crashes = Crashes::of(&root);
-    let life = Life::begin(&root, &crashes, started_at).map_err(|err| at_root(&root, err.into()))?;
-    let setup =
-        Setup { root, config, program, journal, http, spool, timing, host: host(), started_at, crashes };
+    let (at, crashes) = (root.clone(), Crashes::of(&root));
+    let setup = Setup {
+        root,
+        config,
+        program,
+        journal,
+        http,
+        spool,
+        timing,
+        host: host(),
+        started_at,
+        crashes: crashes.clone(),
+    };
     let agent = Agent::start(setup).map_err(ServiceError::Journal)?;
+    let life = Life::begin(&at, &crashes, started_at).map_err(|err| at_root(&at, err.into()))?;
     let stopped = agent.run(stop).await?;
     life.end();
     Ok(stopped)

@@ -7,7 +7,6 @@ pub(crate) mod http;
 pub(crate) mod insist;
 pub(crate) mod integrations;
 pub(crate) mod ledger;
-mod offer;
 pub(crate) mod orders;
 mod stream;
 mod upload;

@@ -14,7 +14,8 @@ use outrider_protocol::report::ActionReport;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Agent, relay};
+use super::Agent;
+use super::running::relay;
 use crate::action::{Job, carry_out};
 use crate::crashes::of_action;
 use crate::event::{Event, Said};

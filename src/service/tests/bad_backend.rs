@@ -95,8 +95,9 @@ async fn a_file_that_is_refused_for_what_is_in_it_fails_its_export_loudly_and_st
 
 async fn until_acknowledged(agent: &Agent, files: u64) {
     let path = agent.root().state().join("acknowledged.json");
+    let expected = json!({"files": files}).to_string();
     for _ in 0..3000 {
-        if std::fs::read_to_string(&path).is_ok_and(|it| it == json!({"files": files}).to_string()) {
+        if std::fs::read_to_string(&path).is_ok_and(|it| it == expected) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,6 +1,8 @@
 //! Spool files on their way to the backend: a few at once, resumed where they stopped, again and again until they are
 //! acknowledged.
 
+mod offer;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
@@ -10,17 +12,17 @@ use outrider_protocol::action::{Compression, SealedFile};
 use outrider_spool::{Sealed, Settings, Spool, SpoolError};
 use reqwest::StatusCode;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::Timing;
 use super::backoff::Backoff;
 use super::http::{CallError, Http};
-use super::ledger::{Ledger, forget_unchanged};
-use super::offer::{Offered, offer};
+use super::ledger::Ledger;
 use super::upload::{Upload, UploadError};
 use crate::event::{Event, SpoolUse};
 use crate::task::{chain, guarded};
+use offer::Offered;
 
 /// How one try to upload a file went.
 type Tried = (Result<(), UploadError>, Sealed);
@@ -151,45 +153,6 @@ impl Uploads {
             it.active = true;
             self.queue.push_back(it.file.clone());
         }
-    }
-
-    /// Begins to offer files again when the backend has fewer than it has acknowledged. Answers with how many fewer.
-    fn compare(&self, has: u64) -> Option<(u64, JoinHandle<Offered>)> {
-        let acknowledged = self.ledger.files();
-        let lost = acknowledged.checked_sub(has).filter(|it| *it > 0)?;
-        tracing::warn!(
-            acknowledged,
-            has,
-            lost,
-            "The backend came back with an older database: it has fewer files than it acknowledged. Those that are kept \
-             are offered again."
-        );
-        // Before anything else, so that a crash from here on leaves it to be found again.
-        if let Err(err) = forget_unchanged(&self.root) {
-            tracing::error!(%err, "Exports cannot be told that the backend has lost objects; it is tried again.");
-            return None;
-        }
-        Some((lost, tokio::spawn(offer(self.upload(), self.timing.clone()))))
-    }
-
-    async fn offered(&mut self, lost: u64, offered: Result<Offered, JoinError>) {
-        let Offered { kept, taken_back } = match offered {
-            Ok(offered) => offered,
-            Err(err) => {
-                tracing::error!(error = chain(&err), "Offering files again panicked: this is a bug.");
-                return;
-            }
-        };
-        tracing::warn!(lost, kept, taken_back, "Files that the backend has lost are uploaded again.");
-        if taken_back < lost {
-            let gone = lost - taken_back;
-            tracing::error!(
-                gone,
-                "The backend has lost files that are no longer kept here: export again with reprocess_historical."
-            );
-        }
-        self.ledger.lost(lost);
-        self.look().await;
     }
 
     /// Looks for files that nobody told of, seals what dead exports left, and removes what was sent long ago.

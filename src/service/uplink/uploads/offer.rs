@@ -1,24 +1,68 @@
 //! Offers acknowledged files again to a backend that came back with an older database.
 
 use outrider_spool::{Sealed, Spool};
+use tokio::task::{JoinError, JoinHandle};
 
-use super::Timing;
-use super::backoff::Backoff;
-use super::upload::{Upload, UploadError};
+use super::Uploads;
 use crate::task::chain;
+use crate::uplink::Timing;
+use crate::uplink::backoff::Backoff;
+use crate::uplink::ledger::forget_unchanged;
+use crate::uplink::upload::{Upload, UploadError};
 
 /// What was offered.
 #[derive(Debug, Default)]
 pub(super) struct Offered {
     /// Files that are still kept.
-    pub(super) kept: u64,
+    kept: u64,
     /// Those of them that the backend did not have, and that wait to be uploaded again.
-    pub(super) taken_back: u64,
+    taken_back: u64,
+}
+
+impl Uploads {
+    /// Begins to offer files again when the backend has fewer than it has acknowledged. Answers with how many fewer.
+    pub(super) fn compare(&self, has: u64) -> Option<(u64, JoinHandle<Offered>)> {
+        let acknowledged = self.ledger.files();
+        let lost = acknowledged.checked_sub(has).filter(|it| *it > 0)?;
+        tracing::warn!(
+            acknowledged,
+            has,
+            lost,
+            "The backend came back with an older database: it has fewer files than it acknowledged. Those that are kept \
+             are offered again."
+        );
+        // Before anything else, so that a crash from here on leaves it to be found again.
+        if let Err(err) = forget_unchanged(&self.root) {
+            tracing::error!(%err, "Exports cannot be told that the backend has lost objects; it is tried again.");
+            return None;
+        }
+        Some((lost, tokio::spawn(offer(self.upload(), self.timing.clone()))))
+    }
+
+    pub(super) async fn offered(&mut self, lost: u64, offered: Result<Offered, JoinError>) {
+        let Offered { kept, taken_back } = match offered {
+            Ok(offered) => offered,
+            Err(err) => {
+                tracing::error!(error = chain(&err), "Offering files again panicked: this is a bug.");
+                return;
+            }
+        };
+        tracing::warn!(lost, kept, taken_back, "Files that the backend has lost are uploaded again.");
+        if taken_back < lost {
+            let gone = lost - taken_back;
+            tracing::error!(
+                gone,
+                "The backend has lost files that are no longer kept here: export again with reprocess_historical."
+            );
+        }
+        self.ledger.lost(lost);
+        self.look().await;
+    }
 }
 
 /// Asks for each acknowledged file that is still kept whether the backend has it, and takes back those that it has not.
 /// As long as the backend is away, it is asked again.
-pub(super) async fn offer(upload: Upload, timing: Timing) -> Offered {
+async fn offer(upload: Upload, timing: Timing) -> Offered {
     let mut offered = Offered::default();
     for file in kept(&upload.spool).await {
         offered.kept += 1;
