@@ -75,6 +75,8 @@ struct Held {
     stop: Option<watch::Sender<Option<Stop>>>,
     /// Why the backend does not take a file of it.
     refused: Option<String>,
+    /// Whether the backend was told all that there is of it in this life of the service.
+    told: bool,
     /// What was wrong with config.json when it started.
     config_fault: Option<String>,
 }
@@ -89,6 +91,7 @@ impl Held {
             command: None,
             stop: None,
             refused: None,
+            told: false,
             config_fault: None,
         }
     }
@@ -269,6 +272,9 @@ impl Agent {
             Event::Settled(command) => {
                 self.held.remove(&command);
                 self.note(Note::Acknowledged(command));
+            }
+            Event::Retired(command) => {
+                self.held.entry(command).and_modify(|it| it.told = true);
             }
             Event::Spool(spool) => self.spool_use = spool,
             Event::Refused { export, why, given_up } => self.refused(&export, &why, given_up),

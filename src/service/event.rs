@@ -33,6 +33,8 @@ pub(crate) enum Event {
     RunEnded(CommandId, Box<RunEnd>),
     /// The backend has answered a command's outcome: nothing is left to be told of it.
     Settled(CommandId),
+    /// The backend was told what there is of a command that goes on in the next life of the service.
+    Retired(CommandId),
     /// How full the spool is.
     Spool(SpoolUse),
     /// The backend refuses a file for what is in it.

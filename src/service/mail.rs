@@ -32,6 +32,8 @@ struct State {
     running: Option<Timestamp>,
     progress: Merged,
     ended: Option<EndedParams>,
+    /// Nothing more follows in this life of the service.
+    retired: bool,
 }
 
 /// One thing to tell, taken out of the mail.
@@ -79,6 +81,17 @@ impl Mail {
     pub(crate) fn ended(&self, ended: EndedParams) {
         self.log.close();
         self.change(|state| state.ended = Some(ended));
+    }
+
+    /// The command goes on in the next life of the service: of this one, only what is here is still to be told.
+    pub(crate) fn retire(&self) {
+        self.log.close();
+        self.change(|state| state.retired = true);
+    }
+
+    /// Whether nothing follows but what is here.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.state().retired
     }
 
     /// Whether it has ended.

@@ -127,6 +127,9 @@ impl Agent {
     pub(super) fn requeue(&mut self, id: &CommandId) {
         tracing::info!(command = %id, "An export waits for the next start of the service.");
         self.commands.requeued(id);
+        if let Some(held) = self.held.get(id) {
+            held.mail.retire();
+        }
         self.note(Note::Requeued(id.clone()));
     }
 

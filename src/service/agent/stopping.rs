@@ -44,11 +44,11 @@ impl Agent {
         }
     }
 
-    /// Gives the couriers time to tell how the commands ended.
+    /// Gives the couriers time to tell how the commands ended, and what those said last that go on in the next life.
     pub(super) async fn flush(&mut self) -> Result<(), ServiceError> {
         let within = if self.link.borrow().is_connected() { FLUSH_MOST } else { FLUSH_AWAY };
         let flushed = timeout(within, async {
-            while self.unreported() > 0 {
+            while self.unreported() > 0 || self.held.values().any(|it| it.mail.is_retired() && !it.told) {
                 let event = self.next().await;
                 self.on(event)?;
             }

@@ -76,8 +76,8 @@ impl Agent {
         let courier = Courier::new(letters, self.insist(), &self.setup.config.limits);
         let events = self.events.clone();
         self.keep("courier", async move {
-            courier.run().await;
-            drop(events.send(Event::Settled(id)).await);
+            let event = if courier.run().await { Event::Settled(id) } else { Event::Retired(id) };
+            drop(events.send(event).await);
         });
     }
 

@@ -107,6 +107,19 @@ async fn a_service_that_is_stopped_in_good_order_may_be_so_as_often_as_it_likes(
 }
 
 #[tokio::test]
+async fn what_an_export_says_last_before_a_stop_is_told() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, "until_cancelled()\nlog('the last line')\nanswer(report('cancelled'))");
+    let service = agent.start_with(Timing::new(&agent.config.limits));
+    backend.run("e1", &export());
+    running(&backend, "e1").await;
+    assert_eq!(service.stop().await.queued, 1);
+    assert_eq!(backend.log_of("e1"), ["the last line"]);
+    assert_eq!(backend.called("command.ended"), 0);
+}
+
+#[tokio::test]
 async fn an_order_that_is_too_old_is_answered_when_it_is_taken_though_another_export_runs() {
     let backend = Backend::new();
     let server = backend.serve(None);

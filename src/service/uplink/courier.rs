@@ -55,17 +55,21 @@ impl Courier {
         }
     }
 
-    /// Ends when the backend has answered the command's outcome.
+    /// Ends when the backend has answered the command's outcome; or, of a command that goes on in the service's next life,
+    /// when it has been told what there is. Answers whether there was an outcome.
     ///
     /// The order of what is told: acceptance, start, then log and progress as they come, and the outcome after the
     /// last of them.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self) -> bool {
         let mut batch = self.first_batch;
         let mut progress_from = Instant::now();
         loop {
             let letter = match self.mail.urgent() {
                 Some(letter) => letter,
-                None => self.next(progress_from).await,
+                None => match self.next(progress_from).await {
+                    Some(letter) => letter,
+                    None => return false,
+                },
             };
             match letter {
                 Letter::Accepted(at) => self.tell::<Accepted>(&self.params(at)).await,
@@ -80,35 +84,40 @@ impl Courier {
                     self.tell::<ProgressChanged>(&params).await;
                     progress_from = Instant::now() + self.insist.timing.progress_every;
                 }
-                Letter::Ended(ended) => return self.end(&ended).await,
+                Letter::Ended(ended) => {
+                    self.end(&ended).await;
+                    return true;
+                }
             }
         }
     }
 
-    /// Waits for the next letter, progress not before `progress_from`. Once the command has ended, nothing waits.
-    async fn next(&self, progress_from: Instant) -> Letter {
+    /// Waits for the next letter, progress not before `progress_from`. Once the command has ended, nothing waits. `None`
+    /// when there is none and none will come.
+    async fn next(&self, progress_from: Instant) -> Option<Letter> {
         loop {
-            if self.mail.has_ended() {
+            let retired = self.mail.is_retired();
+            if retired || self.mail.has_ended() {
                 let log = self.mail.log.take(self.log_batch_lines, self.log_batch_bytes).map(Letter::Log);
                 let rest = log.or_else(|| self.mail.changed_nodes()).or_else(|| self.mail.last());
-                if let Some(letter) = rest {
-                    return letter;
+                if rest.is_some() || retired {
+                    return rest;
                 }
             }
             if Instant::now() >= progress_from
                 && let Some(letter) = self.mail.changed_nodes()
             {
-                return letter;
+                return Some(letter);
             }
             tokio::select! {
                 biased;
                 () = self.mail.added() => {
                     if let Some(letter) = self.mail.urgent() {
-                        return letter;
+                        return Some(letter);
                     }
                 }
                 () = sleep_until(progress_from), if progress_from > Instant::now() => {}
-                batch = self.log() => return Letter::Log(batch),
+                batch = self.log() => return Some(Letter::Log(batch)),
             }
         }
     }
