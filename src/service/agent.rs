@@ -7,7 +7,7 @@ mod stopping;
 mod taking;
 mod telling;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,8 +73,8 @@ struct Held {
     command: Option<Command>,
     /// Ends its run.
     stop: Option<watch::Sender<Option<Stop>>>,
-    /// Why the backend does not take a file of it.
-    refused: Option<String>,
+    /// Why the backend does not take files of it, by model and number.
+    refused: BTreeMap<(String, u64), String>,
     /// Whether the backend was told all that there is of it in this life of the service.
     told: bool,
     /// What was wrong with config.json when it started.
@@ -90,7 +90,7 @@ impl Held {
             attempts: 0,
             command: None,
             stop: None,
-            refused: None,
+            refused: BTreeMap::new(),
             told: false,
             config_fault: None,
         }
@@ -277,7 +277,8 @@ impl Agent {
                 self.held.entry(command).and_modify(|it| it.told = true);
             }
             Event::Spool(spool) => self.spool_use = spool,
-            Event::Refused { export, why, given_up } => self.refused(&export, &why, given_up),
+            Event::Refused { export, file, why, given_up } => self.refused(&export, file, &why, given_up),
+            Event::Taken { export, file } => self.taken(&export, &file),
             Event::BackendHas(files) => self.wake(Wake::BackendHas(files)),
             Event::Described(end) => self.described(*end),
             Event::Asked(answer) => drop(answer.send(self.view())),

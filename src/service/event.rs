@@ -41,10 +41,19 @@ pub(crate) enum Event {
     Refused {
         /// Of which export.
         export: String,
+        /// Which of its files: model and number.
+        file: (String, u64),
         /// What it says, and what this side says.
         why: String,
         /// Whether it is tried no more before the next connection.
         given_up: bool,
+    },
+    /// The backend has taken a file that it had refused.
+    Taken {
+        /// Of which export.
+        export: String,
+        /// Which of its files: model and number.
+        file: (String, u64),
     },
     /// The backend has so many complete files, fewer than it had acknowledged.
     BackendHas(u64),

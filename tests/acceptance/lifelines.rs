@@ -102,7 +102,7 @@ fn a_cancelled_command_ends_and_the_next_one_runs() {
 }
 
 #[test]
-fn the_service_stops_gracefully_and_says_what_it_left_undone() {
+fn the_service_stops_gracefully_and_its_export_goes_on_after_the_next_start() {
     let mut stack = Stack::start(&json!({ "cancel_grace_s": 2, "stop_timeout_s": 10 }));
     let id = stack.order(export(&endless()));
     stack.until_state(&id, CommandState::Running);
@@ -111,7 +111,9 @@ fn the_service_stops_gracefully_and_says_what_it_left_undone() {
     assert_eq!(stack.service.ended(), Some(0), "{}", stack.service.printed());
     assert!(!children.iter().any(|pid| alive(*pid)));
     stack.start_service();
-    stack.until_state(&id, CommandState::Interrupted);
+    action_and_integration(&stack);
+    stack.cancel(&id);
+    stack.until_state(&id, CommandState::Cancelled);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Asking the installed integrations what they are: an action of the service's own, no command of the backend.
 //!
-//! It is done at the start and whenever a program in the folders of integrations has changed. It gives way: while a command
-//! runs it waits for a minute, then it runs beside it, outside of the count of commands; there is never more than one.
+//! It is done at the start and whenever a program in the folders of integrations has changed. It gives way to exports: it
+//! does not begin while one runs, which has the same programs at work and writes their logs. Beside other commands it
+//! runs at once, outside of their count; there is never more than one.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,7 @@ use crate::uplink::integrations::Known;
 const NAME: &str = "describe-integrations";
 /// How often the folders are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// How long it gives way to commands, and how often it looks whether they have ended.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks whether the export has ended that it gives way to.
 const GLANCE: Duration = Duration::from_secs(5);
 /// When it failed, it is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -48,14 +48,13 @@ pub(super) struct Describing {
     /// Those that are asked now, and what ends that.
     asked: Option<(Programs, watch::Sender<Option<Stop>>)>,
     at: Instant,
-    waits_since: Option<Instant>,
     stopped: bool,
 }
 
 impl Describing {
     pub(super) fn new() -> Self {
         let (known, at) = (watch::Sender::new(None), Instant::now());
-        Self { known, seen: None, asked: None, at, waits_since: None, stopped: false }
+        Self { known, seen: None, asked: None, at, stopped: false }
     }
 
     /// What is known, as it changes.
@@ -88,18 +87,10 @@ impl Describing {
     }
 
     /// Whether to ask now, and when to look again.
-    fn decide(&mut self, now: Instant, programs: &Programs, busy: bool) -> bool {
-        self.at = now + LOOK_EVERY;
-        if self.seen.as_ref() == Some(programs) {
-            self.waits_since = None;
-            return false;
-        }
-        if busy && now.duration_since(*self.waits_since.get_or_insert(now)) < PATIENCE {
-            self.at = now + GLANCE;
-            return false;
-        }
-        self.waits_since = None;
-        true
+    fn decide(&mut self, now: Instant, programs: &Programs, exporting: bool) -> bool {
+        let changed = self.seen.as_ref() != Some(programs);
+        self.at = now + if changed && exporting { GLANCE } else { LOOK_EVERY };
+        changed && !exporting
     }
 }
 
@@ -109,7 +100,7 @@ impl Agent {
             return;
         }
         let programs = installed(&self.folders());
-        if self.describing.decide(now, &programs, self.commands.any_active()) {
+        if self.describing.decide(now, &programs, !self.commands.active_exports().is_empty()) {
             self.describe(programs);
         }
     }
@@ -196,7 +187,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_gives_way_to_commands_for_a_while_and_is_done_again_when_a_program_changed() {
+    async fn it_gives_way_to_exports_and_is_done_again_when_a_program_changed() {
         let mut it = Describing::new();
         let none = Programs::new();
         let now = Instant::now();
@@ -204,11 +195,11 @@ mod tests {
         assert_eq!(it.at, now + GLANCE);
         assert!(it.decide(now + GLANCE, &none, false), "nothing runs any more");
         it.seen = Some(none.clone());
-        assert!(!it.decide(now, &none, false), "nothing has changed");
+        assert!(!it.decide(now, &none, true), "nothing has changed");
+        assert_eq!(it.at, now + LOOK_EVERY);
         let one = vec![(PathBuf::from("integration-git"), None, 1)];
         assert!(!it.decide(now, &one, true));
-        assert!(!it.decide(now + PATIENCE / 2, &one, true));
-        assert!(it.decide(now + PATIENCE, &one, true), "it has waited long enough");
+        assert!(it.decide(now + GLANCE, &one, false));
     }
 
     #[test]

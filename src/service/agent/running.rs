@@ -73,7 +73,7 @@ impl Agent {
 
     /// The backend refuses a file for what is in it. It stays in the spool; the export that it is of says so, as long as
     /// it has no outcome.
-    pub(super) fn refused(&mut self, export: &str, why: &str, given_up: bool) {
+    pub(super) fn refused(&mut self, export: &str, file: (String, u64), why: &str, given_up: bool) {
         let next = if given_up {
             "it stays in the spool and is tried again on the next connection to the backend"
         } else {
@@ -85,7 +85,20 @@ impl Agent {
             let (message, source) = (format!("{why}; {next}"), "service".to_owned());
             let time = Timestamp::now();
             held.mail.log.push(LogLine { time, level: Level::Error, source, message, fields: Fields::new() });
-            held.refused = Some(why.to_owned());
+            held.refused.insert(file, why.to_owned());
+        }
+    }
+
+    /// The backend has taken a file that it had refused: nothing is missing of it any more.
+    pub(super) fn taken(&mut self, export: &str, file: &(String, u64)) {
+        tracing::info!(
+            export,
+            model = file.0,
+            number = file.1,
+            "The backend has taken a file that it had refused."
+        );
+        if let Some(held) = CommandId::new(export).ok().and_then(|id| self.held.get_mut(&id)) {
+            held.refused.remove(file);
         }
     }
 
@@ -99,7 +112,7 @@ impl Agent {
         let is_export = held.action == "export";
         let crash = of_action(held.action, Some(id), &end);
         let mut ended = outcome(held.action, end);
-        if let Some(why) = held.refused.take() {
+        if let Some((_, why)) = std::mem::take(&mut held.refused).pop_first() {
             not_delivered(&mut ended, why);
         }
         if let (Some(error), Some(fault)) = (&mut ended.error, held.config_fault.take()) {

@@ -1,5 +1,7 @@
 //! A backend by script, over real HTTP on a loopback port: it notes every call, and answers as it is told to.
 
+mod uploads;
+
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -8,16 +10,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::{StreamExt, stream};
-use outrider_protocol::bulk::{ENROLL_PATH, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET};
+use outrider_protocol::bulk::ENROLL_PATH;
 use outrider_protocol::control::{ORDER_EVENT, ORDERS_PATH, RPC_PATH};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -153,7 +154,10 @@ impl Backend {
             .route(RPC_PATH, post(call))
             .route(ORDERS_PATH, get(orders))
             .route(ENROLL_PATH, post(enroll))
-            .route("/agent/v1/uploads/{export}/{model}/{number}", get(missing).head(head).patch(patch))
+            .route(
+                "/agent/v1/uploads/{export}/{model}/{number}",
+                get(uploads::missing).head(uploads::head).patch(uploads::patch),
+            )
             .with_state(self.clone())
     }
 
@@ -431,69 +435,4 @@ async fn enroll(State(backend): State<Backend>, body: Bytes) -> Response {
     });
     let (status, body) = answer.unwrap_or((StatusCode::IM_A_TEAPOT, json!({"message": "not scripted"})));
     (status, body.to_string()).into_response()
-}
-
-async fn missing() -> StatusCode {
-    StatusCode::METHOD_NOT_ALLOWED
-}
-
-fn progress(file: &File) -> [(&'static str, String); 2] {
-    let complete = if file.complete { "?1" } else { "?0" };
-    [(UPLOAD_OFFSET, file.bytes.len().to_string()), (UPLOAD_COMPLETE, complete.to_owned())]
-}
-
-async fn head(State(backend): State<Backend>, request: Request) -> Response {
-    backend.look(|it| match it.files.get(request.uri().path()) {
-        Some(file) => progress(file).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    })
-}
-
-async fn patch(State(backend): State<Backend>, headers: HeaderMap, request: Request) -> Response {
-    let path = request.uri().path().to_owned();
-    let number = |name: &str| headers[name].to_str().unwrap().parse::<usize>().unwrap();
-    let (offset, length) = (number(UPLOAD_OFFSET), number(UPLOAD_LENGTH));
-    let trouble = backend.change(|it| it.troubles.get_mut("upload").and_then(VecDeque::pop_front));
-    if let Some(refused) = refused(trouble).await {
-        return refused;
-    }
-    let cut = backend.change(|it| {
-        it.patches += 1;
-        it.cut_after.take()
-    });
-    let conflict = backend.change(|it| {
-        let file = it.files.entry(path.clone()).or_default();
-        (file.bytes.len() != offset).then(|| (StatusCode::CONFLICT, progress(file)).into_response())
-    });
-    if let Some(conflict) = conflict {
-        return conflict;
-    }
-    let mut body = request.into_body().into_data_stream();
-    let mut taken = 0;
-    while let Some(Ok(piece)) = body.next().await {
-        let room = cut.map_or(piece.len(), |cut| piece.len().min(cut - taken));
-        backend
-            .change(|it| it.files.entry(path.clone()).or_default().bytes.extend_from_slice(&piece[..room]));
-        taken += room;
-        if cut == Some(taken) {
-            // As a proxy that gives up: the rest is not read.
-            return StatusCode::BAD_GATEWAY.into_response();
-        }
-    }
-    backend.change(|it| {
-        let wrong = it.wrong_hash > 0;
-        let file = it.files.entry(path.clone()).or_default();
-        if file.bytes.len() < length {
-            return progress(file).into_response();
-        }
-        let found: String = Sha256::digest(&file.bytes).iter().map(|it| format!("{it:02x}")).collect();
-        if wrong || found != headers[SHA256].to_str().unwrap() {
-            it.wrong_hash = it.wrong_hash.saturating_sub(1);
-            it.files.remove(&path);
-            let error = json!({"message": "found 9 objects, expected 10"});
-            return (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).into_response();
-        }
-        file.complete = true;
-        progress(file).into_response()
-    })
 }

@@ -93,6 +93,25 @@ async fn a_file_that_is_refused_for_what_is_in_it_fails_its_export_loudly_and_st
     service.stop().await;
 }
 
+#[tokio::test]
+async fn a_file_that_is_taken_after_a_refusal_is_no_reason_to_fail() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, TELLS_OF_A_FILE);
+    backend.say_wrong_hash(1);
+    let service = agent.start();
+    backend.run("e1", &export());
+    running(&backend, "e1").await;
+    let written = spooled(&agent, "e1", 10);
+    let_it_be_told(&agent);
+    assert_eq!(uploaded(&agent, &backend).await, written);
+    until_acknowledged(&agent, 1).await;
+    backend.order(json!({"kind": "cancel", "command": "e1"}));
+    assert_eq!(backend.ended("e1").await["state"], "done");
+    assert!(backend.log_of("e1")[0].contains("it is tried again"), "the refusal is in the log all the same");
+    service.stop().await;
+}
+
 async fn until_acknowledged(agent: &Agent, files: u64) {
     let path = agent.root().state().join("acknowledged.json");
     let expected = json!({"files": files}).to_string();

@@ -76,6 +76,8 @@ impl Upload {
     /// Answers when the backend has the file and the spool knows.
     pub(super) async fn file(&self, file: &Sealed) -> Result<(), UploadError> {
         let path = upload_path(&described(file).map_err(UploadError::Name)?);
+        // One that was found in the spool and then told of may be through already; it is not to count twice.
+        tokio::fs::metadata(&file.path).await.map_err(UploadError::Read)?;
         let mut step = self.ask(&path).await?;
         let mut turns = 0;
         loop {

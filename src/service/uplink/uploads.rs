@@ -210,12 +210,21 @@ impl Uploads {
             Ok(()) => {
                 tracing::info!(export, model, number, objects = file.records, bytes, "File uploaded.");
                 self.ledger.add();
+                if self.resting.get(&key(&file)).is_some_and(|it| it.refusals > 0) {
+                    let taken = Event::Taken { export: export.clone(), file: (model.clone(), *number) };
+                    drop(self.events.send(taken).await);
+                }
                 self.away.reset();
                 self.forget(&file);
                 self.tell_usage().await;
             }
             Err(UploadError::Read(err)) if err.kind() == std::io::ErrorKind::NotFound => {
-                tracing::warn!(export, model, number, "A file is gone from the spool; it is not uploaded.");
+                tracing::warn!(
+                    export,
+                    model,
+                    number,
+                    "A file is gone from the spool: uploaded before, or removed."
+                );
                 self.forget(&file);
             }
             Err(UploadError::Call(err)) if is_away(&err) => {
@@ -232,8 +241,8 @@ impl Uploads {
                     active: true,
                     refusals: 0,
                 });
-                let refused = matches!(err, UploadError::Refused(_));
-                resting.refusals += u32::from(refused);
+                let is_refused = matches!(err, UploadError::Refused(_));
+                resting.refusals += u32::from(is_refused);
                 let given_up = resting.is_given_up();
                 let pause = resting.backoff.pause();
                 resting.until = Instant::now() + pause;
@@ -247,9 +256,8 @@ impl Uploads {
                     again_s,
                     "A file was not uploaded."
                 );
-                if refused {
-                    let refused =
-                        Event::Refused { export: export.clone(), why: refusal(&file, &err), given_up };
+                if is_refused {
+                    let refused = refused(&file, &err, given_up);
                     // Without the loop nobody wants to know.
                     drop(self.events.send(refused).await);
                     self.tell_usage().await;
@@ -275,14 +283,15 @@ impl Uploads {
     }
 }
 
-/// Why the backend does not take a file, with what this side says is in it.
-fn refusal(file: &Sealed, err: &UploadError) -> String {
+/// The backend does not take a file: why, with what this side says is in it.
+fn refused(file: &Sealed, err: &UploadError, given_up: bool) -> Event {
     let Sealed { export, model, number, records, bytes, sha256, .. } = file;
-    format!(
+    let why = format!(
         "file {number} of {model} of export {export}, which holds {records} objects in {bytes} bytes (SHA-256 {sha256}), \
          was not uploaded: {}",
         chain(err)
-    )
+    );
+    Event::Refused { export: export.clone(), file: (model.clone(), *number), why, given_up }
 }
 
 /// One try to upload a file. A panic is one that failed, so that the file is tried again.
@@ -366,39 +375,4 @@ fn key(file: &Sealed) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file() -> Sealed {
-        Sealed {
-            export: "e1".into(),
-            origin: "git".into(),
-            model: "m".into(),
-            number: 0,
-            records: 1,
-            raw_bytes: 1,
-            bytes: 1,
-            sha256: String::new(),
-            compression: outrider_spool::Compression::Gzip,
-            path: "0.json.gz".into(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_whose_upload_panicked_is_tried_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let limits = Limits::default();
-        let http = Http::anonymous("http://127.0.0.1:1", None, &limits).unwrap();
-        let (events, _happened) = mpsc::channel(8);
-        let root = Root::at(dir.path());
-        let spool = open(root.spool()).unwrap();
-        let mut uploads = Uploads::new(http, Timing::new(&limits), (&root, &limits), spool, events);
-        uploads.add(file());
-        let taken = uploads.queue.pop_front().unwrap();
-        uploads.ended(tried(taken, async { panic!("a bug") }).await).await;
-        assert!(uploads.queue.is_empty());
-        uploads.resting.values_mut().for_each(|it| it.until = Instant::now());
-        uploads.wake_rested();
-        assert_eq!(uploads.queue.len(), 1);
-    }
-}
+mod tests;
