@@ -44,7 +44,7 @@ fn tell(status: &Status) -> String {
     if status.crashes > 0 {
         lines.push(row(
             "crashes",
-            &format!("{} deaths of processes wait to be told to the backend", status.crashes),
+            &format!("{} wait to be told to the backend: see state/crashes", status.crashes),
         ));
     }
     if status.refused_files > 0 {

@@ -50,13 +50,19 @@ fn panic_path(root: &Root) -> PathBuf {
 }
 
 impl Life {
-    /// Begins a life: adds the death of the last service, if it died, to the crashes, and puts the marker.
-    pub(crate) fn begin(root: &Root, crashes: &Crashes, now: Timestamp) -> Result<Self, FileError> {
+    /// Begins a life: adds the death of the last service, if it died, to the crashes, and puts the marker. `log` is the end of
+    /// what the last service wrote.
+    pub(crate) fn begin(
+        root: &Root,
+        crashes: &Crashes,
+        now: Timestamp,
+        log: Vec<String>,
+    ) -> Result<Self, FileError> {
         let path = marker_path(root);
         let left = std::fs::read(&path).ok();
         let panicked = collect_panic(root, crashes);
         if let (Some(left), false) = (left, panicked) {
-            crashes.add(silent_death(serde_json::from_slice(&left).ok(), root, now));
+            crashes.add(silent_death(serde_json::from_slice(&left).ok(), log, now));
         }
         let marker = Marker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -97,7 +103,7 @@ pub(crate) fn collect_panic(root: &Root, crashes: &Crashes) -> bool {
 }
 
 /// The death of a service that said nothing of it.
-fn silent_death(marker: Option<Marker>, root: &Root, now: Timestamp) -> Crash {
+fn silent_death(marker: Option<Marker>, last_lines: Vec<String>, now: Timestamp) -> Crash {
     let (version, detail) = match marker {
         Some(it) => {
             let detail = told(&it, boot().as_deref(), outrider_supervisor::oom_kills());
@@ -105,7 +111,6 @@ fn silent_death(marker: Option<Marker>, root: &Root, now: Timestamp) -> Crash {
         }
         None => (env!("CARGO_PKG_VERSION").to_owned(), told_of_nothing()),
     };
-    let last_lines = last_lines(&root.log_file("service-run"));
     let component = SERVICE.to_owned();
     Crash { component, cause: CrashCause::Signal, detail, at: now, version, command: None, last_lines }
 }
@@ -202,11 +207,19 @@ mod tests {
     #[test]
     fn a_stop_in_good_order_is_no_death_and_any_other_end_is_one() {
         let (_dir, root, crashes) = fresh();
-        Life::begin(&root, &crashes, Timestamp::now()).unwrap().end();
-        drop(Life::begin(&root, &crashes, Timestamp::now()).unwrap());
+        Life::begin(&root, &crashes, Timestamp::now(), last_lines(&root.log_file("service-run")))
+            .unwrap()
+            .end();
+        drop(
+            Life::begin(&root, &crashes, Timestamp::now(), last_lines(&root.log_file("service-run")))
+                .unwrap(),
+        );
         assert_eq!(crashes.waiting(), 0);
         std::fs::write(root.log_file("service-run"), "one\ntwo\n").unwrap();
-        drop(Life::begin(&root, &crashes, Timestamp::now()).unwrap());
+        drop(
+            Life::begin(&root, &crashes, Timestamp::now(), last_lines(&root.log_file("service-run")))
+                .unwrap(),
+        );
         let (_, found) = crashes.oldest().unwrap();
         assert_eq!((found.crash.component.as_str(), found.crash.cause), ("service", CrashCause::Signal));
         assert_eq!(found.crash.last_lines, ["one", "two"]);
@@ -227,7 +240,10 @@ mod tests {
         let panicked = std::thread::Builder::new().name("worker".into()).spawn(|| panic!("number {}", 5));
         assert!(panicked.unwrap().join().is_err());
         drop(std::panic::take_hook());
-        drop(Life::begin(&root, &crashes, Timestamp::now()).unwrap());
+        drop(
+            Life::begin(&root, &crashes, Timestamp::now(), last_lines(&root.log_file("service-run")))
+                .unwrap(),
+        );
         let (_, found) = crashes.oldest().unwrap();
         assert_eq!(found.crash.cause, CrashCause::Panic);
         assert!(found.crash.detail.starts_with("thread 'worker' panicked at "), "{}", found.crash.detail);

@@ -10,7 +10,7 @@ use outrider_protocol::control::HostInfo;
 use outrider_spool::SpoolError;
 
 use crate::agent::{Agent, Setup};
-use crate::crashes::Crashes;
+use crate::crashes::{Crashes, last_lines};
 use crate::last_life::{Life, watch_panics};
 use crate::uplink::http::{Http, SetupError};
 use crate::uplink::{Timing, uploads};
@@ -122,6 +122,8 @@ pub(crate) async fn serve(
     timing: Timing,
     stop: impl Future<Output = &'static str>,
 ) -> Result<Stopped, ServiceError> {
+    // Before this service writes there.
+    let before = last_lines(&root.log_file("service-run"));
     let journal = Journal::open(&root, JOURNAL_WAIT).map_err(ServiceError::Journal)?;
     let http = Http::new(&config).map_err(ServiceError::Uplink)?;
     let spool = uploads::open(root.spool()).map_err(ServiceError::Spool)?;
@@ -144,7 +146,7 @@ pub(crate) async fn serve(
         crashes: crashes.clone(),
     };
     let agent = Agent::start(setup).map_err(ServiceError::Journal)?;
-    let life = Life::begin(&at, &crashes, started_at).map_err(|err| at_root(&at, err.into()))?;
+    let life = Life::begin(&at, &crashes, started_at, before).map_err(|err| at_root(&at, err.into()))?;
     let stopped = agent.run(stop).await?;
     life.end();
     Ok(stopped)
