@@ -77,7 +77,7 @@ fn list(store: &Checkpoints, below: Option<&SessionPath>, as_json: bool) -> Resu
     }
     let columns = vec![
         Column::text("integration"),
-        Column::text("session"),
+        Column::text("session").keeping_end(),
         Column::number("bytes"),
         Column::text("value").yielding(),
     ];
@@ -93,13 +93,21 @@ fn list(store: &Checkpoints, below: Option<&SessionPath>, as_json: bool) -> Resu
     Ok(Exit::Ok)
 }
 
-/// The path below the integration, for people.
+/// The path below the integration, for people: an object that is the same as that of the session above is not repeated.
 fn session(path: &SessionPath) -> String {
-    let part = |(name, object): &(String, Option<String>)| match object {
-        Some(object) => format!("{name} {object}"),
-        None => name.clone(),
-    };
-    path.parts.iter().map(part).collect::<Vec<_>>().join(" / ")
+    let (mut text, mut above) = (String::new(), None);
+    for (name, object) in &path.parts {
+        if !text.is_empty() {
+            text.push_str(" / ");
+        }
+        text.push_str(name);
+        if let Some(object) = object.as_ref().filter(|it| above != Some(*it)) {
+            text.push(' ');
+            text.push_str(object);
+        }
+        above = object.as_ref();
+    }
+    text
 }
 
 fn walk(

@@ -23,15 +23,22 @@ pub(super) struct Column {
     number: bool,
     /// It is made narrower before the others are.
     yields: bool,
+    /// The end of its texts says most: what does not fit is cut off in front.
+    keeps_end: bool,
 }
 
 impl Column {
     pub(super) fn text(name: impl Into<String>) -> Self {
-        Self { name: name.into(), number: false, yields: false }
+        Self { name: name.into(), number: false, yields: false, keeps_end: false }
     }
 
     pub(super) fn number(name: impl Into<String>) -> Self {
         Self { number: true, ..Self::text(name) }
+    }
+
+    /// The same as one of texts whose end says most.
+    pub(super) fn keeping_end(self) -> Self {
+        Self { keeps_end: true, ..self }
     }
 
     /// The same as one that gives way first where the terminal is narrow.
@@ -91,7 +98,11 @@ impl<W: Write> Rows<W> {
             table.set_header(self.columns.iter().map(|it| cell(it, &it.name)));
         }
         for row in &rows {
-            let mut row = Row::from(self.columns.iter().zip(row).map(|(column, text)| cell(column, text)));
+            let cells = self.columns.iter().zip(row).zip(widths.iter());
+            let mut row = Row::from(cells.map(|((column, text), width)| match self.terminal {
+                Some(_) if column.keeps_end => cell(column, &end_of(text, *width)),
+                _ => cell(column, text),
+            }));
             if self.terminal.is_some() {
                 row.max_height(1);
             }
@@ -116,6 +127,15 @@ impl<W: Write> Rows<W> {
 fn cell(column: &Column, text: &str) -> Cell {
     let cell = Cell::new(text);
     if column.number { cell.set_alignment(CellAlignment::Right) } else { cell }
+}
+
+/// The last characters of a text.
+fn end_of(text: &str, width: u16) -> Cow<'_, str> {
+    let surplus = text.chars().count().saturating_sub(width.into());
+    match text.char_indices().nth(surplus + 1) {
+        Some((at, _)) if surplus > 0 => format!("…{}", &text[at..]).into(),
+        _ => text.into(),
+    }
 }
 
 /// As wide as the content; in a terminal columns give way until all fit, the widest first.
@@ -194,12 +214,13 @@ mod tests {
     #[test]
     fn what_yields_gives_way_first() {
         let mut out = Vec::new();
-        let columns = vec![Column::text("session"), Column::text("value").yielding()];
+        let columns = vec![Column::text("session").keeping_end(), Column::text("value").yielding()];
         let mut table = Rows::new(&mut out, columns, Some(30));
         table.row(vec!["a session of 20 byte".into(), "0123456789".into()]).unwrap();
         table.end().unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.lines().nth(1).unwrap(), "a session of 20 byte  0123456…");
+        assert_eq!((end_of("abcdef", 4), end_of("abcd", 4)), ("…def".into(), "abcd".into()));
     }
 
     #[test]
