@@ -186,7 +186,7 @@ fn checkpoints_are_listed_and_dropped() {
     let all = objects(&shown(root, &["checkpoints", "--json"]));
     let of = |id: &str| all.iter().filter(|it| it["path"][0] == id).count();
     assert!(of("one") > 2 && of("one") == of("two") && of("one") + of("two") == all.len(), "{all:?}");
-    assert!(all.iter().all(|it| it["bytes"].as_u64().unwrap() as usize == it["value"].to_string().len()));
+    assert!(all.iter().all(|it| it["bytes"] == it["value"].to_string().len()));
     let table = shown(root, &["checkpoints", "--integration", "one"]);
     assert_eq!(table.lines().count(), 1 + of("one"), "{table}");
     assert!(table.starts_with("integration  session") && table.contains("sourcecode.PullRequest"), "{table}");

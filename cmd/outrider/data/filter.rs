@@ -172,16 +172,9 @@ mod tests {
                     0 => c.encode_utf16(&mut [0; 2]).iter().for_each(|it| json += &format!("\\u{it:04x}")),
                     1 if c == '/' => json += "\\/",
                     _ => {
-                        json += serde_json::to_string(&c.to_string())
-                            .unwrap()
-                            .trim_matches('"')
-                            .to_owned()
-                            .replace("\\", "\\")
-                            .as_str()
+                        let quoted = serde_json::to_string(&c).unwrap();
+                        json += &quoted[1..quoted.len() - 1];
                     }
-                }
-                if c == '"' && json.ends_with('\\') {
-                    json.push('"');
                 }
             }
             let object = format!("{{\"f\":\"{json}\"}}");

@@ -25,17 +25,16 @@ impl FromStr for FieldPath {
     type Err = String;
 
     fn from_str(written: &str) -> Result<Self, String> {
-        let mut names = vec![String::new()];
+        let (mut names, mut name) = (Vec::new(), String::new());
         let mut chars = written.chars().peekable();
         while let Some(c) = chars.next() {
             match c {
-                '.' => names.push(String::new()),
-                '\\' if chars.next_if_eq(&'.').is_some() => {
-                    names.iter_mut().next_back().into_iter().for_each(|it| it.push('.'))
-                }
-                other => names.iter_mut().next_back().into_iter().for_each(|it| it.push(other)),
+                '.' => names.push(std::mem::take(&mut name)),
+                '\\' if chars.next_if_eq(&'.').is_some() => name.push('.'),
+                other => name.push(other),
             }
         }
+        names.push(name);
         if names.iter().any(String::is_empty) {
             return Err(format!("found {written:?}, expected a field such as author.name"));
         }

@@ -105,7 +105,7 @@ impl Source {
                 }
             };
             loop {
-                match records.next() {
+                match records.next_lines() {
                     Ok(Some(lines)) => {
                         if visit(file, lines)?.is_break() {
                             return Ok(outcome(whole));

@@ -74,8 +74,8 @@ impl<W: Write> Rows<W> {
     }
 
     /// Adds a row.
-    pub(super) fn row(&mut self, cells: Vec<String>) -> io::Result<()> {
-        self.waiting.push(cells.iter().map(|it| one_line(it)).collect());
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) -> io::Result<()> {
+        self.waiting.push(cells.into_iter().map(|it| one_line(&it)).collect());
         if self.waiting.len() >= BATCH { self.write() } else { Ok(()) }
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let mut out = Vec::new();
         let mut table = Rows::new(&mut out, columns, terminal);
         for row in rows {
-            table.row(row.iter().map(|&it| it.to_owned()).collect()).unwrap();
+            table.row(row.iter().map(|&it| it.to_owned())).unwrap();
         }
         table.end().unwrap();
         String::from_utf8(out).unwrap()

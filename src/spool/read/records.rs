@@ -155,7 +155,7 @@ impl Records {
     /// # Errors
     /// When the file cannot be read any further. What was handed out before stands, though that of the last member was not
     /// held against its checksum.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
+    pub fn next_lines(&mut self) -> Result<Option<&[u8]>, ReadError> {
         self.output.copy_within(self.given..self.made, 0);
         self.made -= self.given;
         self.given = 0;

@@ -38,7 +38,7 @@ fn export(spool: &Spool, export: &str, numbers: std::ops::Range<u64>) -> crate::
 fn read(file: &StoredFile) -> Result<(Vec<String>, Option<u64>), ReadError> {
     let mut records = file.open()?.unwrap();
     let mut found = Vec::new();
-    while let Some(lines) = records.next()? {
+    while let Some(lines) = records.next_lines()? {
         found.extend(std::str::from_utf8(lines).unwrap().lines().map(str::to_owned));
     }
     Ok((found, records.cut()))
