@@ -11,7 +11,7 @@
 mod members;
 mod records;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -82,20 +82,26 @@ pub fn list_spool(dir: &Path) -> Result<Listing, SpoolError> {
     }
     let sent = dir.join(SENT);
     found.tree(&sent, Some(Place::Sent))?;
-    let Found { mut files, mut failed } = found;
-    let mut manifests: BTreeMap<String, Known> = BTreeMap::new();
-    for ((export, _, _), file) in &mut files {
-        let known = match manifests.entry(export.clone()) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let known = load(&RealFs::default(), &dir.join(export));
-                entry.insert(known.unwrap_or_else(|err| {
-                    failed.push(err);
-                    Known::default()
-                }))
-            }
-        };
-        file.told(known);
+    let Found { mut files, parts, mut failed } = found;
+    let exports: BTreeSet<String> =
+        files.keys().map(|(export, ..)| export).chain(parts.iter().map(|it| &it.export)).cloned().collect();
+    let mut manifests = BTreeMap::new();
+    for export in exports {
+        let known = load(&RealFs::default(), &dir.join(&export)).unwrap_or_else(|err| {
+            failed.push(err);
+            Known::default()
+        });
+        manifests.insert(export, known);
+    }
+    for part in parts {
+        // Committed, as the manifest says, and about to be renamed, now or by whoever recovers it.
+        let line = manifests[&part.export].sealed.get(&(part.model.clone(), part.number));
+        if line.is_some_and(|it| it.bytes == part.bytes) {
+            files.entry(part.key()).or_insert(part);
+        }
+    }
+    for file in files.values_mut() {
+        file.told(&manifests[&file.export]);
         let name = file.packing.file_name(file.number);
         let sent = sent.join(&file.export).join(&file.model).join(&name);
         let waiting = dir.join(&file.export).join(&file.model).join(name);
@@ -113,7 +119,7 @@ pub fn list_spool(dir: &Path) -> Result<Listing, SpoolError> {
 pub fn list_received(dir: &Path) -> Result<Listing, SpoolError> {
     let mut found = Found::default();
     found.tree(dir, Some(Place::Sent))?;
-    let Found { mut files, failed } = found;
+    let Found { mut files, failed, .. } = found;
     for file in files.values_mut() {
         let name = file.packing.file_name(file.number);
         file.paths = vec![(Place::Sent, dir.join(&file.export).join(&file.model).join(name))];
@@ -124,6 +130,8 @@ pub fn list_received(dir: &Path) -> Result<Listing, SpoolError> {
 #[derive(Debug, Default)]
 struct Found {
     files: BTreeMap<Key, StoredFile>,
+    /// Files of large sessions, committed or not.
+    parts: Vec<StoredFile>,
     failed: Vec<SpoolError>,
 }
 
@@ -150,11 +158,15 @@ impl Found {
     ) -> Result<(), SpoolError> {
         let folder = dir.join(export).join(model);
         for entry in list(&folder)? {
-            let Some((number, packing, open)) = parse(&entry.name) else { continue };
-            if entry.is_dir || (open && place.is_some()) {
+            let Some((number, packing, ending)) = parse(&entry.name) else { continue };
+            if entry.is_dir || (ending != Ending::Complete && place.is_some()) {
                 continue;
             }
-            let here = place.unwrap_or(if open { Place::Writing } else { Place::Waiting });
+            let here = place.unwrap_or(if ending == Ending::Open { Place::Writing } else { Place::Waiting });
+            let paths = match ending {
+                Ending::Complete => Vec::new(),
+                Ending::Open | Ending::Part => vec![(here, folder.join(&entry.name))],
+            };
             let file = StoredFile {
                 export: export.to_owned(),
                 model: model.to_owned(),
@@ -164,13 +176,16 @@ impl Found {
                 records: None,
                 bytes: entry.len,
                 packing,
-                paths: if open { vec![(Place::Writing, folder.join(&entry.name))] } else { Vec::new() },
+                paths,
             };
-            let key = (file.export.clone(), file.model.clone(), number);
+            if ending == Ending::Part {
+                self.parts.push(file);
+                continue;
+            }
             // Found again, it has moved on.
-            let before = self.files.insert(key, file.clone());
-            if let Some(before) = before.filter(|it| it.place > here) {
-                self.files.insert((before.export.clone(), before.model.clone(), number), before);
+            let key = file.key();
+            if self.files.get(&key).is_none_or(|before| before.place <= here) {
+                self.files.insert(key, file);
             }
         }
         Ok(())
@@ -178,6 +193,10 @@ impl Found {
 }
 
 impl StoredFile {
+    fn key(&self) -> Key {
+        (self.export.clone(), self.model.clone(), self.number)
+    }
+
     /// Takes what the manifest says.
     fn told(&mut self, known: &Known) {
         let key = (self.model.clone(), self.number);
@@ -216,13 +235,24 @@ fn folders(dir: &Path) -> Result<Vec<String>, SpoolError> {
     Ok(folders.map(|it| it.name).collect())
 }
 
-/// Number, compression, and whether it grows; nothing for a name of another kind, and for a `.part` file, whose session is
-/// not committed.
-fn parse(name: &str) -> Option<(u64, Packing, bool)> {
-    let (number, ending) = name.split_at(name.find('.')?);
+/// What stands behind the ending of a complete file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Complete,
+    Open,
+    Part,
+}
+
+/// What a file's name says; nothing for a stranger's file.
+fn parse(name: &str) -> Option<(u64, Packing, Ending)> {
+    let (number, rest) = name.split_at(name.find('.')?);
     let number = number.parse::<u64>().ok().filter(|it| it.to_string() == number)?;
-    let (ending, open) = ending.strip_suffix(".open").map_or((ending, false), |ending| (ending, true));
-    Some((number, Packing::of_ending(ending)?, open))
+    let (rest, ending) = match (rest.strip_suffix(".open"), rest.strip_suffix(".part")) {
+        (Some(rest), _) => (rest, Ending::Open),
+        (None, Some(rest)) => (rest, Ending::Part),
+        (None, None) => (rest, Ending::Complete),
+    };
+    Some((number, Packing::of_ending(rest)?, ending))
 }
 
 #[cfg(test)]

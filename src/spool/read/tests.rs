@@ -159,6 +159,30 @@ fn zstd_and_long_records_are_read_from_a_folder_of_received_files() {
 }
 
 #[test]
+fn a_part_is_read_once_its_session_is_committed() {
+    let (_root, spool) = spool();
+    let mut writer = spool.export("one").unwrap();
+    let mut session = writer.session("git", MODEL);
+    (0..200).for_each(|n| session.append(record(n).as_bytes()).unwrap());
+    assert!(all(spool.dir()).is_empty(), "nothing is committed");
+    let sealed = writer.commit(session).unwrap().sealed;
+    assert_eq!(all(spool.dir()), records(0..200));
+    // As a crash between the manifest's line and the renames leaves it.
+    for file in &sealed {
+        std::fs::rename(&file.path, file.path.with_extension("gz.part")).unwrap();
+    }
+    std::fs::write(sealed[0].path.with_file_name("99.json.gz.part"), "not committed").unwrap();
+    assert!(!sealed.is_empty());
+    assert_eq!(all(spool.dir()), records(0..200));
+    let listing = list_spool(spool.dir()).unwrap();
+    for file in &sealed {
+        std::fs::rename(file.path.with_extension("gz.part"), &file.path).unwrap();
+    }
+    let moved: Vec<_> = listing.files.iter().flat_map(|file| read(file).unwrap().0).collect();
+    assert_eq!(moved, records(0..200));
+}
+
+#[test]
 fn no_folder_is_no_files() {
     let root = tempfile::tempdir().unwrap();
     assert!(list_spool(&root.path().join("none")).unwrap().files.is_empty());
