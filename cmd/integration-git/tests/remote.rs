@@ -187,6 +187,38 @@ async fn a_clone_that_is_broken_or_was_left_half_done_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_clone_that_is_cancelled_leaves_nothing_and_is_made_by_the_next_run() {
+    let made = Made::new(&["--bare"]);
+    made.import(&many_commits(20));
+    let served = Served::new(&made);
+    served.stall(true);
+    let (agent, cache) = agent_with_cache().await;
+    let config = of_url(&served.url("made"));
+    let clones = cache.path().join("clones");
+    let begun = || {
+        let entries = std::fs::read_dir(&clones).into_iter().flatten().flatten();
+        entries.into_iter().any(|it| it.file_name().to_string_lossy().starts_with("new-"))
+    };
+    let cancel = async {
+        while !begun() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        agent.cancel("enough").await.unwrap();
+    };
+    let (cancelled, ()) = tokio::join!(agent.export(&config), cancel);
+    cancelled.unwrap_err();
+    let told = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let begun = std::time::Instant::now();
+    while files(&clones).iter().map(told).any(|it| it != "lock") {
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", files(&clones));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    served.stall(false);
+    assert_eq!(project(&agent, &config).await.state, ProjectState::Done);
+    assert_counts_are_gits(&agent, &made);
+}
+
+#[tokio::test]
 async fn a_clone_that_grows_too_large_is_given_up() {
     let made = Made::new(&[]);
     let mut noise = 1_u64;

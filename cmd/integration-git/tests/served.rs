@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::made::Made;
 
@@ -18,6 +20,7 @@ const AUTHORIZATION: &str = "authorization: Basic cmVhZGVyOnMzY3IzdCsvb2Y9dGhlP3
 pub(crate) struct Served {
     address: SocketAddr,
     leaks: Arc<Mutex<Vec<String>>>,
+    stalled: Arc<AtomicBool>,
 }
 
 impl Served {
@@ -27,22 +30,29 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let leaks = Arc::<Mutex<Vec<String>>>::default();
         let seen = leaks.clone();
+        let stalled = Arc::<AtomicBool>::default();
+        let stalls = stalled.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (root, seen) = (root.clone(), seen.clone());
+                let (root, seen, stalls) = (root.clone(), seen.clone(), stalls.clone());
                 std::thread::spawn(move || {
                     seen.lock().unwrap().extend(leaked());
                     // A client that goes away is none of the server's trouble.
-                    drop(answer(stream, &root));
+                    drop(answer(stream, &root, &stalls));
                 });
             }
         });
-        Self { address, leaks }
+        Self { address, leaks, stalled }
     }
 
     /// The address of a repository by its folder's name.
     pub(crate) fn url(&self, name: &str) -> String {
         format!("http://{}/{name}", self.address)
+    }
+
+    /// From now on it takes wishes for objects and does not answer them, or does again.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::SeqCst);
     }
 
     /// Processes in whose arguments or environment the secret stood.
@@ -62,7 +72,7 @@ fn leaked() -> Vec<String> {
         .collect()
 }
 
-fn answer(stream: TcpStream, root: &std::path::Path) -> std::io::Result<()> {
+fn answer(stream: TcpStream, root: &std::path::Path, stalled: &AtomicBool) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut head = Vec::new();
     loop {
@@ -83,6 +93,9 @@ fn answer(stream: TcpStream, root: &std::path::Path) -> std::io::Result<()> {
     };
     let mut body = vec![0; field("content-length").parse().unwrap_or(0)];
     reader.read_exact(&mut body)?;
+    while stalled.load(Ordering::SeqCst) && memchr::memmem::find(&body, b"command=fetch").is_some() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut words = head[0].split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
