@@ -1,10 +1,14 @@
 //! Objects on their way to the agent: batches, and a window of batches without an answer.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use outrider_peer::CallError;
-use outrider_protocol::integration::{Rejected, SessionSend, SessionSendParams, SessionSendReply};
-use outrider_protocol::{Call, Raw};
+use outrider_protocol::Call;
+use outrider_protocol::ids::SessionId;
+use outrider_protocol::integration::{Rejected, SessionSend, SessionSendReply};
+use serde::Serialize;
+use serde::ser::Error as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -43,8 +47,14 @@ pub struct Outgoing {
     batching: Batching,
     /// The largest object that a message can carry.
     largest: usize,
-    waiting: Vec<Raw>,
-    waiting_bytes: usize,
+    /// The parameters of the next batch as far as they are known: the beginning, and the waiting objects with commas
+    /// between. Objects are serialized here and copied from here into their message.
+    text: Vec<u8>,
+    /// Where the waiting objects begin in it.
+    head: usize,
+    waiting: u64,
+    /// Batches that are full and not on their way yet, each with the number of its objects. Rarely more than one.
+    full: VecDeque<(Vec<u8>, u64)>,
     /// When the first of the waiting objects came.
     since: Option<Instant>,
     unanswered: JoinSet<Answer>,
@@ -52,6 +62,13 @@ pub struct Outgoing {
     accepted: u64,
     unchanged: u64,
     rejected: u64,
+}
+
+/// Where an object is being written.
+struct Start {
+    /// The end of the batch without it.
+    end: usize,
+    object: usize,
 }
 
 /// How many objects a batch had, and what the agent answered.
@@ -62,8 +79,10 @@ impl Outgoing {
         Self {
             batching: Batching::default(),
             largest: max_line_bytes.saturating_sub(ENVELOPE_BYTES),
-            waiting: Vec::new(),
-            waiting_bytes: 0,
+            text: Vec::new(),
+            head: 0,
+            waiting: 0,
+            full: VecDeque::new(),
             since: None,
             unanswered: JoinSet::new(),
             given: 0,
@@ -85,51 +104,95 @@ impl Outgoing {
         self.given - self.rejected
     }
 
-    pub(crate) async fn push(&mut self, core: &Core, object: Raw) -> Result<(), Error> {
-        let bytes = object.get().len();
+    /// Takes an object into the next batch: it is there, or nothing has changed. [`Outgoing::send_full`] is to follow.
+    pub(crate) fn add<T: Serialize + ?Sized>(&mut self, core: &Core, object: &T) -> Result<(), Error> {
+        let start = self.begin(core.id);
+        match serde_json::to_writer(&mut self.text, object) {
+            Ok(()) => self.take(core, start),
+            Err(err) => {
+                self.text.truncate(start.end);
+                Err(Error::Serialize { what: core.name.clone(), err })
+            }
+        }
+    }
+
+    /// The same for JSON text that was checked.
+    pub(crate) fn add_text(&mut self, core: &Core, object: &str) -> Result<(), Error> {
+        let start = self.begin(core.id);
+        self.text.extend_from_slice(object.as_bytes());
+        self.take(core, start)
+    }
+
+    /// Writes what comes before the next object.
+    fn begin(&mut self, session: SessionId) -> Start {
+        if self.text.is_empty() {
+            self.text.extend_from_slice(format!(r#"{{"session":{session},"objects":["#).as_bytes());
+            self.head = self.text.len();
+        }
+        let end = self.text.len();
+        if self.waiting > 0 {
+            self.text.push(b',');
+        }
+        Start { end, object: self.text.len() }
+    }
+
+    fn take(&mut self, core: &Core, Start { end, object }: Start) -> Result<(), Error> {
+        let bytes = self.text.len() - object;
         if bytes > self.largest {
+            self.text.truncate(end);
             return Err(Error::TooLarge { model: core.name.clone(), bytes, limit: self.largest });
         }
-        // A comma each.
-        if self.waiting_bytes + bytes + self.waiting.len() > self.largest.min(self.batching.bytes) {
-            self.dispatch(core).await?;
+        if self.waiting > 0 && self.text.len() - self.head > self.largest.min(self.batching.bytes) {
+            let mut later = Vec::with_capacity(self.head + bytes);
+            later.extend_from_slice(&self.text[..self.head]);
+            later.extend_from_slice(&self.text[object..]);
+            self.text.truncate(end);
+            self.end_batch(later);
         }
-        self.waiting.push(object);
-        self.waiting_bytes += bytes;
+        self.waiting += 1;
         self.given += 1;
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        if self.waiting.len() >= self.batching.objects || now - since >= OLDEST {
-            self.dispatch(core).await?;
+        if self.waiting >= self.batching.objects as u64 || now - since >= OLDEST {
+            self.end_batch(Vec::with_capacity(self.text.len()));
         }
         Ok(())
     }
 
-    /// Puts the waiting objects on their way, when fewer than a window of batches are.
-    async fn dispatch(&mut self, core: &Core) -> Result<(), Error> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        core.context.check()?;
-        while self.unanswered.len() >= self.batching.window {
-            self.take_answer(core).await?;
-        }
-        let objects =
-            std::mem::replace(&mut self.waiting, Vec::with_capacity(self.batching.objects.min(1024)));
-        self.waiting_bytes = 0;
+    /// The batch is full; `next` is the beginning of the one after it.
+    fn end_batch(&mut self, next: Vec<u8>) {
+        let text = std::mem::replace(&mut self.text, next);
+        self.full.push_back((text, std::mem::take(&mut self.waiting)));
         self.since = None;
-        let peer = core.context.peer().clone();
-        let session = core.id;
-        self.unanswered.spawn(async move {
-            let count = objects.len() as u64;
-            let params = SessionSendParams { session, count: Some(count), objects };
-            // Without a bound of our own: while the spool is full the agent holds its answer, for as long as its
-            // operator lets it.
-            (count, peer.call_within::<SessionSend>(None, &params).await)
-        });
-        // An author who never waits for anything else must still let the link write, and hear a cancel.
-        tokio::task::yield_now().await;
+    }
+
+    /// Puts full batches on their way, when fewer than a window of them are. One that was not sent, since the future was
+    /// dropped, is sent the next time.
+    pub(crate) async fn send_full(&mut self, core: &Core) -> Result<(), Error> {
+        while !self.full.is_empty() {
+            core.context.check()?;
+            while self.unanswered.len() >= self.batching.window {
+                self.take_answer(core).await?;
+            }
+            let Some((text, count)) = self.full.pop_front() else { break };
+            let mut text = String::from_utf8(text).map_err(|err| Error::Serialize {
+                what: core.name.clone(),
+                err: serde_json::Error::custom(format!("the JSON of the objects is not UTF-8: {err}")),
+            })?;
+            text.push_str(&format!(r#"],"count":{count}}}"#));
+            let peer = core.context.peer().clone();
+            self.unanswered.spawn(async move { (count, peer.call_text::<SessionSend>(&text).await) });
+            // An author who never waits for anything else must still let the link write, and hear a cancel.
+            tokio::task::yield_now().await;
+        }
         Ok(())
+    }
+
+    async fn dispatch(&mut self, core: &Core) -> Result<(), Error> {
+        if self.waiting > 0 {
+            self.end_batch(Vec::new());
+        }
+        self.send_full(core).await
     }
 
     pub(crate) async fn flush(&mut self, core: &Core) -> Result<(), Error> {

@@ -159,17 +159,31 @@ impl Session<Outgoing> {
         object: &T,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         // Serialized before the future is made, so that `object` need not be `Sync`.
-        let object = serde_json::value::to_raw_value(object)
-            .map_err(|err| Error::Serialize { what: self.core.name.clone(), err });
-        async move { self.kind.push(&self.core, object?).await }
+        let added = self.kind.add(&self.core, object);
+        async move {
+            added?;
+            self.kind.send_full(&self.core).await
+        }
     }
 
-    /// Sends an object that is JSON already, without a copy.
+    /// Sends an object that is JSON already.
     ///
     /// # Errors
     /// As [`Session::send`].
     pub async fn send_raw(&mut self, object: Raw) -> Result<(), Error> {
-        self.kind.push(&self.core, object).await
+        self.kind.add_text(&self.core, object.get())?;
+        self.kind.send_full(&self.core).await
+    }
+
+    /// The same for text, which is checked: for objects that are rendered in a faster way than by serialization.
+    ///
+    /// # Errors
+    /// As [`Session::send`]; [`Error::Serialize`] when the text is not one JSON value.
+    pub async fn send_json(&mut self, object: &str) -> Result<(), Error> {
+        serde_json::from_str::<serde::de::IgnoredAny>(object)
+            .map_err(|err| Error::Serialize { what: self.core.name.clone(), err })?;
+        self.kind.add_text(&self.core, object)?;
+        self.kind.send_full(&self.core).await
     }
 
     /// Sends what waits for its batch to become full, and waits until the agent has answered for everything.

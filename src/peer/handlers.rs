@@ -1,5 +1,6 @@
 //! What this end answers: handlers by method, kept in jsonrpsee's registry.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +11,8 @@ use outrider_protocol::{Call, Notice};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::message::{Invalid, Message, read};
+
 /// The handlers of one end of a link, with the state `C` that they share.
 ///
 /// A later handler for the same method replaces an earlier one. A handler may answer at once or take its time; it runs
@@ -17,13 +20,23 @@ use serde_json::value::{RawValue, to_raw_value};
 #[derive(Debug)]
 pub struct Handlers<C> {
     module: RpcModule<C>,
+    /// Methods whose handlers read their parameters themselves.
+    unread: HashSet<&'static str>,
+}
+
+/// Handlers as the link uses them.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) methods: Methods,
+    /// Methods whose parameters nobody looks at before their handlers do.
+    pub(crate) unread: HashSet<&'static str>,
 }
 
 impl<C: Send + Sync + 'static> Handlers<C> {
     /// No handlers yet.
     #[must_use]
     pub fn new(context: C) -> Self {
-        Self { module: RpcModule::new(context) }
+        Self { module: RpcModule::new(context), unread: HashSet::new() }
     }
 
     /// Answers `M` with what `f` returns. Parameters that do not fit are answered with [`code::INVALID_PARAMS`] before
@@ -35,7 +48,7 @@ impl<C: Send + Sync + 'static> Handlers<C> {
         Fut: Future<Output = Result<M::Reply, RpcError>> + Send + 'static,
     {
         let f = Arc::new(f);
-        self.on_raw::<M, _, _>(move |context, raw| {
+        self.answer::<M, _, _>(move |context, raw| {
             let f = f.clone();
             async move {
                 // The line is let go before the handler, which may take long, begins.
@@ -46,8 +59,20 @@ impl<C: Send + Sync + 'static> Handlers<C> {
         })
     }
 
-    /// Answers `M`, whose parameters `f` reads itself: for large ones, without a copy.
+    /// Answers `M`, whose parameters `f` reads itself, with [`RawParams::parse_borrowed`]: for large ones, without a copy.
+    /// Nobody looks at a large line of such a method before `f` does.
     pub fn on_raw<M, F, Fut>(&mut self, f: F) -> &mut Self
+    where
+        M: Call,
+        F: Fn(Arc<C>, RawParams) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<M::Reply, RpcError>> + Send + 'static,
+    {
+        self.answer::<M, _, _>(f);
+        self.unread.insert(M::NAME);
+        self
+    }
+
+    fn answer<M, F, Fut>(&mut self, f: F) -> &mut Self
     where
         M: Call,
         F: Fn(Arc<C>, RawParams) -> Fut + Send + Sync + 'static,
@@ -93,6 +118,7 @@ impl<C: Send + Sync + 'static> Handlers<C> {
     {
         let f = Arc::new(f);
         drop(self.module.remove_method(name));
+        self.unread.remove(name);
         let registered = self.module.register_async_method(name, move |_, context, carried: Extensions| {
             let f = f.clone();
             async move {
@@ -105,9 +131,8 @@ impl<C: Send + Sync + 'static> Handlers<C> {
         self
     }
 
-    /// The registry, as the dispatcher uses it.
-    pub(crate) fn into_methods(self) -> Methods {
-        self.module.into()
+    pub(crate) fn into_registry(self) -> Registry {
+        Registry { methods: self.module.into(), unread: self.unread }
     }
 }
 
@@ -116,26 +141,44 @@ impl<C: Send + Sync + 'static> Handlers<C> {
 pub struct RawParams {
     line: String,
     at: Option<Range<usize>>,
+    /// Only the line's beginning was looked at.
+    unread: bool,
 }
 
 impl RawParams {
-    pub(crate) fn new(line: String, at: Option<Range<usize>>) -> Self {
-        Self { line, at }
+    pub(crate) fn new(line: String, at: Option<Range<usize>>, unread: bool) -> Self {
+        Self { line, at, unread }
     }
 
-    /// The JSON text. Parameters that were left out, or `null`, read as `{}`.
-    #[must_use]
-    pub fn get(&self) -> &str {
-        self.at.clone().and_then(|at| self.line.get(at)).unwrap_or("{}")
+    /// All of it, for a test.
+    #[cfg(test)]
+    pub(crate) fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// The text. Parameters that were left out, or `null`, read as `{}`.
+    fn text(&self, at: Option<Range<usize>>) -> &str {
+        at.and_then(|at| self.line.get(at)).unwrap_or("{}")
     }
 
     /// Reads them as a `T` that may borrow from them (`&str`, `&RawValue`).
     ///
     /// # Errors
-    /// [`code::INVALID_PARAMS`], with what serde found, where they are no `T`.
+    /// [`code::INVALID_PARAMS`], with what serde found, where they are no `T`; where nobody has read the line before, also
+    /// [`code::PARSE`] and [`code::INVALID_REQUEST`].
     pub fn parse_borrowed<'a, T: Deserialize<'a>>(&'a self) -> Result<T, RpcError> {
-        serde_json::from_str(self.get())
-            .map_err(|err| RpcError::new(code::INVALID_PARAMS, format!("the parameters do not fit: {err}")))
+        let parsed = serde_json::from_str(self.text(self.at.clone()));
+        let parsed = match parsed {
+            // It is what it was taken for, and the line's whole rest was read just now.
+            Ok(parsed) => return Ok(parsed),
+            Err(_) if self.unread => match read(&self.line) {
+                Message::Request { params, .. } => serde_json::from_str(self.text(params)),
+                Message::Invalid(Invalid { code, found, .. }) => return Err(RpcError::new(code, found)),
+                Message::Answer { .. } => parsed,
+            },
+            Err(_) => parsed,
+        };
+        parsed.map_err(|err| RpcError::new(code::INVALID_PARAMS, format!("the parameters do not fit: {err}")))
     }
 
     fn parse<'a, T: Deserialize<'a>>(&'a self, method: &str) -> Result<T, RpcError> {

@@ -1,5 +1,6 @@
 //! What this end reads: the task that splits and sorts lines, and the one that runs handlers.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -12,11 +13,11 @@ use outrider_protocol::fault::{RpcError, code};
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::handlers::{RawParams, carry, error_object};
+use crate::handlers::{RawParams, Registry, carry, error_object};
 use crate::lines::Lines;
-use crate::message::{Invalid, Message, read, shortened};
+use crate::message::{Invalid, Message, read, read_head, shortened};
 use crate::outgoing::{Outgoing, Queue};
-use crate::shared::Shared;
+use crate::shared::{Shared, Waiter};
 use crate::transport::{canonical, error_answer};
 use crate::{GRACE, Limits, Lost};
 
@@ -53,13 +54,15 @@ pub(crate) struct Incoming {
     requests: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     invalid: u64,
+    /// Methods whose parameters their handlers check.
+    unread: HashSet<&'static str>,
 }
 
 impl Incoming {
     /// Starts the dispatcher and gives the reading side of it; `answers` leads to jsonrpsee's client.
     pub(crate) fn start(
         shared: &Arc<Shared>,
-        methods: Methods,
+        Registry { methods, unread }: Registry,
         queue: Queue,
         answers: mpsc::Sender<String>,
     ) -> Self {
@@ -74,6 +77,7 @@ impl Incoming {
             requests: Arc::new(Semaphore::new(concurrent_requests.max(1))),
             bytes: Arc::new(Semaphore::new(INCOMING_BYTES)),
             invalid: 0,
+            unread,
         }
     }
 
@@ -116,29 +120,35 @@ impl Incoming {
                 return self.refuse(err.as_bytes(), invalid).await;
             }
         };
-        match read(&line) {
+        let head = read_head(&line, |method| self.unread.contains(method));
+        let unread = head.is_some();
+        match head.unwrap_or_else(|| read(&line)) {
             Message::Request { id, method, params } => {
                 let slot = self.slot(line.len()).await;
-                let params = RawParams::new(line, params);
+                let params = RawParams::new(line, params, unread);
                 self.work.send(Work::Request { id, method, params, slot }).await
             }
-            Message::Answer { id, .. } if !self.expected(&id) => {
-                tracing::debug!(%id, line = shortened(line.as_bytes()), "An answer to nobody was dropped.");
-                Ok(())
-            }
             Message::Answer { id, outcome } => {
+                let Some(waiter) = self.waiter(&id) else {
+                    tracing::debug!(%id, line = shortened(line.as_bytes()), "An answer to nobody was dropped.");
+                    return Ok(());
+                };
                 let answer = canonical(&id, &outcome).unwrap_or(line);
-                // Fails when the client has ended, and with it everyone who waits for an answer.
-                drop(self.answers.send(answer).await);
+                match waiter {
+                    // Fails when the client has ended, and with it everyone who waits for an answer.
+                    Waiter::Client => drop(self.answers.send(answer).await),
+                    // Fails when the call was given up just now.
+                    Waiter::Direct(caller) => drop(caller.send(answer)),
+                }
                 Ok(())
             }
             Message::Invalid(invalid) => self.refuse(line.as_bytes(), invalid).await,
         }
     }
 
-    /// Whether a call waits for the answer with this id. jsonrpsee's client would end on any other.
-    fn expected(&self, id: &Id<'_>) -> bool {
-        id.as_number().is_some_and(|id| self.shared.answered(*id))
+    /// Who waits for the answer with this id. jsonrpsee's client would end on one that it does not wait for.
+    fn waiter(&self, id: &Id<'_>) -> Option<Waiter> {
+        id.as_number().and_then(|id| self.shared.answered(*id))
     }
 
     async fn refuse(&mut self, line: &[u8], invalid: Invalid) -> Result<(), mpsc::error::SendError<Work>> {

@@ -9,7 +9,9 @@
 //! **Invariant:** a link is lost once. The first cause ([`Lost`]) is kept and told to every waiter, now and later.
 //!
 //! **Invariant:** only a line's envelope is parsed here. Parameters and results stay text until their handler or
-//! caller reads them, and a line is copied once: out of the read buffer.
+//! caller reads them, and a line is copied once: out of the read buffer. Of a large request whose handler reads the
+//! parameters itself ([`Handlers::on_raw`]) only the beginning is looked at, so that a batch of objects is read once; what
+//! the handler cannot read is then told apart as in the table below, but for the id, which is then known.
 //!
 //! **Invariant:** this crate starts no process, opens no file (but `/dev/null`), knows no method but those it is given, and never answers
 //! an answer.
@@ -20,7 +22,8 @@
 //!  reader ─> Lines ─> Message ─┬─ request ─> slot ─> dispatcher ─> handler ─┐
 //!                              └─ answer ──> jsonrpsee's client ─> caller   │
 //!  writer <─ gathered lines <─ outgoing queue <─┬───────────────────────────┘
-//!                                               └─ jsonrpsee's client <─ caller
+//!                                               ├─ jsonrpsee's client <─ caller
+//!                                               └─ text of a large call <─ caller
 //! ```
 //!
 //! The *reading task* splits lines and sorts them. A request takes a slot ([`Limits::concurrent_requests`]) until its

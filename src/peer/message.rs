@@ -98,6 +98,25 @@ pub(crate) fn read(line: &str) -> Message<'_> {
     }
 }
 
+/// Below this a line is read as a whole first: it costs nothing.
+const LARGE_BYTES: usize = 4 << 10;
+
+/// A request that `is_unread` knows, of a large line that begins as jsonrpsee and [`crate::Peer::call_text`] write it. What
+/// follows the beginning is not looked at, and nothing may be done before it was: [`crate::RawParams`] sees to it.
+pub(crate) fn read_head(line: &str, is_unread: impl Fn(&str) -> bool) -> Option<Message<'_>> {
+    if line.len() < LARGE_BYTES {
+        return None;
+    }
+    let (id, rest) = line.strip_prefix(r#"{"jsonrpc":"2.0","id":"#)?.split_once(',')?;
+    let (method, rest) = rest.strip_prefix(r#""method":""#)?.split_once('"')?;
+    let params = rest.strip_prefix(r#","params":"#)?.strip_suffix('}')?;
+    if !is_unread(method) || !id.bytes().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    let id = Some(Id::Number(id.parse().ok()?));
+    Some(Message::Request { id, method: method.to_owned(), params: Some(within(line, params)) })
+}
+
 fn is_json(line: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(line).is_ok()
 }

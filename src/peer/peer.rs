@@ -9,8 +9,8 @@ use jsonrpsee::core::middleware::{Notification, RpcServiceT};
 use jsonrpsee::types::{ErrorObject, Id, Request, ResponsePayload};
 use outrider_protocol::fault::RpcError;
 use outrider_protocol::{Call, Notice, Raw};
-use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::unconstrained;
@@ -35,6 +35,7 @@ pub struct Peer {
 struct End {
     shared: Arc<Shared>,
     client: RpcClient,
+    queue: Queue,
     in_flight: Semaphore,
 }
 
@@ -54,11 +55,11 @@ pub fn connect<C: Send + Sync + 'static>(
     let (answers, answered) = mpsc::channel(limits.concurrent_requests.max(1));
     let (queue, queued) = Queue::new(limits.outgoing_lines);
     let shared = Arc::new(Shared::new(limits));
-    let incoming = Incoming::start(&shared, handlers.into_methods(), queue.clone(), answers);
+    let incoming = Incoming::start(&shared, handlers.into_registry(), queue.clone(), answers);
     tokio::spawn(incoming.run(Box::pin(reader)));
     tokio::spawn(write(Box::pin(writer), queued, shared.clone()));
-    let client = RpcClient::start(&shared, queue, answered);
-    Peer { end: Arc::new(End { shared, client, in_flight }) }
+    let client = RpcClient::start(&shared, queue.clone(), answered);
+    Peer { end: Arc::new(End { shared, client, queue, in_flight }) }
 }
 
 impl Peer {
@@ -88,6 +89,22 @@ impl Peer {
                 .await
                 .map_err(|_| CallError::TimedOut { method: M::NAME, after })??,
         };
+        serde_json::from_str(answer.get())
+            .map_err(|err| CallError::BadReply { method: M::NAME, found: err.to_string() })
+    }
+
+    /// The same for parameters that are written as JSON already: the text is copied once, into its line. It must be one JSON
+    /// value, which the other end checks, not this one. The call goes past those that wait in jsonrpsee's client, and one
+    /// that is given up is sent all the same when it was queued.
+    ///
+    /// # Errors
+    /// As [`Peer::call`].
+    pub async fn call_text<M: Call>(&self, params: &str) -> Result<M::Reply, CallError> {
+        let after = self.end.shared.limits.request_timeout;
+        self.check_size(M::NAME, params.len())?;
+        let answer = tokio::time::timeout(after, self.answer_to_text(M::NAME, params))
+            .await
+            .map_err(|_| CallError::TimedOut { method: M::NAME, after })??;
         serde_json::from_str(answer.get())
             .map_err(|err| CallError::BadReply { method: M::NAME, found: err.to_string() })
     }
@@ -152,11 +169,51 @@ impl Peer {
             return Err(lost.into());
         }
         let raw = to_raw_value(params).map_err(|err| CallError::NotJson { method, error: Arc::new(err) })?;
-        let (bytes, limit) = (raw.get().len(), self.end.shared.limits.line_bytes);
+        self.check_size(method, raw.get().len())?;
+        Ok(raw)
+    }
+
+    fn check_size(&self, method: &'static str, bytes: usize) -> Result<(), CallError> {
+        let limit = self.end.shared.limits.line_bytes;
         if bytes + ENVELOPE_BYTES > limit {
             return Err(CallError::TooLong { method, bytes, limit });
         }
-        Ok(raw)
+        Ok(())
+    }
+
+    /// Queues a call's line, and waits for the result as it comes.
+    async fn answer_to_text(&self, method: &'static str, params: &str) -> Result<Raw, CallError> {
+        #[derive(Deserialize)]
+        struct Answer<'a> {
+            result: Option<Raw>,
+            #[serde(borrow)]
+            error: Option<ErrorObject<'a>>,
+        }
+        let _in_flight = self.end.in_flight.acquire().await;
+        let shared = &self.end.shared;
+        let lost = || CallError::from(self.lost().unwrap_or(Lost::Closed));
+        let (waiting, answered) = shared.begin_direct();
+        let mut line = String::with_capacity(params.len() + ENVELOPE_BYTES);
+        line.push_str(r#"{"jsonrpc":"2.0","id":"#);
+        line.push_str(&waiting.id.to_string());
+        [r#","method":""#, method, r#"","params":"#, params, "}"].iter().for_each(|it| line.push_str(it));
+        tokio::select! {
+            queued = self.end.queue.line(line) => queued.map_err(|_| lost())?,
+            _ = shared.until_lost() => return Err(lost()),
+        }
+        let line = tokio::select! {
+            biased;
+            answer = answered => answer.map_err(|_| lost())?,
+            _ = shared.until_lost() => return Err(lost()),
+        };
+        match serde_json::from_str::<Answer<'_>>(&line) {
+            Ok(Answer { error: Some(error), .. }) if error.code() == BAD_ANSWER => {
+                Err(CallError::BadReply { method, found: error.message().to_owned() })
+            }
+            Ok(Answer { error: Some(error), .. }) => Err(CallError::Rpc(rpc_error(&error))),
+            Ok(Answer { result, error: None }) => Ok(result.unwrap_or_else(|| RawValue::NULL.to_owned())),
+            Err(err) => Err(CallError::BadReply { method, found: err.to_string() }),
+        }
     }
 
     /// Calls and waits for the result as it comes.

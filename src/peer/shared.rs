@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
 
 use crate::{Limits, Lost};
 
@@ -42,6 +42,15 @@ enum Call {
     Sent,
     /// Given up while it was queued.
     GivenUp,
+    /// Not the client's: its line went straight into the outgoing queue, and its answer goes here.
+    Direct(oneshot::Sender<String>),
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Client,
+    Direct(oneshot::Sender<String>),
 }
 
 /// A call that waits for its answer; given up when dropped before the answer came.
@@ -101,12 +110,22 @@ impl Shared {
         self.room.acquire().await.map(SemaphorePermit::forget).is_ok()
     }
 
-    /// A new call, to be put into the queue.
+    /// A new call, to be put into the queue of the client.
     pub(crate) fn begin(&self) -> Waiting<'_> {
+        self.add(Call::Queued)
+    }
+
+    /// A new call, to be put into the outgoing queue.
+    pub(crate) fn begin_direct(&self) -> (Waiting<'_>, oneshot::Receiver<String>) {
+        let (answer, answered) = oneshot::channel();
+        (self.add(Call::Direct(answer)), answered)
+    }
+
+    fn add(&self, call: Call) -> Waiting<'_> {
         let mut calls = self.calls();
         let id = calls.next_id;
         calls.next_id += 1;
-        calls.by_id.insert(id, Call::Queued);
+        calls.by_id.insert(id, call);
         Waiting { id, shared: self }
     }
 
@@ -122,7 +141,8 @@ impl Shared {
                 true
             }
             Some(Call::Sent) => true,
-            Some(Call::GivenUp) | None => {
+            // The client has ids of its own only.
+            Some(Call::GivenUp | Call::Direct(_)) | None => {
                 calls.by_id.remove(&id);
                 calls.given_up.push_back(id);
                 self.given_up.notify_one();
@@ -131,14 +151,16 @@ impl Shared {
         }
     }
 
-    /// Whether an answer to this id is waited for; it is from now on not any more.
-    pub(crate) fn answered(&self, id: u64) -> bool {
+    /// Who waits for an answer to this id; from now on nobody does.
+    pub(crate) fn answered(&self, id: u64) -> Option<Waiter> {
         let mut calls = self.calls();
-        let waited_for = matches!(calls.by_id.get(&id), Some(Call::Sent));
-        if waited_for {
-            calls.by_id.remove(&id);
+        match calls.by_id.get(&id) {
+            Some(Call::Sent | Call::Direct(_)) => match calls.by_id.remove(&id) {
+                Some(Call::Direct(answer)) => Some(Waiter::Direct(answer)),
+                _ => Some(Waiter::Client),
+            },
+            _ => None,
         }
-        waited_for
     }
 
     /// The next call whose entry in jsonrpsee's client is to be freed.
@@ -160,6 +182,7 @@ impl Shared {
                 calls.given_up.push_back(id);
                 self.given_up.notify_one();
             }
+            Some(Call::Direct(_)) => drop(calls.by_id.remove(&id)),
             Some(Call::GivenUp) | None => {}
         }
     }

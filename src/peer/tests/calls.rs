@@ -246,7 +246,7 @@ async fn a_batch_is_read_where_it_lies_in_the_line() {
     let (mut raw, reader, writer) = raw_link(64 * 1024);
     let mut on = Handlers::new(());
     on.on_raw::<SessionSend, _, _>(|_, raw| async move {
-        let line = raw.get().as_bytes().as_ptr_range();
+        let line = raw.line().as_bytes().as_ptr_range();
         let batch: SessionBatch<'_> = raw.parse_borrowed()?;
         assert!(batch.objects.iter().all(|object| line.contains(&object.get().as_ptr())));
         assert_eq!(batch.objects[1].get(), r#"{"id": "b", "n": 1.50}"#, "its own text");
@@ -264,6 +264,64 @@ async fn a_batch_is_read_where_it_lies_in_the_line() {
     assert_eq!(refused["error"]["code"], code::INVALID_PARAMS);
     let message = refused["error"]["message"].as_str().unwrap();
     assert!(message.contains("missing field `objects`"), "{message}");
+}
+
+/// Lines that are so large that only their beginning is looked at before the handler reads the rest.
+#[tokio::test(start_paused = true)]
+async fn a_large_batch_that_is_none_is_refused_as_a_small_one_would_be() {
+    let (mut raw, reader, writer) = raw_link(64 * 1024);
+    let mut on = Handlers::new(());
+    on.on_raw::<SessionSend, _, _>(|_, raw| async move {
+        let batch: SessionBatch<'_> = raw.parse_borrowed()?;
+        Ok(SessionSendReply { accepted: batch.objects.len() as u64, unchanged: 0, rejected: vec![] })
+    });
+    let _peer = connect(reader, writer, on, Limits { line_bytes: 32 * 1024, ..small() });
+    let text = "x".repeat(8 * 1024);
+    let head = r#"{"jsonrpc":"2.0","id":7,"method":"session.send","params":"#;
+    let good = format!(r#"{{"session":3,"objects":[{{"id":"{text}"}}]}}"#);
+    let check = [
+        (format!("{head}{good}}}"), None),
+        (format!(r#"{head}{good},"later":[1]}}"#), None),
+        (format!("{head} {good} }} "), None),
+        (format!(r#"{head}{{"session":3,"objects":"{text}"}}}}"#), Some(code::INVALID_PARAMS)),
+        (format!(r#"{head}{{"objects":[{{"id":"{text}"}}]}}}}"#), Some(code::INVALID_PARAMS)),
+        (format!("{head}{good}"), Some(code::PARSE)),
+        (format!("{head}{good}}}}}"), Some(code::PARSE)),
+        (format!(r#"{head}{{"session":3,"objects":[{{"id":"{text}"]}}}}"#), Some(code::PARSE)),
+        (format!(r#"{head}{good},"params":{good}}}"#), Some(code::INVALID_REQUEST)),
+        (format!(r#"{head}{good},"method":"echo"}}"#), Some(code::INVALID_REQUEST)),
+    ];
+    for (line, expected) in check {
+        raw.say(&line).await;
+        let answer = raw.hear_json().await;
+        let (begin, end) = (&line[..80], &line[line.len() - 30..]);
+        match expected {
+            None => assert_eq!(answer["result"]["accepted"], 1, "{begin} … {end}: {answer}"),
+            Some(code) => assert_eq!(answer["error"]["code"], code, "{begin} … {end}: {answer}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_text_is_answered_refused_timed_out_and_given_up_as_any_other() {
+    let (left, right) = pair(small(), 256);
+    assert_eq!(left.call_text::<Double>("[21]").await.unwrap(), 42);
+    assert_eq!(right.call_text::<Echo>("{\n\"a\": [1]}").await.unwrap(), json!({"a": [1]}));
+    let err = right.call_text::<Double>(&format!("[{}]", u32::MAX)).await.unwrap_err();
+    let CallError::Rpc(refused) = err else { panic!("{err:?}") };
+    assert_eq!((refused.code, refused.message.as_str()), (-32050, "too large"));
+    assert_eq!(refused.data.unwrap().hint.as_deref(), Some("take a smaller one"));
+    let err = left.call_text::<Wait>("\"forever\"").await.unwrap_err();
+    assert!(matches!(err, CallError::TimedOut { .. }), "{err:?}");
+    settle().await;
+    assert_eq!(left.open_calls(), 0);
+    let waiting = tokio::spawn({
+        let left = left.clone();
+        async move { left.call_text::<Wait>("\"lost\"").await }
+    });
+    settle().await;
+    right.close().await;
+    assert!(matches!(waiting.await.unwrap(), Err(CallError::Lost(_))));
 }
 
 #[tokio::test(start_paused = true)]
