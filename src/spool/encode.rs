@@ -92,7 +92,7 @@ impl Encoder {
 }
 
 /// Hands a member on in chunks.
-fn write_out(member: &[u8], sink: Sink<'_>) -> io::Result<()> {
+pub(crate) fn write_out(member: &[u8], sink: Sink<'_>) -> io::Result<()> {
     member.chunks(OUT_BYTES).try_for_each(sink)
 }
 

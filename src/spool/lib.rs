@@ -42,10 +42,11 @@
 //! removes other `.part` files, and cuts, counts and seals `.open` files. Nobody else writes to an export: the lock
 //! tells a dead writer's leftovers from a live writer's work.
 //!
-//! Compression runs on the thread that calls [`Session::append`] and [`ExportWriter::commit`]; one compressor is shared by
-//! all sessions of an export, since its state is larger than most sessions. It is fed from whole buffers and its output
-//! is hashed as it is written: a record is copied once, into the buffer. There is no clock in here beyond the
-//! times of files: the caller says what time it is.
+//! The full buffers of a session are compressed by a few threads while it goes on ([`Settings::threads`]); what they made is
+//! written, in order, by the thread that calls [`Session::append`] and [`ExportWriter::commit`], which also compresses what
+//! is left over and small sessions, with one compressor for all. It is fed from whole buffers and its output is hashed as it
+//! is written: a record is copied once, into the buffer. There is no clock in here beyond the times of files: the caller
+//! says what time it is.
 
 mod codec;
 mod encode;
@@ -55,6 +56,7 @@ mod fs;
 mod growing;
 mod manifest;
 mod place;
+mod pool;
 mod read;
 mod recovery;
 mod session;
@@ -98,6 +100,9 @@ pub struct Settings {
     pub total_bytes: u64,
     /// How new files are compressed.
     pub codec: Codec,
+    /// Threads that compress the full buffers of large sessions; 0 leaves it to the thread that appends. Each holds a
+    /// buffer, and one more waits.
+    pub threads: usize,
 }
 
 impl Default for Settings {
@@ -114,6 +119,14 @@ impl Default for Settings {
             total_bytes: 20 << 30,
             // Compression is what limits an export; higher levels halve its speed for a tenth of the size.
             codec: Codec::Gzip { level: 1 },
+            threads: threads(),
         }
     }
+}
+
+/// One thread for each of a few processors; none for one alone.
+fn threads() -> usize {
+    /// Compression at this rate is beyond what one source sends.
+    const MOST: usize = 4;
+    std::thread::available_parallelism().map_or(0, |it| if it.get() > 1 { it.get().min(MOST) } else { 0 })
 }

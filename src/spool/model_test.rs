@@ -136,8 +136,8 @@ fn story(world: &mut World) -> Vec<bool> {
     answers
 }
 
-fn operations_of_the_story(codec: Codec) -> u64 {
-    let mut world = World::new(1, codec);
+fn operations_of_the_story(seed: u64, codec: Codec) -> u64 {
+    let mut world = World::new(seed, codec);
     let before = world.fs.operations();
     assert_eq!(story(&mut world), [true; 6]);
     let operations = world.fs.operations() - before;
@@ -149,9 +149,13 @@ fn operations_of_the_story(codec: Codec) -> u64 {
 #[test]
 fn a_failure_of_any_one_operation_loses_and_leaks_nothing() {
     let kinds = [ErrorKind::StorageFull, ErrorKind::PermissionDenied];
-    for (codec, kind) in CODECS.into_iter().flat_map(|codec| kinds.map(|kind| (codec, kind))) {
-        for at in 0..operations_of_the_story(codec) {
-            let mut world = World::new(1, codec);
+    // An odd seed compresses on threads of its own.
+    let [gzip, zstd] = CODECS;
+    for (seed, codec, kind) in
+        [(0, gzip, kinds[0]), (1, gzip, kinds[1]), (2, zstd, kinds[1]), (3, zstd, kinds[0])]
+    {
+        for at in 0..operations_of_the_story(seed, codec) {
+            let mut world = World::new(seed, codec);
             let now = world.fs.operations();
             world.fs.fail(now + at..now + at + 1, kind);
             story(&mut world);
@@ -165,7 +169,7 @@ fn a_failure_of_any_one_operation_loses_and_leaks_nothing() {
 fn a_power_cut_at_any_operation_loses_and_leaks_nothing() {
     for codec in CODECS {
         for (at, seed) in
-            (0..operations_of_the_story(codec)).flat_map(|at| (0..6).map(move |seed| (at, seed)))
+            (0..operations_of_the_story(1, codec)).flat_map(|at| (0..6).map(move |seed| (at, seed)))
         {
             let mut world = World::new(seed, codec);
             let now = world.fs.operations();
@@ -180,7 +184,7 @@ fn a_power_cut_at_any_operation_loses_and_leaks_nothing() {
 #[test]
 fn a_recovery_that_is_cut_short_is_taken_up_by_the_next() {
     for codec in CODECS {
-        for at in (0..operations_of_the_story(codec)).step_by(5) {
+        for at in (0..operations_of_the_story(1, codec)).step_by(5) {
             for recovery_at in 0..25 {
                 let mut world = World::new(recovery_at, codec);
                 let now = world.fs.operations();

@@ -1,10 +1,12 @@
 //! A session: records that become durable together, or not at all.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::encode::lines;
 use crate::files::{Stage, check_name};
 use crate::growing::Growing;
+use crate::pool::Packing;
 use crate::shared::Shared;
 use crate::{Amount, SpoolError};
 
@@ -25,8 +27,19 @@ pub struct Session {
     pub(crate) buffer: Vec<u8>,
     buffered: u64,
     amount: Amount,
-    /// What it has on disk; empty for a small session.
+    /// Full buffers that are being compressed, the earliest first; they come behind what the parts hold.
+    packing: VecDeque<Full>,
+    /// What it has on disk.
     pub(crate) parts: Vec<Part>,
+}
+
+/// A full buffer that is being compressed.
+#[derive(Debug)]
+struct Full {
+    amount: Amount,
+    /// What it takes, in bytes.
+    memory: usize,
+    packing: Packing,
 }
 
 /// A file of a session.
@@ -45,6 +58,7 @@ impl Session {
             buffer: Vec::new(),
             buffered: 0,
             amount: Amount::default(),
+            packing: VecDeque::new(),
             parts: Vec::new(),
         }
     }
@@ -65,6 +79,11 @@ impl Session {
     #[must_use]
     pub fn amount(&self) -> Amount {
         self.amount
+    }
+
+    /// Whether all it has is its buffer.
+    pub(crate) fn is_small(&self) -> bool {
+        self.parts.is_empty() && self.packing.is_empty()
     }
 
     /// Takes one record, given without a line feed.
@@ -107,16 +126,16 @@ impl Session {
         self.shared.admit()?;
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         let limit = self.shared.settings.buffer_bytes;
-        let pressed = self.shared.is_pressed(self.buffer.len());
-        if pressed || self.buffer.len() + bytes > limit {
+        let amount = Amount { records, raw_bytes: bytes as u64 };
+        if self.shared.is_pressed(self.buffer.len()) {
+            self.flush()?;
+            self.release_buffer();
+        } else if self.buffer.len() + bytes > limit {
             self.spill()?;
         }
-        if pressed {
-            self.release_buffer();
-        }
-        let amount = Amount { records, raw_bytes: bytes as u64 };
         if bytes >= limit {
-            self.write_member(amount, pieces)?;
+            self.flush()?;
+            self.write_member(amount, &Member::Pieces(pieces))?;
         } else {
             self.reserve(bytes);
             pieces.iter().for_each(|piece| self.buffer.extend_from_slice(piece));
@@ -130,7 +149,11 @@ impl Session {
     fn reserve(&mut self, bytes: usize) {
         let (have, need) = (self.buffer.capacity(), self.buffer.len() + bytes);
         if need > have {
-            let size = need.max(FIRST_BUFFER).max(have * 2).min(self.shared.settings.buffer_bytes).max(need);
+            let limit = self.shared.settings.buffer_bytes;
+            // One that has just filled a buffer will fill the next; these are few.
+            let grown = need.max(FIRST_BUFFER).max(have * 2);
+            let wanted = if self.packing.is_empty() { grown } else { limit };
+            let size = wanted.min(limit).max(need);
             self.buffer.reserve_exact(size - self.buffer.len());
             self.shared.remember(have, self.buffer.capacity());
         }
@@ -142,14 +165,40 @@ impl Session {
         self.buffered = 0;
     }
 
-    /// Writes the buffer as a member of a file of the session's own.
-    pub(crate) fn spill(&mut self) -> Result<(), SpoolError> {
+    /// Has the full buffer compressed, and waits for an earlier one where too many are on their way.
+    fn spill(&mut self) -> Result<(), SpoolError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        while self.packing.len() > self.shared.settings.threads {
+            self.write_packed()?;
+        }
+        let amount = Amount { records: self.buffered, raw_bytes: self.buffer.len() as u64 };
+        let memory = self.buffer.capacity();
+        match self.shared.pool.begin(std::mem::take(&mut self.buffer)) {
+            Ok(packing) => {
+                self.packing.push_back(Full { amount, memory, packing });
+                self.buffered = 0;
+                Ok(())
+            }
+            Err(buffer) => {
+                self.buffer = buffer;
+                self.flush()
+            }
+        }
+    }
+
+    /// Writes everything to files of the session's own.
+    pub(crate) fn flush(&mut self) -> Result<(), SpoolError> {
+        while !self.packing.is_empty() {
+            self.write_packed()?;
+        }
         if self.buffer.is_empty() {
             return Ok(());
         }
         let buffer = std::mem::take(&mut self.buffer);
         let amount = Amount { records: self.buffered, raw_bytes: buffer.len() as u64 };
-        let written = self.write_member(amount, &[&buffer]);
+        let written = self.write_member(amount, &Member::Pieces(&[&buffer]));
         self.buffer = buffer;
         written?;
         self.buffer.clear();
@@ -157,13 +206,30 @@ impl Session {
         Ok(())
     }
 
-    fn write_member(&mut self, amount: Amount, pieces: &[&[u8]]) -> Result<(), SpoolError> {
+    /// Writes the earliest buffer that is being compressed. It stays when that fails.
+    fn write_packed(&mut self) -> Result<(), SpoolError> {
+        let Some(Full { amount, memory, mut packing }) = self.packing.pop_front() else { return Ok(()) };
+        let written = match packing.wait() {
+            Ok(member) => self.write_member(amount, &Member::Packed(member)),
+            Err(err) => Err(SpoolError::io("compress records for", &self.shared.dir, 0, err)),
+        };
+        match written {
+            Ok(()) => self.shared.remember(memory, 0),
+            Err(_) => self.packing.push_front(Full { amount, memory, packing }),
+        }
+        written
+    }
+
+    fn write_member(&mut self, amount: Amount, member: &Member<'_>) -> Result<(), SpoolError> {
         if !self.parts.last().is_some_and(|part| part.file.is_open()) {
             let (number, file) = self.shared.create(&self.model, Stage::Part)?;
             self.parts.push(Part { number, file });
         }
         let Some((part, earlier)) = self.parts.split_last_mut() else { return Ok(()) };
-        self.shared.stage(&mut part.file, amount, pieces.iter().copied())?;
+        match member {
+            Member::Pieces(pieces) => self.shared.stage(&mut part.file, amount, pieces.iter().copied())?,
+            Member::Packed(member) => self.shared.stage_packed(&mut part.file, amount, member)?,
+        }
         if part.file.bytes() + part.file.staged_bytes() >= self.shared.settings.seal_bytes
             && let Some(before) = earlier.last_mut()
         {
@@ -178,9 +244,18 @@ impl Session {
     }
 }
 
+/// What is written at once.
+enum Member<'a> {
+    /// To be compressed.
+    Pieces(&'a [&'a [u8]]),
+    /// Compressed already.
+    Packed(&'a [u8]),
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.release_buffer();
+        self.packing.drain(..).for_each(|full| self.shared.remember(full.memory, 0));
         for part in self.parts.drain(..) {
             let path = part.file.path().to_owned();
             // Closed first: an open file cannot be removed on Windows.

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::encode::{Counted, Encoder};
+use crate::encode::{Counted, Encoder, write_out};
 use crate::error::At;
 use crate::files::{Stage, path};
 use crate::fs::{Fs, Lock, create_below};
 use crate::growing::Growing;
+use crate::pool::Pool;
 use crate::{Amount, Compression, Settings, SpoolError, store};
 
 /// A buffer below this is not spilled for want of memory: a member should hold more than its own frame.
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     /// What the buffers of all sessions take.
     memory: AtomicUsize,
+    pub(crate) pool: Arc<Pool>,
     core: Mutex<Core>,
     /// Held as long as anyone may write.
     _lock: HeldLock,
@@ -68,7 +70,9 @@ impl Shared {
         };
         let dir = spool.join(&export);
         let memory = AtomicUsize::new(0);
-        Ok(Self { fs, settings, spool, export, dir, memory, core: Mutex::new(core), _lock: HeldLock(lock) })
+        let pool = Arc::new(Pool::new(settings.codec, settings.threads));
+        let (core, lock) = (Mutex::new(core), HeldLock(lock));
+        Ok(Self { fs, settings, spool, export, dir, memory, pool, core, _lock: lock })
     }
 
     /// The core. It is whole even after a panic of its last user: every user begins a member anew.
@@ -121,6 +125,16 @@ impl Shared {
             return Err(SpoolError::Full { spool: self.spool.clone(), used, limit });
         }
         Ok(())
+    }
+
+    /// Writes a member at the end of a file. It is neither synced nor accepted.
+    pub(crate) fn stage_packed(
+        &self,
+        file: &mut Growing,
+        amount: Amount,
+        member: &[u8],
+    ) -> Result<(), SpoolError> {
+        file.stage(amount, |sink| write_out(member, sink))
     }
 
     /// Compresses pieces to one member at the end of a file. It is neither synced nor accepted.

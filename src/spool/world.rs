@@ -17,7 +17,7 @@ const ROOT: &str = "/spool";
 pub(crate) const CODECS: [Codec; 2] = [Codec::Gzip { level: 1 }, Codec::Zstd { level: 1 }];
 
 /// Small numbers, so that a few records reach every bound.
-pub(crate) fn settings(codec: Codec) -> Settings {
+fn settings(codec: Codec, threads: usize) -> Settings {
     Settings {
         seal_bytes: 400,
         seal_age: Duration::from_secs(10),
@@ -25,6 +25,7 @@ pub(crate) fn settings(codec: Codec) -> Settings {
         memory_bytes: 1 << 20,
         total_bytes: 1 << 30,
         codec,
+        threads,
     }
 }
 
@@ -42,6 +43,7 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     /// Of the next writer.
     codec: Codec,
+    threads: usize,
     /// Ids are used once: after an export has expired, the next one begins.
     export: u32,
     writer: Option<ExportWriter>,
@@ -60,9 +62,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, codec: Codec) -> Self {
         let fs = FaultyFs::new(Path::new("/"));
-        let spool = Spool::open_on(Arc::new(fs.clone()), PathBuf::from(ROOT), settings(codec)).unwrap();
+        let threads = if seed.is_multiple_of(2) { 0 } else { 2 };
+        let spool =
+            Spool::open_on(Arc::new(fs.clone()), PathBuf::from(ROOT), settings(codec, threads)).unwrap();
         Self {
             codec,
+            threads,
             fs,
             spool,
             dice: Dice::new(seed),
@@ -202,14 +207,14 @@ impl World {
 
     fn reopen(&mut self) {
         let fs = Arc::new(self.fs.clone());
-        self.spool = Spool::open_on(fs, PathBuf::from(ROOT), settings(self.codec)).unwrap();
+        self.spool = Spool::open_on(fs, PathBuf::from(ROOT), settings(self.codec, self.threads)).unwrap();
     }
 
     /// The process ends, and the next one goes on with the same export in the other kind of compression.
     pub(crate) fn recode(&mut self) {
         self.kill();
         self.codec = if self.codec == CODECS[0] { CODECS[1] } else { CODECS[0] };
-        self.spool = self.spool.with(settings(self.codec));
+        self.spool = self.spool.with(settings(self.codec, self.threads));
     }
 
     /// No writer lives any more and the disk is well: everything that was promised has to arrive.

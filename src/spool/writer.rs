@@ -175,7 +175,7 @@ impl ExportWriter {
     fn store(&mut self, sessions: &mut Vec<Session>, touched: &mut BTreeSet<Key>) -> Result<(), SpoolError> {
         let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
         for (i, session) in sessions.iter().enumerate() {
-            if session.parts.is_empty() && !session.buffer.is_empty() {
+            if session.is_small() && !session.buffer.is_empty() {
                 groups.entry((session.origin.clone(), session.model.clone())).or_default().push(i);
             }
         }
@@ -188,8 +188,8 @@ impl ExportWriter {
             let buffers = members.iter().map(|&i| sessions[i].buffer.as_slice());
             self.shared.stage(&mut open.file, amount, buffers)?;
         }
-        for session in sessions.iter_mut().filter(|it| !it.parts.is_empty()) {
-            session.spill()?;
+        for session in sessions.iter_mut().filter(|it| !it.is_small()) {
+            session.flush()?;
         }
         for (_, open) in self.open.iter_mut().filter(|(key, _)| touched.contains(*key)) {
             open.file.sync()?;
