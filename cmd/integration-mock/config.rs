@@ -103,7 +103,7 @@ const COUNTS: [(&str, i64, i64); 9] = [
     ("users", 0, 1_000_000),
     ("repos", 0, 100_000),
     ("pull_requests", 0, 100_000_000),
-    ("object_bytes", 0, 64 * 1024 * 1024),
+    ("object_bytes", 0, 512 * 1024 * 1024),
     ("delay_ms", 0, 3_600_000),
     ("batch", 1, 10_000),
     ("access_tokens", 0, 100),

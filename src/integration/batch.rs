@@ -181,7 +181,7 @@ impl Outgoing {
             })?;
             text.push_str(&format!(r#"],"count":{count}}}"#));
             let peer = core.context.peer().clone();
-            self.unanswered.spawn(async move { (count, peer.call_text::<SessionSend>(&text).await) });
+            self.unanswered.spawn(async move { (count, peer.call_text::<SessionSend>(text).await) });
             // An author who never waits for anything else must still let the link write, and hear a cancel.
             tokio::task::yield_now().await;
         }

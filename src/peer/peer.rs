@@ -93,13 +93,13 @@ impl Peer {
             .map_err(|err| CallError::BadReply { method: M::NAME, found: err.to_string() })
     }
 
-    /// The same for parameters that are written as JSON already: the text is copied once, into its line. It must be one JSON
-    /// value, which the other end checks, not this one. The call goes past those that wait in jsonrpsee's client, and one
+    /// The same for parameters that are written as JSON already: the text becomes its line where it is, so that a large one
+    /// is in memory once. It must be one JSON value, which the other end checks, not this one. The call goes past those that wait in jsonrpsee's client, and one
     /// that is given up is sent all the same when it was queued.
     ///
     /// # Errors
     /// As [`Peer::call`].
-    pub async fn call_text<M: Call>(&self, params: &str) -> Result<M::Reply, CallError> {
+    pub async fn call_text<M: Call>(&self, params: String) -> Result<M::Reply, CallError> {
         let after = self.end.shared.limits.request_timeout;
         self.check_size(M::NAME, params.len())?;
         let answer = tokio::time::timeout(after, self.answer_to_text(M::NAME, params))
@@ -182,7 +182,7 @@ impl Peer {
     }
 
     /// Queues a call's line, and waits for the result as it comes.
-    async fn answer_to_text(&self, method: &'static str, params: &str) -> Result<Raw, CallError> {
+    async fn answer_to_text(&self, method: &'static str, params: String) -> Result<Raw, CallError> {
         #[derive(Deserialize)]
         struct Answer<'a> {
             result: Option<Raw>,
@@ -193,10 +193,12 @@ impl Peer {
         let shared = &self.end.shared;
         let lost = || CallError::from(self.lost().unwrap_or(Lost::Closed));
         let (waiting, answered) = shared.begin_direct();
-        let mut line = String::with_capacity(params.len() + ENVELOPE_BYTES);
-        line.push_str(r#"{"jsonrpc":"2.0","id":"#);
-        line.push_str(&waiting.id.to_string());
-        [r#","method":""#, method, r#"","params":"#, params, "}"].iter().for_each(|it| line.push_str(it));
+        let head = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":"#, waiting.id);
+        let mut line = params;
+        // Also for the line feed that will follow.
+        line.reserve_exact(head.len() + 2);
+        line.insert_str(0, &head);
+        line.push('}');
         tokio::select! {
             queued = self.end.queue.line(line) => queued.map_err(|_| lost())?,
             _ = shared.until_lost() => return Err(lost()),
