@@ -1,16 +1,19 @@
 //! `cargo bench`: the speed and size of the built programs, each with its peer in the same run, as ratios. Machines are
 //! shared and noisy: nothing here fails on a number, the table is for a person to read.
 //!
-//! `cargo bench -- start export` runs only those parts: `start`, `export`, `git`, `idle`, `size`.
+//! `cargo bench -- start export` runs only those parts: `start`, `export`, `tools`, `sessions`, `big`, `git`, `idle`, `size`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts the built programs and their peers")]
 #![allow(clippy::print_stdout, reason = "the table is the benchmark's result")]
 
+mod big;
 mod export;
 mod git;
 mod idle;
 mod measure;
+mod sessions;
 mod start;
+mod tools;
 
 use measure::Table;
 
@@ -23,6 +26,15 @@ fn main() {
     }
     if wanted("export") {
         export::run(&mut table);
+    }
+    if wanted("tools") {
+        tools::run(&mut table);
+    }
+    if wanted("sessions") {
+        sessions::run(&mut table);
+    }
+    if wanted("big") {
+        big::run(&mut table);
     }
     if wanted("git") {
         git::run(&mut table);

@@ -58,6 +58,78 @@ pub(crate) fn shell(line: &str) {
     assert!(status.is_ok_and(|it| it.success()), "{line}");
 }
 
+/// The same; the processor time it took, with all its children.
+pub(crate) fn shell_cpu(line: &str) -> Duration {
+    let before = children_cpu();
+    shell(line);
+    children_cpu().saturating_sub(before)
+}
+
+/// User and system time of all children that have ended.
+fn children_cpu() -> Duration {
+    /// `/proc` counts in these.
+    const TICK_MS: u64 = 10;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<u64> = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().map(|it| it.parse().unwrap_or_default()).collect())
+        .unwrap_or_default();
+    let ticks = fields.get(13).unwrap_or(&0) + fields.get(14).unwrap_or(&0);
+    Duration::from_millis(ticks * TICK_MS)
+}
+
+/// What an export by hand took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ran {
+    pub(crate) wall: Duration,
+    /// Of all its processes.
+    pub(crate) cpu: Duration,
+    /// The most memory of the action.
+    pub(crate) action_kib: u64,
+    /// The most memory of its integration.
+    pub(crate) integration_kib: u64,
+}
+
+/// Runs an export by hand to its end; `agent` is its `--agent-config-json`. It must start and end, whatever it says.
+pub(crate) fn run_export(config: &str, agent: &str, root: &Path) -> Ran {
+    let (started, cpu) = (Instant::now(), children_cpu());
+    let mut child = Command::new(OUTRIDER)
+        .args(["export", "--integrations-json", config, "--agent-config-json", agent, "--root"])
+        .arg(root)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("start the export");
+    let (mut action_kib, mut integration_kib) = (0, 0);
+    let status = loop {
+        for pid in descendants(child.id()) {
+            let kib = memory_kib(pid, "VmHWM").unwrap_or_default();
+            let most = if pid == child.id() { &mut action_kib } else { &mut integration_kib };
+            *most = kib.max(*most);
+        }
+        if let Some(status) = child.try_wait().expect("a status") {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert!(status.success(), "the export failed: {config}");
+    Ran { wall: started.elapsed(), cpu: children_cpu().saturating_sub(cpu), action_kib, integration_kib }
+}
+
+/// Everything that a spool's gzip files hold, into one file.
+pub(crate) fn unpacked(spool: &Path, to: &Path) {
+    shell(&format!(
+        "find {} -name '*.json.gz' | sort | xargs cat | gzip -dc > {}",
+        spool.display(),
+        to.display()
+    ));
+}
+
+/// So many a second.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(crate) fn ratio(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
 /// Whether a program is installed.
 pub(crate) fn installed(program: &str) -> bool {
     let found =

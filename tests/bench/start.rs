@@ -14,12 +14,32 @@ pub(crate) fn run(table: &mut Table) {
         drop(Command::new("/bin/true").status());
     });
     let action = median(RUNS, || one_action(root.path()));
+    let object = median(RUNS, || one_object(root.path()));
+    table.row(
+        "start of an export with a Rust integration, to its end with one object",
+        format!("{:.2} ms", millis(object)),
+        &format!(
+            "its first accepted object within 2 × `/bin/true` + 20 ms = {:.2} ms",
+            millis(nothing * 2 + Duration::from_millis(20))
+        ),
+    );
     let goal = nothing * 3 + Duration::from_millis(5);
     table.row(
         "start of an action: spawn, initialize, result, exit",
         format!("{:.2} ms (`/bin/true` {:.2} ms)", millis(action), millis(nothing)),
         &format!("3 × `/bin/true` + 5 ms = {:.2} ms", millis(goal)),
     );
+}
+
+/// Until an object has not only been accepted but is durable, and everything has ended.
+fn one_object(root: &std::path::Path) {
+    let config = r#"[{"name":"mock","config":{"users":1,"repos":0}}]"#;
+    let status = Command::new(OUTRIDER)
+        .args(["export", "--reprocess-historical", "--integrations-json", config, "--root"])
+        .arg(root)
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.is_ok_and(|it| it.success()), "the export failed");
 }
 
 /// An export of nothing, which is answered with an error after everything was started.
