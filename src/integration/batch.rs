@@ -181,7 +181,9 @@ impl Outgoing {
             })?;
             text.push_str(&format!(r#"],"count":{count}}}"#));
             let peer = core.context.peer().clone();
-            self.unanswered.spawn(async move { (count, peer.call_text::<SessionSend>(text).await) });
+            // Without a bound of our own: while the spool is full the agent holds its answer, for as long as its operator
+            // lets it.
+            self.unanswered.spawn(async move { (count, peer.call_text::<SessionSend>(None, text).await) });
             // An author who never waits for anything else must still let the link write, and hear a cancel.
             tokio::task::yield_now().await;
         }

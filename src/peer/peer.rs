@@ -99,12 +99,19 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Peer::call`].
-    pub async fn call_text<M: Call>(&self, params: String) -> Result<M::Reply, CallError> {
-        let after = self.end.shared.limits.request_timeout;
+    pub async fn call_text<M: Call>(
+        &self,
+        within: Option<Duration>,
+        params: String,
+    ) -> Result<M::Reply, CallError> {
         self.check_size(M::NAME, params.len())?;
-        let answer = tokio::time::timeout(after, self.answer_to_text(M::NAME, params))
-            .await
-            .map_err(|_| CallError::TimedOut { method: M::NAME, after })??;
+        let answer = self.answer_to_text(M::NAME, params);
+        let answer = match within {
+            None => answer.await?,
+            Some(after) => tokio::time::timeout(after, answer)
+                .await
+                .map_err(|_| CallError::TimedOut { method: M::NAME, after })??,
+        };
         serde_json::from_str(answer.get())
             .map_err(|err| CallError::BadReply { method: M::NAME, found: err.to_string() })
     }

@@ -29,19 +29,23 @@ impl ExportWriter {
     /// for a session without records.
     ///
     /// # Errors
-    /// When the file of small sessions cannot be made.
-    pub fn places(&mut self, sessions: &[Session]) -> Result<Vec<Option<CommitPlace>>, SpoolError> {
-        sessions.iter().map(|session| self.place(session)).collect()
+    /// When a file cannot be made or written: the disk is full, or failed. The sessions are as whole as before.
+    pub fn places(&mut self, sessions: &mut [Session]) -> Result<Vec<Option<CommitPlace>>, SpoolError> {
+        sessions.iter_mut().map(|session| self.place(session)).collect()
     }
 
-    fn place(&mut self, session: &Session) -> Result<Option<CommitPlace>, SpoolError> {
+    fn place(&mut self, session: &mut Session) -> Result<Option<CommitPlace>, SpoolError> {
         if session.amount().records == 0 {
             return Ok(None);
         }
         let model = session.model().to_owned();
-        if session.parts.is_empty() {
+        if session.is_small() {
             let (number, from) = self.small_place(session.origin(), session.model())?;
             return Ok(Some(CommitPlace { model, number, from }));
+        }
+        if session.parts.is_empty() {
+            // Its records are still being compressed.
+            session.flush()?;
         }
         // All parts are named by one line, so any of them tells; one without records is not named.
         let part = session.parts.iter().find(|it| it.file.amount().records > 0).or(session.parts.last());
@@ -112,9 +116,9 @@ mod tests {
         let mut writer = spool.export("e1").unwrap();
         let before = session(&writer, "a.Small", "before", 3);
         writer.commit(before).unwrap();
-        let sessions =
+        let mut sessions =
             vec![session(&writer, "a.Small", "small", 2), session(&writer, "a.Large", "large", 200)];
-        let places: Vec<CommitPlace> = writer.places(&sessions).unwrap().into_iter().flatten().collect();
+        let places: Vec<CommitPlace> = writer.places(&mut sessions).unwrap().into_iter().flatten().collect();
         assert_eq!(places.len(), 2);
         let now = fs.operations();
         fs.fail(now + operations..u64::MAX, ErrorKind::Other);

@@ -12,6 +12,8 @@ mod demo;
 mod disk;
 mod export_route;
 mod exported;
+#[cfg(target_os = "linux")]
+mod failing_calls;
 mod faults;
 mod lifelines;
 mod misuse;

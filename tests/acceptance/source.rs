@@ -1,6 +1,7 @@
 //! A made-up source of a few hundred objects, and what arrived of it at the backend.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use outrider_backend::admin::CommandState;
 use outrider_protocol::ids::CommandId;
@@ -28,11 +29,17 @@ pub(crate) fn truth() -> Objects {
     let integrations = format!("--integrations-json={}", integrations("truth"));
     let exported = run(outrider(dir.path()).args(["export", &integrations]));
     assert!(exported.status.success(), "{}", printed(&exported));
+    let objects = spooled_objects(dir.path());
+    assert_eq!(objects.len(), 5 + 6 + 6 * 40, "what the mock integration makes up");
+    objects
+}
+
+/// What exports by hand left in a root's spool.
+pub(crate) fn spooled_objects(root: &Path) -> Objects {
     let mut objects = Objects::new();
     for model in MODELS {
-        add(&mut objects, model, spooled(dir.path(), model));
+        add(&mut objects, model, spooled(root, model));
     }
-    assert_eq!(objects.len(), 5 + 6 + 6 * 40, "what the mock integration makes up");
     objects
 }
 
@@ -51,10 +58,15 @@ pub(crate) fn compare(stack: &Stack, case: &str, exports: &[CommandId], truth: &
             add(&mut arrived, model, stack.objects(export, model));
         }
     }
+    compare_objects(case, &arrived, truth)
+}
+
+/// The same for objects from anywhere.
+pub(crate) fn compare_objects(case: &str, arrived: &Objects, truth: &Objects) -> u64 {
     let missing: Vec<_> = truth.keys().filter(|key| !arrived.contains_key(*key)).collect();
     assert!(missing.is_empty(), "{case}: {} objects are missing: {missing:?}", missing.len());
     let mut repeated = 0;
-    for (key, copies) in &arrived {
+    for (key, copies) in arrived {
         let expected = truth.get(key).unwrap_or_else(|| panic!("{case}: {key:?} is not at the source"));
         for copy in copies {
             assert_eq!(copy, &expected[0], "{case}: {key:?} is not as it is at the source");

@@ -29,7 +29,7 @@ use outrider_spool::{ExportWriter, Sealed, Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::held::Held;
-use self::together::Together;
+use self::together::{Failed, Together};
 pub(crate) use self::together::decide;
 use super::room::{Room, Shortage};
 use super::values::Values;
@@ -330,7 +330,7 @@ impl Worker {
             Err(err) => {
                 let may_wait = self.room.patience.is_some() && !sessions.is_empty();
                 let shortage = err.shortage().filter(|_| may_wait);
-                let Some(shortage) = shortage else { return refuse(group, &self.note(&err)) };
+                let Some(shortage) = shortage else { return refuse(group, &self.note_failed(&err)) };
                 for (i, session) in places.into_iter().zip(sessions) {
                     self.open.insert(group[i].0.session, session);
                 }
@@ -389,6 +389,13 @@ impl Worker {
 
     fn note(&self, err: &dyn std::error::Error) -> StoreError {
         self.broken.get_or_init(|| StoreError::new(chain(err))).clone()
+    }
+
+    fn note_failed(&self, err: &Failed) -> StoreError {
+        match err {
+            Failed::Spool(err) => self.note_spool(err),
+            Failed::Values(err) => self.note(err),
+        }
     }
 
     /// The same for an error of the spool, which may be want of room that nobody waits for.

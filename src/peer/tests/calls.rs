@@ -302,22 +302,25 @@ async fn a_large_batch_that_is_none_is_refused_as_a_small_one_would_be() {
     }
 }
 
+/// As long as [`small`] lets any call wait.
+const AT_MOST: Option<std::time::Duration> = Some(std::time::Duration::from_secs(5));
+
 #[tokio::test(start_paused = true)]
 async fn a_call_of_text_is_answered_refused_timed_out_and_given_up_as_any_other() {
     let (left, right) = pair(small(), 256);
-    assert_eq!(left.call_text::<Double>("[21]".into()).await.unwrap(), 42);
-    assert_eq!(right.call_text::<Echo>("{\n\"a\": [1]}".into()).await.unwrap(), json!({"a": [1]}));
-    let err = right.call_text::<Double>(format!("[{}]", u32::MAX)).await.unwrap_err();
+    assert_eq!(left.call_text::<Double>(AT_MOST, "[21]".into()).await.unwrap(), 42);
+    assert_eq!(right.call_text::<Echo>(AT_MOST, "{\n\"a\": [1]}".into()).await.unwrap(), json!({"a": [1]}));
+    let err = right.call_text::<Double>(AT_MOST, format!("[{}]", u32::MAX)).await.unwrap_err();
     let CallError::Rpc(refused) = err else { panic!("{err:?}") };
     assert_eq!((refused.code, refused.message.as_str()), (-32050, "too large"));
     assert_eq!(refused.data.unwrap().hint.as_deref(), Some("take a smaller one"));
-    let err = left.call_text::<Wait>("\"forever\"".into()).await.unwrap_err();
+    let err = left.call_text::<Wait>(AT_MOST, "\"forever\"".into()).await.unwrap_err();
     assert!(matches!(err, CallError::TimedOut { .. }), "{err:?}");
     settle().await;
     assert_eq!(left.open_calls(), 0);
     let waiting = tokio::spawn({
         let left = left.clone();
-        async move { left.call_text::<Wait>("\"lost\"".into()).await }
+        async move { left.call_text::<Wait>(AT_MOST, "\"lost\"".into()).await }
     });
     settle().await;
     right.close().await;

@@ -46,7 +46,7 @@ impl Worker {
         at: &[usize],
         sessions: &mut Vec<Session>,
     ) -> Result<Together, Failed> {
-        let places = self.writer.places(sessions)?;
+        let places = self.writer.places(sessions.as_mut_slice())?;
         let (mut with_value, mut values) = (Vec::new(), Vec::new());
         for (i, place) in at.iter().zip(places) {
             let (finished, _) = &group[*i];
