@@ -6,6 +6,8 @@ use outrider_integration::{ConfigError, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::leak::Leak;
+
 /// The configuration as it is written. Numbers are read wide, so that all that are out of range are told at once.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,9 +20,17 @@ pub(crate) struct Settings {
     pub(crate) delay_ms: i64,
     pub(crate) batch: i64,
     pub(crate) seed: u64,
+    pub(crate) skip_unchanged: bool,
     pub(crate) fault: Option<FaultSettings>,
     pub(crate) access_tokens: i64,
     pub(crate) pause_s: i64,
+    /// A secret by its name.
+    pub(crate) token: Option<String>,
+    /// A secret by the schema's word.
+    pub(crate) pin: Option<String>,
+    /// Where the source is; nobody goes there.
+    pub(crate) url: Option<String>,
+    pub(crate) leak: Option<Leak>,
 }
 
 /// A fault as it is written.
@@ -72,11 +82,13 @@ pub(crate) struct Plan {
     pub(crate) delay: Duration,
     pub(crate) batch: usize,
     pub(crate) seed: u64,
+    pub(crate) skip_unchanged: bool,
     pub(crate) fault: Option<Fault>,
     /// Access tokens that it asks for; it takes the last one.
     pub(crate) access_tokens: u64,
     /// How long it waits for a made-up rate limit at its beginning.
     pub(crate) pause: Duration,
+    pub(crate) leak: Option<Leak>,
 }
 
 impl Default for Settings {
@@ -90,9 +102,14 @@ impl Default for Settings {
             delay_ms: 0,
             batch: 200,
             seed: 0,
+            skip_unchanged: false,
             fault: None,
             access_tokens: 0,
             pause_s: 0,
+            token: None,
+            pin: None,
+            url: None,
+            leak: None,
         }
     }
 }
@@ -152,6 +169,8 @@ impl TryFrom<Settings> for Plan {
             delay: Duration::from_millis(number(settings.delay_ms)),
             batch: usize::try_from(settings.batch).unwrap_or_default(),
             seed: settings.seed,
+            skip_unchanged: settings.skip_unchanged,
+            leak: settings.leak,
             fault: settings.fault.map(|fault| Fault { kind: fault.kind, at: number(fault.at) }),
             access_tokens: number(settings.access_tokens),
             pause: Duration::from_secs(number(settings.pause_s)),
@@ -194,6 +213,7 @@ pub(crate) fn schema() -> Value {
         })
         .collect();
     properties.insert("seed".into(), json!({ "type": "integer", "minimum": 0 }));
+    properties.insert("skip_unchanged".into(), json!({ "type": "boolean" }));
     let kinds = ["fail", "project", "hang", "crash", "panic", "kill", "flood", "garbage"];
     let fault = json!({
         "type": "object",
@@ -205,6 +225,20 @@ pub(crate) fn schema() -> Value {
         "additionalProperties": false,
     });
     properties.insert("fault".into(), fault);
+    let leak = json!({
+        "type": "object",
+        "properties": {
+            "texts": { "type": "array", "items": { "type": "string" } },
+            "end": { "enum": ["go_on", "fail", "panic", "misuse"], "default": "go_on" },
+        },
+        "required": ["texts"],
+        "additionalProperties": false,
+    });
+    properties.insert("leak".into(), leak);
+    for secret in ["token", "pin"] {
+        properties.insert(secret.into(), json!({ "type": "string", "writeOnly": true }));
+    }
+    properties.insert("url".into(), json!({ "type": "string" }));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

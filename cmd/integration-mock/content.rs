@@ -51,13 +51,15 @@ pub(crate) struct Content {
     /// What the JSON of a pull request has beside its texts and numbers, in bytes: known beforehand, since writing each one
     /// twice would be felt.
     skeleton: usize,
+    with_hash: bool,
+    hash: Option<String>,
     id: String,
     author_id: String,
 }
 
 impl Content {
-    /// Content of a seed, for objects of this size.
-    pub(crate) fn new(seed: u64, object_bytes: usize) -> Self {
+    /// Content of a seed, for objects of this size, with a hash or without.
+    pub(crate) fn new(seed: u64, object_bytes: usize, with_hash: bool) -> Self {
         let empty = PullRequest {
             id: "",
             ref_type: REF_TYPE,
@@ -68,11 +70,19 @@ impl Content {
             status: "",
             created_at_ms: 0,
             updated_at_ms: 0,
+            hash: with_hash.then_some(""),
             body: "",
         };
         let skeleton = serialized_bytes(&empty) - 3 * digits(0);
         let pool = pool(seed, POOL_BYTES + object_bytes);
-        Self { seed, object_bytes, pool, skeleton, id: String::new(), author_id: String::new() }
+        let (hash, id, author_id) = (None, String::new(), String::new());
+        Self { seed, object_bytes, pool, skeleton, with_hash, hash, id, author_id }
+    }
+
+    /// The hash of the object at a place, where objects have one: it changes when anything that makes the object does.
+    pub(crate) fn hash(&self, place: u64) -> Option<String> {
+        let hash = mixed(self.seed ^ mixed(place ^ self.object_bytes as u64));
+        self.with_hash.then(|| format!("{hash:016x}"))
     }
 
     /// Text with which an object, serialized with an empty one in its place as `bare`, gets its size.
@@ -85,6 +95,7 @@ impl Content {
         let place = mixed(mixed(self.seed ^ repo) ^ n);
         self.id.clear();
         self.author_id.clear();
+        self.hash = self.hash(place);
         // Writing to a String cannot fail.
         write!(self.id, "{repo_id}-p{}", n + 1).unwrap_or_default();
         let organization = repo_id.split('-').next().unwrap_or_default();
@@ -93,7 +104,8 @@ impl Content {
         let status = ["open", "merged", "closed"][usize::from(place.to_le_bytes()[0] % 3)];
         let title = self.text(mixed(place), 30 + usize::from(place.to_le_bytes()[1] % 16));
         let (number, updated_at_ms) = (n + 1, created_at_ms + place % 86_400_000);
-        let texts = [&self.id, repo_id, title, &self.author_id, status].map(str::len);
+        let hash = self.hash.as_deref().unwrap_or_default();
+        let texts = [&self.id, repo_id, title, &self.author_id, status, hash].map(str::len);
         let numbers = [number, created_at_ms, updated_at_ms].map(digits);
         let bare = self.skeleton + texts.iter().chain(&numbers).sum::<usize>();
         PullRequest {
@@ -106,6 +118,7 @@ impl Content {
             status,
             created_at_ms,
             updated_at_ms,
+            hash: self.hash.as_deref(),
             body: self.text(place, self.object_bytes.saturating_sub(bare)),
         }
     }

@@ -8,6 +8,7 @@ use outrider_integration::{
 use crate::config::Plan;
 use crate::content::{Content, Place, REF_TYPE, mixed, organization, repo, user};
 use crate::fault::{Failed, Faults, Sending};
+use crate::leak::Leak;
 use crate::models::{Repo, User};
 
 /// An export that runs.
@@ -22,7 +23,7 @@ pub(crate) struct Exporter {
 
 impl Exporter {
     pub(crate) fn new(run: Run, plan: Plan, faults: Faults) -> Self {
-        let content = Content::new(plan.seed, plan.object_bytes);
+        let content = Content::new(plan.seed, plan.object_bytes, plan.skip_unchanged);
         Self { run, plan, content, faults, projects: Vec::new() }
     }
 
@@ -82,9 +83,12 @@ impl Exporter {
                 name: &name,
                 organization_id,
                 member: n % 10 != 9,
+                hash: None,
                 biography: "",
             };
             let place = mixed(self.plan.seed ^ mixed(organization) ^ n);
+            let hash = self.content.hash(place);
+            one.hash = hash.as_deref();
             one.biography = self.content.filling(place, &one);
             prepare(&self.run, &self.plan, &mut self.faults, &mut session, Sending::Common).await?;
             session.send(&one).await?;
@@ -108,9 +112,13 @@ impl Exporter {
                     name: &place.name,
                     organization_id,
                     default_branch: "main",
+                    hash: None,
                     description: "",
                 };
-                one.description = self.content.filling(mixed(organization ^ mixed(n)), &one);
+                let place = mixed(organization ^ mixed(n));
+                let hash = self.content.hash(place);
+                one.hash = hash.as_deref();
+                one.description = self.content.filling(place, &one);
                 prepare(&self.run, &self.plan, &mut self.faults, &mut session, Sending::Common).await?;
                 session.send(&one).await?;
             }
@@ -124,6 +132,7 @@ impl Exporter {
     async fn project(&mut self, repos: &ModelSession, repo: u64, place: Place) -> Result<(), Failed> {
         let Place { id, name } = place;
         let session = repos.model("sourcecode.PullRequest", object(&id, &name)).await?;
+        let name = self.plan.leak.as_ref().map_or(name, Leak::name);
         let result = match self.pull_requests(session, repo, &id).await {
             Ok(()) => ProjectResult::done(id, name),
             Err(Failed::Project(why)) => {
@@ -153,6 +162,9 @@ impl Exporter {
     /// How many objects of the session earlier runs have sent.
     fn begin(&self, session: &mut ModelSession) -> Result<u64, Error> {
         session.set_batching(Batching { objects: self.plan.batch, ..Batching::default() });
+        if self.plan.skip_unchanged {
+            return Ok(0);
+        }
         Ok(session.last_processed()?.unwrap_or_default())
     }
 }

@@ -22,7 +22,7 @@ impl Stray {
         Self(Arc::new(Mutex::new(to)))
     }
 
-    fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
         let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         to.write_all(bytes)?;
         to.flush()

@@ -12,9 +12,12 @@
 //! | `delay_ms` | waited before each object | 0 |
 //! | `batch` | objects in one `session.send` | 200 |
 //! | `seed` | of the content; ids do not depend on it | 0 |
+//! | `skip_unchanged` | send every object in each run, with a hash by which the agent leaves out what the backend has | false |
 //! | `access_tokens` | asked for at the beginning, each refused but the last; the log is told of each | 0 |
 //! | `pause_s` | waited at the beginning, as for a source's rate limit | 0 |
 //! | `fault` | `{"kind": …, "at": N}`: misbehave at the N-th object of the run, counted from 1 | none |
+//! | `token`, `pin`, `url` | stand there, for tests of secrets | none |
+//! | `leak` | `{"texts": […], "end": …}`: say these texts in every way (see [`leak`]) | none |
 //!
 //! Kinds of fault: `fail` (the export answers with an error), `project` (the repository at hand fails, the others go on),
 //! `hang`, `crash` (exit status 1), `panic`, `kill` (SIGKILL to itself), `flood` (100,000 log lines, then on), `garbage` (a
@@ -32,6 +35,7 @@ mod config;
 mod content;
 mod export;
 mod fault;
+mod leak;
 mod models;
 #[cfg(test)]
 mod tests;
@@ -63,19 +67,25 @@ impl Integration for Mock {
 
     fn about(&self) -> About {
         About::new("mock", env!("CARGO_PKG_VERSION"))
-            .models(["sourcecode.Repo", "sourcecode.User", "sourcecode.PullRequest"])
+            .models_skip_unchanged(["sourcecode.Repo", "sourcecode.User", "sourcecode.PullRequest"])
             .onboard_kinds(["users", "repos", "projects"])
             .config_schema(config::schema())
     }
 
     async fn export(&self, run: Run, settings: Settings) -> Result<ExportReply, Error> {
         let plan = Plan::try_from(settings)?;
+        if let Some(leak) = &plan.leak {
+            leak.say(&run, &self.stray).await?;
+        }
         let faults = Faults::new(plan.fault, self.stray.clone());
         Exporter::new(run, plan, faults).export().await
     }
 
     async fn validate(&self, _context: Context, settings: Settings) -> Result<ValidateConfigReply, Error> {
         let plan = Plan::try_from(settings)?;
+        if let Some(leak) = plan.leak {
+            return Ok(leak.validation());
+        }
         let source = SourceInfo {
             version: Some(format!("{} objects, made up", plan.objects())),
             account: Some("mock".to_owned()),
@@ -86,6 +96,9 @@ impl Integration for Mock {
 
     async fn onboard(&self, _context: Context, kind: &str, settings: Settings) -> Result<Vec<Raw>, Error> {
         let plan = Plan::try_from(settings)?;
+        if let Some(leak) = &plan.leak {
+            return Err(Error::source(format!("the source refused {}", leak.name())));
+        }
         match kind {
             "users" => {
                 list((0..plan.organizations).flat_map(|org| (0..plan.users).map(move |n| user(org, n))))

@@ -19,6 +19,9 @@ pub(crate) struct Repo<'a> {
     pub(crate) organization_id: &'a str,
     /// The branch that a clone checks out.
     pub(crate) default_branch: &'static str,
+    /// Changes whenever anything else of the object does; only with `skip_unchanged`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hash: Option<&'a str>,
     /// Text that fills the object up to the configured size.
     pub(crate) description: &'a str,
 }
@@ -37,6 +40,9 @@ pub(crate) struct User<'a> {
     pub(crate) organization_id: &'a str,
     /// Whether the person is a member of the organization.
     pub(crate) member: bool,
+    /// Changes whenever anything else of the object does; only with `skip_unchanged`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hash: Option<&'a str>,
     /// Text that fills the object up to the configured size.
     pub(crate) biography: &'a str,
 }
@@ -63,6 +69,9 @@ pub(crate) struct PullRequest<'a> {
     pub(crate) created_at_ms: u64,
     /// When it was last changed, in milliseconds since 1970-01-01 UTC.
     pub(crate) updated_at_ms: u64,
+    /// Changes whenever anything else of the object does; only with `skip_unchanged`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hash: Option<&'a str>,
     /// Text that fills the object up to the configured size.
     pub(crate) body: &'a str,
 }

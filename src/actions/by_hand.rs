@@ -36,7 +36,7 @@ pub struct Finished {
 pub async fn run_by_hand(
     root: Root,
     programs: PathBuf,
-    order: Order,
+    mut order: Order,
     out: impl Write + Send + 'static,
     stop: impl Future<Output = &'static str>,
 ) -> Result<Finished, PrepareError> {
@@ -48,7 +48,7 @@ pub async fn run_by_hand(
     let cancel = Cancel::default();
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let run = Run { id: made_up_id(), programs, outlet, cancel: cancel.clone() };
-    let context = Context::prepare(root, run, &order)?;
+    let context = Context::prepare(root, run, &mut order)?;
     let work = carry_out(&context, order);
     tokio::pin!(work, stop);
     let result = tokio::select! {

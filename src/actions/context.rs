@@ -1,6 +1,6 @@
 //! What every action has at hand: the root, the limits, the cancel signal, the log, and the way out for its news.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -68,13 +68,18 @@ struct Shared {
     /// Knows the secrets of every integration of the order.
     redactor: Redactor,
     learned: RwLock<Learned>,
+    /// Why an integration cannot be worked with: its encrypted secrets could not be read.
+    unopened: HashMap<IntegrationId, Failure>,
 }
 
-/// Secrets that came while the action ran, as access tokens do. The oldest are forgotten: they have ended by then.
+/// Secrets that came while the action ran.
 #[derive(Default)]
 struct Learned {
+    /// Access tokens. The oldest are forgotten: they have ended by then.
     secrets: VecDeque<String>,
     redactor: Option<Redactor>,
+    /// Know what the integrations' own schemas call a secret, once they have said so.
+    schemas: Vec<Redactor>,
 }
 
 impl std::fmt::Debug for Learned {
@@ -97,11 +102,12 @@ pub struct Run {
 }
 
 impl Context {
-    /// Prepares an action: reads the limits, opens its log file, which holds this run only.
+    /// Prepares an action: reads the limits, opens its log file, which holds this run only. Decrypts the secrets of the
+    /// order's integrations; where that fails, only that integration does, when it is used.
     ///
     /// # Errors
     /// When the configuration is not valid or the root cannot be written.
-    pub fn prepare(root: Root, run: Run, order: &Order) -> Result<Self, PrepareError> {
+    pub fn prepare(root: Root, run: Run, order: &mut Order) -> Result<Self, PrepareError> {
         let config = match Config::load(&root) {
             Ok(config) => Some(config),
             Err(errors) if errors.not_enrolled() => None,
@@ -114,9 +120,10 @@ impl Context {
         let path = root.log_file(order.action());
         let log =
             RunLog::create(&path, limits.log_file_bytes).map_err(|err| PrepareError::Log { path, err })?;
-        let (action, redactor) = (order.action(), redactor(order));
-        let learned = RwLock::default();
-        let shared = Shared { root, limits, config_integrations, action, run, log, redactor, learned };
+        let unopened = crate::sealing::open_all(&root, order.integrations_mut());
+        let (action, redactor, learned) = (order.action(), redactor(order), RwLock::default());
+        let shared =
+            Shared { root, limits, config_integrations, action, run, log, redactor, learned, unopened };
         let context = Self(Arc::new(shared));
         context.log_events();
         Ok(context)
@@ -193,9 +200,22 @@ impl Context {
 
     /// The text without the secrets of the order's integrations, and those that were learned since.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let text = self.0.redactor.redact(text);
+        let mut text = self.0.redactor.redact(text);
         let learned = self.0.learned.read().unwrap_or_else(PoisonError::into_inner);
-        learned.redactor.as_ref().map_or_else(|| text.to_string(), |it| it.redact(&text).into_owned())
+        for redactor in learned.redactor.iter().chain(&learned.schemas) {
+            text = redactor.redact(&text).into_owned().into();
+        }
+        text.into_owned()
+    }
+
+    /// Learns what a schema calls a secret.
+    pub(crate) fn learn(&self, redactor: Redactor) {
+        self.0.learned.write().unwrap_or_else(PoisonError::into_inner).schemas.push(redactor);
+    }
+
+    /// Why an integration's encrypted secrets could not be read, if they could not.
+    pub(crate) fn unopened(&self, integration: &IntegrationId) -> Option<&Failure> {
+        self.0.unopened.get(integration)
     }
 
     /// From now on, this text is a secret as well.
@@ -243,7 +263,9 @@ pub(crate) fn redact_value(value: Value, redact: &dyn Fn(&str) -> String) -> Val
     match value {
         Value::String(text) => redact(&text).into(),
         Value::Array(values) => values.into_iter().map(|it| redact_value(it, redact)).collect(),
-        Value::Object(map) => map.into_iter().map(|(name, it)| (name, redact_value(it, redact))).collect(),
+        Value::Object(map) => {
+            map.into_iter().map(|(name, it)| (redact(&name), redact_value(it, redact))).collect()
+        }
         other => other,
     }
 }

@@ -291,6 +291,7 @@ impl Stopped {
     pub(crate) fn failure(&self, ended: Option<&Ended>, log: &IntegrationLog) -> Box<Failure> {
         let mut failure = self.told(ended, log.name());
         failure.message = log.redact(&failure.message);
+        failure.hint = failure.hint.map(|hint| log.redact(&hint));
         failure.last_lines = log.last_lines();
         Box::new(failure)
     }

@@ -1,7 +1,7 @@
 //! The log of one integration, and what is known of its life from what it says.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -34,6 +34,9 @@ impl Context {
         integration: &IntegrationConfig,
     ) -> Result<IntegrationLog, Box<Failure>> {
         let id = integration.id();
+        if let Some(failure) = self.unopened(&id) {
+            return Err(Box::new(failure.clone()));
+        }
         let path = self.root().integration_log(&id);
         let create = || RunLog::create(&path, self.limits().log_file_bytes);
         let file = if !self.exports() && RunLog::is_written(&path) { Ok(None) } else { create().map(Some) };
@@ -52,7 +55,6 @@ impl Context {
             file,
             context: self.clone(),
             config: integration.config.clone(),
-            schema: OnceLock::new(),
             state: Mutex::new(state),
             asking: tokio::sync::Mutex::default(),
         };
@@ -71,8 +73,6 @@ struct Inner {
     file: Option<RunLog>,
     context: Context,
     config: Raw,
-    /// Knows what the integration's own schema calls a secret, once it has said so.
-    schema: OnceLock<Redactor>,
     state: Mutex<State>,
     /// Held while an access token is asked for.
     asking: tokio::sync::Mutex<()>,
@@ -108,10 +108,6 @@ impl IntegrationLog {
     /// A line that the integration logged.
     pub(crate) fn said(&self, line: LogParams) {
         let LogParams { level, message, fields } = line;
-        let fields = fields
-            .into_iter()
-            .map(|(name, value)| (name, redact_value(value, &|it| self.redact(it))))
-            .collect();
         self.write(level, &message, fields);
     }
 
@@ -127,6 +123,9 @@ impl IntegrationLog {
 
     fn write(&self, level: Level, message: &str, fields: Fields) {
         let message = self.redact(message);
+        let redact = |it: &str| self.redact(it);
+        let fields =
+            fields.into_iter().map(|(name, it)| (redact(&name), redact_value(it, &redact))).collect();
         let line = LogLine { time: Timestamp::now(), level, source: self.name().to_owned(), message, fields };
         if let Some(file) = &self.0.file {
             file.write_line(&line);
@@ -146,13 +145,12 @@ impl IntegrationLog {
 
     /// The text without the secrets of the integration's configuration.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let text = self.0.context.redact(text);
-        self.0.schema.get().map_or_else(|| text.clone(), |it| it.redact(&text).into_owned())
+        self.0.context.redact(text)
     }
 
     /// From now on, what the schema of the integration's configuration marks as `writeOnly` is a secret, too.
     pub(crate) fn learn(&self, schema: &RawValue) {
-        drop(self.0.schema.set(Redactor::from_config(&self.0.config, Some(schema))));
+        self.0.context.learn(Redactor::from_config(&self.0.config, Some(schema)));
     }
 
     /// The last lines, oldest first.

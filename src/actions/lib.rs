@@ -34,6 +34,7 @@ mod locate;
 mod oauth;
 pub mod onboard;
 mod outlet;
+mod sealing;
 pub mod validate;
 
 pub use by_hand::{Finished, run_by_hand};

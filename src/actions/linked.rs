@@ -114,9 +114,9 @@ async fn work(
     outlet: Outlet,
     cancel: Cancel,
 ) -> Result<ActionReport, RpcError> {
-    let RunParams { command, order } = params;
+    let RunParams { command, mut order } = params;
     let run = Run { id: command.into(), programs, outlet, cancel: cancel.clone() };
-    let context = Context::prepare(root, run, &order).map_err(|err| {
+    let context = Context::prepare(root, run, &mut order).map_err(|err| {
         RpcError::failed(Fault::Host, Retry::Later, chain(&err))
             .hint("see logs/service-run and the root's permissions")
     })?;

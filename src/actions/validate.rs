@@ -1,17 +1,18 @@
 //! `validate-config`: an integration tries its configuration against its source.
 
 use outrider_protocol::action::ValidateOrder;
-use outrider_protocol::integration::{ConfigError, ValidateConfig, ValidateConfigParams};
+use outrider_protocol::integration::{ConfigError, SourceInfo, ValidateConfig, ValidateConfigParams};
 use outrider_protocol::report::{Failure, ValidateReport};
 
-use crate::context::Context;
+use crate::context::{Context, IntegrationLog};
 use crate::host::{self, Host};
+use crate::sealing;
 
-/// Runs the action.
+/// Runs the action. Where the order asks for it, a valid configuration is answered with its secrets encrypted.
 ///
 /// # Errors
-/// When the integration could not be started or did not answer. A configuration that is not valid is no error of the
-/// action: it stands in the report.
+/// When the integration could not be started or did not answer, and when its secrets could not be decrypted or
+/// encrypted. A configuration that is not valid is no error of the action: it stands in the report.
 pub async fn run(context: &Context, order: ValidateOrder) -> Result<ValidateReport, Box<Failure>> {
     let integration = order.integration;
     let log = context.integration_log(&integration)?;
@@ -21,15 +22,30 @@ pub async fn run(context: &Context, order: ValidateOrder) -> Result<ValidateRepo
     let answered = host.call::<ValidateConfig>(&params).await;
     let (about, ended) = host.end().await;
     let reply = answered.map_err(|stopped| stopped.failure(ended.as_ref(), &log))?;
+    let sealed = if order.seal && reply.errors.is_empty() {
+        Some(sealing::seal(context.root(), &integration, about.config_schema.as_deref())?)
+    } else {
+        None
+    };
     Ok(ValidateReport {
         integration: integration.id(),
-        integration_version: about.version,
-        errors: reply
-            .errors
-            .into_iter()
-            .map(|it| ConfigError { message: log.redact(&it.message), ..it })
-            .collect(),
-        source: reply.source,
-        sealed: None,
+        integration_version: log.redact(&about.version),
+        errors: reply.errors.into_iter().map(|it| without_secrets(it, &log)).collect(),
+        source: reply.source.map(|it| source_without_secrets(it, &log)),
+        sealed,
     })
+}
+
+fn without_secrets(error: ConfigError, log: &IntegrationLog) -> ConfigError {
+    ConfigError { path: log.redact(&error.path), message: log.redact(&error.message) }
+}
+
+fn source_without_secrets(source: SourceInfo, log: &IntegrationLog) -> SourceInfo {
+    let SourceInfo { version, account, scopes } = source;
+    let redact = |it: String| log.redact(&it);
+    SourceInfo {
+        version: version.map(redact),
+        account: account.map(redact),
+        scopes: scopes.into_iter().map(redact).collect(),
+    }
 }

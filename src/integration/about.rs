@@ -3,12 +3,20 @@
 use outrider_protocol::ids::{BadId, Model};
 use outrider_protocol::integration::ModelInfo;
 
+/// What the agent holds the objects of a model to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Any,
+    WithId,
+    SkipUnchanged,
+}
+
 /// What an integration says of itself.
 #[derive(Debug, Clone)]
 pub struct About {
     pub(crate) name: String,
     pub(crate) version: String,
-    models: Vec<(String, bool)>,
+    models: Vec<(String, Kind)>,
     pub(crate) onboard_kinds: Vec<String>,
     pub(crate) config_schema: Option<serde_json::Value>,
     pub(crate) features: Vec<String>,
@@ -31,14 +39,22 @@ impl About {
     /// Models that it may export, named `area.Type`. The agent rejects an object of theirs that has no text member `id`.
     #[must_use]
     pub fn models<S: Into<String>>(mut self, models: impl IntoIterator<Item = S>) -> Self {
-        self.models.extend(models.into_iter().map(|it| (it.into(), true)));
+        self.models.extend(models.into_iter().map(|it| (it.into(), Kind::WithId)));
+        self
+    }
+
+    /// Models of which the agent leaves out what the backend has already. Their objects carry the text members `id` and
+    /// `hash`; the hash changes whenever the object does. An object without `hash` is always sent.
+    #[must_use]
+    pub fn models_skip_unchanged<S: Into<String>>(mut self, models: impl IntoIterator<Item = S>) -> Self {
+        self.models.extend(models.into_iter().map(|it| (it.into(), Kind::SkipUnchanged)));
         self
     }
 
     /// Models whose objects need no `id`.
     #[must_use]
     pub fn models_without_id<S: Into<String>>(mut self, models: impl IntoIterator<Item = S>) -> Self {
-        self.models.extend(models.into_iter().map(|it| (it.into(), false)));
+        self.models.extend(models.into_iter().map(|it| (it.into(), Kind::Any)));
         self
     }
 
@@ -66,11 +82,11 @@ impl About {
     pub(crate) fn model_infos(&self) -> Result<Vec<ModelInfo>, BadId> {
         self.models
             .iter()
-            .map(|(model, needs_id)| {
+            .map(|(model, kind)| {
                 Ok(ModelInfo {
                     model: Model::new(model.as_str())?,
-                    needs_id: *needs_id,
-                    skip_unchanged: false,
+                    needs_id: *kind != Kind::Any,
+                    skip_unchanged: *kind == Kind::SkipUnchanged,
                 })
             })
             .collect()

@@ -225,12 +225,13 @@ impl Outgoing {
         let rejected = reply.rejected.len() as u64;
         self.accepted += reply.accepted;
         self.unchanged += reply.unchanged;
-        if reply.accepted + reply.unchanged + rejected != count {
-            let accepted = reply.accepted + reply.unchanged + rejected;
+        // Numbers of another program: their sum must not overflow.
+        let answered = reply.accepted.saturating_add(reply.unchanged).saturating_add(rejected);
+        if answered != count {
             return Err(Error::Count {
                 session: core.id,
                 name: core.name.clone(),
-                counted: accepted,
+                counted: answered,
                 accepted: count,
             });
         }

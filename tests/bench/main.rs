@@ -1,7 +1,8 @@
 //! `cargo bench`: the speed and size of the built programs, each with its peer in the same run, as ratios. Machines are
 //! shared and noisy: nothing here fails on a number, the table is for a person to read.
 //!
-//! `cargo bench -- start export` runs only those parts: `start`, `export`, `tools`, `sessions`, `big`, `git`, `idle`, `size`.
+//! `cargo bench -- start export` runs only those parts: `start`, `export`, `tools`, `sessions`, `big`, `git`, `idle`,
+//! `unchanged`, `size`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts the built programs and their peers")]
 #![allow(clippy::print_stdout, reason = "the table is the benchmark's result")]
@@ -14,6 +15,7 @@ mod measure;
 mod sessions;
 mod start;
 mod tools;
+mod unchanged;
 
 use measure::Table;
 
@@ -41,6 +43,9 @@ fn main() {
     }
     if wanted("idle") {
         idle::run(&mut table);
+    }
+    if wanted("unchanged") {
+        unchanged::run(&mut table);
     }
     if wanted("size") {
         let size = std::fs::metadata(measure::OUTRIDER).map(|it| it.len()).unwrap_or_default();

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::calls::{Calls, handlers};
 use super::retry::Attempts;
-use super::{Export, crash, empty_report, ending, failure};
+use super::{Export, crash, empty_report, ending, failure, unchanged};
 use crate::context::Context;
 use crate::host::{Host, NotStarted};
 use crate::integration_log::IntegrationLog;
@@ -125,6 +125,7 @@ impl All<'_> {
         let needs_id =
             host.about().models.iter().filter(|it| it.needs_id).map(|it| it.model.clone()).collect();
         drop(calls.needs_id.set(needs_id));
+        drop(calls.skip_unchanged.set(unchanged::scopes(&calls.integration, &host.about().models)));
         let about = host.about();
         log.note(Level::Info, &format!("{} {} started", about.name, about.version), Fields::new());
         calls.export.board().set(&calls.integration, IntegrationState::Running);

@@ -23,12 +23,16 @@ use super::Export;
 use super::keeper::{Finished, StoreError as KeeperError};
 use super::sessions::{Carried, Misuse};
 use super::tally::Tally;
+use super::unchanged::{Scopes, Sifted};
 use crate::context::chain;
 use crate::integration_log::IntegrationLog;
 use crate::oauth;
 
 /// The longest reason for a wait that is shown, in characters.
 const REASON: usize = 200;
+
+/// Why an object without an id cannot be taken.
+const NO_ID: &str = "it has no text member `id`, which its model needs";
 
 /// One integration's side of an export.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct Calls {
     pub(crate) log: IntegrationLog,
     /// Models whose objects need an `id`; known when the integration has introduced itself.
     pub(crate) needs_id: OnceLock<HashSet<Model>>,
+    /// Models of which unchanged objects may be left out; known from then on, too.
+    pub(crate) skip_unchanged: OnceLock<Scopes>,
     /// Of all attempts of this integration.
     pub(crate) tally: Arc<Mutex<Tally>>,
     /// Whether this process is over: what it still asks for is refused.
@@ -60,6 +66,7 @@ impl Calls {
             export,
             log,
             needs_id: OnceLock::new(),
+            skip_unchanged: OnceLock::new(),
             tally,
             over: AtomicBool::new(false),
             storage: OnceLock::new(),
@@ -78,7 +85,7 @@ impl Calls {
             if self.over.load(Ordering::Relaxed) {
                 return Err(RpcError::new(code::CANCELLED, "this attempt of the export is over"));
             }
-            sessions.start(&self.integration, params)?
+            sessions.start(&self.integration, params, &|it| self.log.redact(it))?
         };
         let found = self.export.values.get(&path).map_err(|err| storage(&err)).inspect_err(|_| {
             // Refused, so it is not open.
@@ -100,15 +107,16 @@ impl Calls {
             batch.objects.len() as u64,
         )?;
         let model = self.export.sessions().sending(&self.integration, batch.session)?;
-        let taken = self.take(&model, &batch.objects);
+        let taken = self.take(batch.session, &model, &batch.objects);
         let (session, bytes) = (batch.session, taken.lines.len() as u64 - taken.reply.accepted);
         drop(params);
         let appended = self.export.keeper.append(session, self.integration.clone(), model, taken.lines).await;
-        let accepted = if appended.is_ok() { taken.reply.accepted } else { 0 };
+        let SessionSendReply { accepted, unchanged, .. } = taken.reply;
+        let (accepted, unchanged) = if appended.is_ok() { (accepted, unchanged) } else { (0, 0) };
         {
             let mut sessions = self.export.sessions();
-            sessions.set_aside(session, taken.reply.unchanged, taken.reply.rejected.len() as u64);
-            sessions.sent(session, accepted);
+            sessions.rejected(session, taken.reply.rejected.len() as u64);
+            sessions.sent(session, accepted, unchanged);
         }
         self.export.board().count(&self.integration, accepted, bytes);
         appended.map_err(|err| self.not_stored(err))?;
@@ -121,21 +129,32 @@ impl Calls {
         Ok(taken.reply)
     }
 
-    /// Puts the objects that can be taken into one text, a line each.
-    fn take(&self, model: &Model, objects: &[&RawValue]) -> Taken {
+    /// Puts the objects that can be taken, and that the backend does not have, into one text, a line each.
+    fn take(&self, session: SessionId, model: &Model, objects: &[&RawValue]) -> Taken {
         let needs_id = self.needs_id.get().is_some_and(|models| models.contains(model));
         let largest = self.export.largest_object;
+        let scope = self.skip_unchanged.get().and_then(|scopes| scopes.get(model));
+        let sieve = scope.map(|scope| self.export.backend.sieve(session, model, scope));
         let bytes = objects.iter().map(|it| it.get().len() + 1).sum();
         let mut taken = Taken { lines: Vec::with_capacity(bytes), reply: SessionSendReply::default() };
         for (index, object) in objects.iter().enumerate() {
             let text = object.get();
-            match fault_of(text, needs_id, largest) {
-                None => {
-                    taken.lines.extend_from_slice(text.as_bytes());
-                    taken.lines.push(b'\n');
-                    taken.reply.accepted += 1;
-                }
-                Some((id, reason)) => taken.reply.rejected.push(Rejected { index: index as u64, id, reason }),
+            let fault = fault_of(text, needs_id && sieve.is_none(), largest);
+            // One look into the object tells both whether it has an id and whether it is needed.
+            let sifted = match (&fault, &sieve) {
+                (None, Some(sieve)) => sieve.sift(text),
+                _ => Sifted::Take,
+            };
+            let fault =
+                fault.or_else(|| (needs_id && sifted == Sifted::NoId).then(|| (None, NO_ID.to_owned())));
+            if let Some((id, reason)) = fault {
+                taken.reply.rejected.push(Rejected { index: index as u64, id, reason });
+            } else if sifted == Sifted::LeaveOut {
+                taken.reply.unchanged += 1;
+            } else {
+                taken.lines.extend_from_slice(text.as_bytes());
+                taken.lines.push(b'\n');
+                taken.reply.accepted += 1;
             }
         }
         taken
@@ -267,7 +286,7 @@ fn fault_of(text: &str, needs_id: bool, largest: usize) -> Option<(Option<String
         ));
     }
     if needs_id && id().is_none_or(|id| id.is_empty()) {
-        return Some((None, "it has no text member `id`, which its model needs".into()));
+        return Some((None, NO_ID.to_owned()));
     }
     None
 }

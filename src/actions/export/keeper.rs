@@ -32,6 +32,7 @@ use self::held::Held;
 use self::together::{Failed, Together};
 pub(crate) use self::together::decide;
 use super::room::{Room, Shortage};
+use super::unchanged::Backend;
 use super::values::Values;
 use crate::context::chain;
 
@@ -121,6 +122,7 @@ impl Keeper {
     pub(crate) fn start(
         writer: ExportWriter,
         values: Arc<Values>,
+        backend: Arc<Backend>,
         room: Room,
         sealed: mpsc::Sender<Sealed>,
     ) -> std::io::Result<Self> {
@@ -129,6 +131,7 @@ impl Keeper {
         let worker = Worker {
             writer,
             values,
+            backend,
             doubtful: false,
             sealed: Some(sealed),
             broken: broken.clone(),
@@ -211,6 +214,7 @@ fn gone() -> StoreError {
 struct Worker {
     writer: ExportWriter,
     values: Arc<Values>,
+    backend: Arc<Backend>,
     /// Whether a commit that failed may have left values in doubt.
     doubtful: bool,
     /// Gone when the export is finished, so that its reader ends.
@@ -266,6 +270,7 @@ impl Worker {
 
     fn forget(&mut self, sessions: &[SessionId]) {
         self.held.retain(|it| !matches!(it, Held::Append(append) if sessions.contains(&append.session)));
+        self.backend.forget(sessions.iter().copied());
         for session in sessions.iter().filter_map(|id| self.open.remove(id)) {
             session.rollback();
         }

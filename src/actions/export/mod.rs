@@ -26,6 +26,7 @@ mod retry;
 mod room;
 mod sessions;
 mod tally;
+mod unchanged;
 mod values;
 
 use std::collections::{BTreeMap, HashSet};
@@ -49,6 +50,7 @@ use self::board::Board;
 use self::keeper::Keeper;
 use self::room::{Room, Shortage};
 use self::sessions::Sessions;
+use self::unchanged::Backend;
 use self::values::Values;
 use crate::context::{Context, chain};
 
@@ -66,6 +68,7 @@ pub(crate) struct Export {
     board: Mutex<Board>,
     keeper: Keeper,
     values: Arc<Values>,
+    backend: Arc<Backend>,
     /// Told of each session's end.
     closed: Notify,
     reprocess_historical: bool,
@@ -165,6 +168,7 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
     if let Some(progress) = export.take_changes() {
         context.outlet().progress(&progress).await;
     }
+    export.backend.tell_distrust(context);
     let finished = finished?;
     let ended = soon.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut report = report(ended.into_iter().flatten().collect());
@@ -235,6 +239,8 @@ async fn open(
     };
     let spool = Spool::open(context.root().spool(), settings).map_err(|err| host("open the spool", &err))?;
     decide(context, &checkpoints, &spool)?;
+    let (backend, checkpoints) = Backend::open(context, checkpoints, order.reprocess_historical).await;
+    let backend = Arc::new(backend);
     let writer = spool.export(id.as_str()).map_err(|err| host("open the spool of this export", &err))?;
     let values = if order.reprocess_historical {
         let integrations = order.integrations.iter().map(IntegrationConfig::id);
@@ -245,13 +251,14 @@ async fn open(
     };
     let values = Arc::new(values);
     let room = Room::new(spool.clone(), limits, context.outlet().is_linked());
-    let keeper = Keeper::start(writer, values.clone(), room, sealed)
+    let keeper = Keeper::start(writer, values.clone(), backend.clone(), room, sealed)
         .map_err(|err| host("start the thread that stores objects", &err))?;
     let export = Export {
         sessions: Mutex::default(),
         board: Mutex::default(),
         keeper,
         values,
+        backend,
         closed: Notify::new(),
         reprocess_historical: order.reprocess_historical,
         largest_object: limits.object_bytes,

@@ -116,11 +116,12 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session.
+    /// Opens a session. What is shown of its name and object went through `shown`; its path stays as it is.
     pub(crate) fn start(
         &mut self,
         integration: &IntegrationId,
         params: SessionStartParams,
+        shown: &dyn Fn(&str) -> String,
     ) -> Result<(SessionId, SessionPath), Misuse> {
         if params.kind == SessionKind::Model {
             Model::new(params.name.as_str()).map_err(|err| Misuse::NoModel(err.to_string()))?;
@@ -150,8 +151,8 @@ impl Sessions {
             parent: params.parent,
             integration: integration.clone(),
             kind: params.kind,
-            name: params.name,
-            object: params.object,
+            name: shown(&params.name),
+            object: params.object.map(|it| SessionObject { id: shown(&it.id), name: shown(&it.name) }),
             path: path.clone(),
             open_children: 0,
             children_done: 0,
@@ -183,19 +184,19 @@ impl Sessions {
         Ok(model)
     }
 
-    /// The batch was taken (or, with 0, refused).
-    pub(crate) fn sent(&mut self, id: SessionId, objects: u64) {
+    /// The batch was taken (or, with 0, refused), but for `unchanged` objects that were left out.
+    pub(crate) fn sent(&mut self, id: SessionId, objects: u64, unchanged: u64) {
         if let Some(session) = self.open.get_mut(&id) {
             session.sending = session.sending.saturating_sub(1);
             session.objects += objects;
+            session.unchanged += unchanged;
             self.changed.insert(id);
         }
     }
 
-    /// Objects of the batch were not exported.
-    pub(crate) fn set_aside(&mut self, id: SessionId, unchanged: u64, rejected: u64) {
+    /// Objects of the batch could not be taken.
+    pub(crate) fn rejected(&mut self, id: SessionId, rejected: u64) {
         if let Some(session) = self.open.get_mut(&id) {
-            session.unchanged += unchanged;
             session.rejected += rejected;
         }
     }

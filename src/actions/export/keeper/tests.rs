@@ -31,13 +31,16 @@ impl World {
         std::fs::create_dir_all(blocker.parent().unwrap()).unwrap();
         std::fs::write(&blocker, vec![0; 10_000]).unwrap();
         let checkpoints = Checkpoints::open(&root, Duration::ZERO).unwrap();
+        let run = outrider_protocol::ids::ExportId::new("e1").unwrap();
+        let (unchanged, _) = outrider_home::Unchanged::open(&root, &checkpoints, &run, &|_, _| false);
+        let backend = Arc::new(Backend::over(unchanged));
         let values = Arc::new(Values::stored(checkpoints));
         let mut limits = Limits::default();
         (limits.spool_wait_s, limits.spool_free_bytes) = (wait_s, 0);
         let mut room = Room::new(spool.clone(), &limits, linked);
         room.hopeless = Duration::from_secs(if wait_s == HOPELESS { 0 } else { 1000 });
         let (tell, sealed) = mpsc::channel(64);
-        let keeper = Keeper::start(spool.export("e1").unwrap(), values, room, tell).unwrap();
+        let keeper = Keeper::start(spool.export("e1").unwrap(), values, backend, room, tell).unwrap();
         Self { _folder: folder, spool, blocker, keeper, sealed }
     }
 

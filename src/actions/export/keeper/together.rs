@@ -60,7 +60,10 @@ impl Worker {
             self.values.prepare(values)?;
             self.doubtful = true;
         }
+        let ids = || group.iter().map(|(finished, _)| finished.session);
+        self.backend.before_commit(ids());
         let committed = self.writer.try_commit(sessions)?;
+        self.backend.committed(ids());
         if self.doubtful {
             self.values.confirm();
             self.doubtful = false;

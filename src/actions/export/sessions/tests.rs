@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// Starts a session that is shown as it is.
+fn start(
+    table: &mut Sessions,
+    integration: &IntegrationId,
+    params: SessionStartParams,
+) -> Result<(SessionId, SessionPath), Misuse> {
+    table.start(integration, params, &str::to_owned)
+}
+
 fn git() -> IntegrationId {
     IntegrationId::new("git").unwrap()
 }
@@ -18,9 +27,8 @@ fn params(
 
 fn tree() -> (Sessions, SessionId, SessionId) {
     let mut table = Sessions::default();
-    let (root, _) = table.start(&git(), params(SessionKind::Tracking, "repository", None, None)).unwrap();
-    let (commits, _) = table
-        .start(&git(), params(SessionKind::Model, "sourcecode.Commit", Some(root), Some("a/b")))
+    let (root, _) = start(&mut table, &git(), params(SessionKind::Tracking, "repository", None, None)).unwrap();
+    let (commits, _) = start(&mut table, &git(), params(SessionKind::Model, "sourcecode.Commit", Some(root), Some("a/b")))
         .unwrap();
     (table, root, commits)
 }
@@ -28,7 +36,7 @@ fn tree() -> (Sessions, SessionId, SessionId) {
 #[test]
 fn a_path_holds_names_and_ids_apart() {
     let (mut table, root, _) = tree();
-    let (_, path) = table.start(&git(), params(SessionKind::Model, "a.B", Some(root), Some("x/y"))).unwrap();
+    let (_, path) = start(&mut table, &git(), params(SessionKind::Model, "a.B", Some(root), Some("x/y"))).unwrap();
     assert_eq!(path.parts, [("repository".into(), None), ("a.B".into(), Some("x/y".into()))]);
 }
 
@@ -36,17 +44,17 @@ fn a_path_holds_names_and_ids_apart() {
 fn the_same_path_opens_once_at_a_time() {
     let (mut table, root, commits) = tree();
     let again = params(SessionKind::Model, "sourcecode.Commit", Some(root), Some("a/b"));
-    let err = table.start(&git(), again.clone()).unwrap_err();
+    let err = start(&mut table, &git(), again.clone()).unwrap_err();
     assert!(matches!(err, Misuse::OpenTwice { open, .. } if open == commits), "{err}");
     table.close(commits, SessionState::Done);
-    table.start(&git(), again).unwrap();
+    start(&mut table, &git(), again).unwrap();
 }
 
 #[test]
 fn the_same_names_under_two_integrations_never_meet() {
     let (mut table, ..) = tree();
     let other = IntegrationId::new("other").unwrap();
-    let (id, _) = table.start(&other, params(SessionKind::Tracking, "repository", None, None)).unwrap();
+    let (id, _) = start(&mut table, &other, params(SessionKind::Tracking, "repository", None, None)).unwrap();
     assert_eq!(table.sending(&git(), id), Err(Misuse::NotYours(id)));
 }
 
@@ -57,12 +65,12 @@ fn misuse_is_told_apart() {
     assert!(matches!(table.sending(&git(), SessionId(99)), Err(Misuse::NotOpen(_))));
     assert!(matches!(table.finish(&git(), root), Err(Misuse::OpenChildren { open: 1, .. })));
     let bare = params(SessionKind::Tracking, "x", Some(root), None);
-    assert_eq!(table.start(&git(), bare), Err(Misuse::NoObject(root)));
+    assert_eq!(start(&mut table, &git(), bare), Err(Misuse::NoObject(root)));
     let unnamed = params(SessionKind::Model, "Commit", Some(root), Some("1"));
-    assert!(matches!(table.start(&git(), unnamed), Err(Misuse::NoModel(_))));
+    assert!(matches!(start(&mut table, &git(), unnamed), Err(Misuse::NoModel(_))));
     table.sending(&git(), commits).unwrap();
     assert!(matches!(table.finish(&git(), commits), Err(Misuse::StillSending { waiting: 1, .. })));
-    table.sent(commits, 3);
+    table.sent(commits, 3, 0);
     let closing = table.finish(&git(), commits).unwrap();
     assert_eq!(closing.model.map(|(_, objects)| objects), Some(3));
     assert!(matches!(table.finish(&git(), commits), Err(Misuse::Finishing { .. })));
@@ -82,7 +90,7 @@ fn a_hundred_thousand_short_sessions_leave_a_short_story() {
     for n in 0..100_000 {
         let object = n.to_string();
         let (id, _) =
-            table.start(&git(), params(SessionKind::Model, "a.B", Some(root), Some(&object))).unwrap();
+            start(&mut table, &git(), params(SessionKind::Model, "a.B", Some(root), Some(&object))).unwrap();
         table.close(id, SessionState::Done);
     }
     let changes = table.take_changes();

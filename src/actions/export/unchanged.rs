@@ -1,0 +1,190 @@
+//! Leaving out the objects that the backend has already: the export's side of [`outrider_home::unchanged`].
+//!
+//! While a session is open the marks of its accepted objects are held here; the keeper says when its objects are in the
+//! spool, and only then are the marks written down. Which of them the backend has acknowledged is read off the spool at
+//! the start of the next export: a folder of an export and a model that holds no file is acknowledged as a whole.
+//!
+//! **Invariant:** nothing here fails an export.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use outrider_home::unchanged::{Known, Mark, Scope, SessionMarks};
+use outrider_home::{Checkpoints, Unchanged};
+use outrider_protocol::ids::{IntegrationId, Model, SessionId};
+use outrider_protocol::integration::ModelInfo;
+use outrider_protocol::log::{Fields, Level};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::context::Context;
+
+/// The models of an integration of which unchanged objects may be left out.
+pub(crate) type Scopes = HashMap<Model, Scope>;
+
+pub(crate) fn scopes(integration: &IntegrationId, models: &[ModelInfo]) -> Scopes {
+    let may = models.iter().filter(|it| it.skip_unchanged);
+    may.map(|it| (it.model.clone(), Scope::new(integration, &it.model))).collect()
+}
+
+/// What the backend has, and the marks of the sessions that are open.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    store: Unchanged,
+    /// Nothing is left out in this run.
+    send_all: bool,
+    sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    model: Model,
+    marks: Mutex<SessionMarks>,
+}
+
+impl Backend {
+    /// Opens the store, under the lock of the checkpoints, which takes some seconds when millions of objects were acknowledged since the last export.
+    pub(crate) async fn open(
+        context: &Context,
+        checkpoints: Checkpoints,
+        send_all: bool,
+    ) -> (Self, Checkpoints) {
+        let (root, run) = (context.root().clone(), context.run_id().clone());
+        let open = move || {
+            let spool = root.spool();
+            let acknowledged = |export: &str, model: &str| is_empty(&spool.join(export).join(model));
+            (Unchanged::open(&root, &checkpoints, &run, &acknowledged), checkpoints)
+        };
+        let ((store, warnings), checkpoints) = match tokio::task::spawn_blocking(open).await {
+            Ok(opened) => opened,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        for warning in warnings {
+            context.log(Level::Warn, warning, Fields::new());
+        }
+        (Self { store, send_all, sessions: Mutex::default() }, checkpoints)
+    }
+
+    /// With a store that is open already.
+    #[cfg(test)]
+    pub(crate) fn over(store: Unchanged) -> Self {
+        Self { store, send_all: false, sessions: Mutex::default() }
+    }
+
+    /// Tells whether objects of a session are to be taken.
+    pub(crate) fn sieve<'a>(&'a self, session: SessionId, model: &Model, scope: &'a Scope) -> Sieve<'a> {
+        let fresh = || Arc::new(Session { model: model.clone(), marks: Mutex::default() });
+        let session = self.sessions().entry(session).or_insert_with(fresh).clone();
+        Sieve { backend: self, scope, session }
+    }
+
+    /// These sessions are about to be put into the spool.
+    pub(crate) fn before_commit(&self, sessions: impl Iterator<Item = SessionId>) {
+        for id in sessions {
+            let session = self.sessions().get(&id).cloned();
+            if let Some(session) = session {
+                self.store.before_commit(&session.model, &mut session.marks());
+            }
+        }
+    }
+
+    /// These sessions are in the spool.
+    pub(crate) fn committed(&self, sessions: impl Iterator<Item = SessionId>) {
+        for id in sessions {
+            let session = self.sessions().remove(&id);
+            if let Some(session) = session {
+                self.store.committed(&session.model, std::mem::take(&mut *session.marks()));
+            }
+        }
+    }
+
+    /// These sessions will never be in the spool.
+    pub(crate) fn forget(&self, sessions: impl IntoIterator<Item = SessionId>) {
+        let mut open = self.sessions();
+        for id in sessions {
+            open.remove(&id);
+        }
+    }
+
+    /// Says so when the store turned out to be unreadable or not writable in this run.
+    pub(crate) fn tell_distrust(&self, context: &Context) {
+        if let Some(why) = self.store.distrusted() {
+            let message = format!(
+                "the store of unchanged objects failed: {why}; from then on everything was sent, and the next export \
+                 begins with an empty store"
+            );
+            context.log(Level::Warn, message, Fields::new());
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn marks(&self) -> MutexGuard<'_, SessionMarks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a folder of the spool holds no file: what it held, the backend has acknowledged.
+fn is_empty(folder: &Path) -> bool {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(err) => err.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Sifts the objects of one session.
+pub(crate) struct Sieve<'a> {
+    backend: &'a Backend,
+    scope: &'a Scope,
+    session: Arc<Session>,
+}
+
+#[derive(Deserialize)]
+struct Identified<'a> {
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+    /// In whichever shape: it is only compared.
+    #[serde(borrow, default)]
+    hash: Option<&'a RawValue>,
+}
+
+/// A text that is borrowed where nothing in it is escaped.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// What becomes of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sifted {
+    /// It is to be sent.
+    Take,
+    /// The backend has it.
+    LeaveOut,
+    /// It says not which one it is, so nothing is known of it.
+    NoId,
+}
+
+impl Sieve<'_> {
+    pub(crate) fn sift(&self, object: &str) -> Sifted {
+        let Some(mark) = self.mark(object) else { return Sifted::NoId };
+        let known = self.backend.store.look_up(mark);
+        if known == Known::Unchanged && !self.backend.send_all {
+            return Sifted::LeaveOut;
+        }
+        self.backend.store.accept(mark, known, &mut self.session.marks());
+        Sifted::Take
+    }
+
+    fn mark(&self, object: &str) -> Option<Mark> {
+        let Identified { id, hash } = serde_json::from_str(object).ok()?;
+        let id = id.filter(|it| !it.0.is_empty())?;
+        Some(self.scope.mark(&id.0, hash.map(RawValue::get).filter(|it| *it != "null")))
+    }
+}

@@ -1,0 +1,246 @@
+//! An integration that says its secrets in every way it can: they are in no channel that leaves its process.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use outrider_backend::admin::Command as Ordered;
+use outrider_home::{Root, keys};
+use outrider_protocol::action::{
+    AgentConfig, ExportOrder, IntegrationConfig, OnboardOrder, Order, ValidateOrder,
+};
+use outrider_protocol::ids::CommandId;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::support::{Stack, integration, outrider, run, until};
+
+/// A secret by its key; with what encodings differ in.
+const TOKEN: &str = "s3cr3t/T0ken+with \"quotes\" & ümlaut";
+/// A secret by the schema's word alone.
+const PIN: &str = "by-the-schema-4711-0815";
+/// A secret in a URL, and what it is without the URL's encoding.
+const URL: &str = "https://ann:in%2Fthe%2Furl%2F0123@git.example.com/a.git";
+const PASSWORD: &str = "in/the/url/0123";
+/// What the mock stores with its sessions: it stays on the host.
+const CURSOR: &str = "the-cursor-of-the-leaking-session";
+
+/// Each secret in each form in which it may turn up.
+fn forms() -> Vec<(String, String)> {
+    let mut forms = vec![("the url".to_owned(), URL.to_owned())];
+    for (name, secret) in [("token", TOKEN), ("pin", PIN), ("password", PASSWORD)] {
+        let json = serde_json::to_string(secret).unwrap();
+        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut add = |form: &str, text: String| forms.push((format!("{name} {form}"), text));
+        add("plain", secret.to_owned());
+        add("in a URL", utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string());
+        add("as JSON", json[1..json.len() - 1].to_owned());
+        add("as hex", hex);
+        for user in ["u:", "us:", "ann:"] {
+            add("as base64", STANDARD.encode(format!("{user}{secret}")));
+            add("as URL-safe base64", URL_SAFE.encode(format!("{user}{secret}")));
+        }
+    }
+    forms
+}
+
+/// Looks for secrets in what it is given.
+struct Search {
+    needles: Vec<(String, Vec<u8>)>,
+    found: Vec<String>,
+}
+
+impl Search {
+    /// Looks for the middle of each form, which neither the characters around it nor a cut reaches, and for the first half
+    /// of a secret, which is left where a text was cut off.
+    fn new() -> Self {
+        let mut needles = Vec::new();
+        for (name, form) in forms().into_iter().filter(|(name, _)| name != "the url") {
+            let bytes = form.as_bytes();
+            if name.ends_with("plain") {
+                needles.push((format!("the first half of {name}"), bytes[..bytes.len() / 2].to_vec()));
+            }
+            needles.push((name, bytes[bytes.len() / 4..bytes.len() * 3 / 4].to_vec()));
+        }
+        Self { needles, found: Vec::new() }
+    }
+
+    fn look(&mut self, channel: &str, bytes: &[u8]) {
+        for (name, needle) in &self.needles {
+            if bytes.windows(needle.len()).any(|it| it == needle) {
+                self.found.push(format!("{channel}: {name}"));
+            }
+        }
+    }
+
+    fn look_below(&mut self, channel: &str, folder: &Path) {
+        for file in files(folder) {
+            let name = file.strip_prefix(folder).unwrap().display().to_string();
+            let bytes = std::fs::read(&file).unwrap_or_default();
+            self.look(&format!("{channel}/{name}"), &unzipped(&file, bytes));
+        }
+    }
+
+    fn nothing_found(&self) {
+        assert!(self.found.is_empty(), "secrets got out:\n{}", self.found.join("\n"));
+    }
+}
+
+fn unzipped(file: &Path, bytes: Vec<u8>) -> Vec<u8> {
+    if file.extension().is_none_or(|it| it != "gz") {
+        return bytes;
+    }
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&*bytes), &mut text).unwrap();
+    text
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// The mock, saying everything, ending so. The texts stand in its configuration only where no one looks for them.
+fn leaking(end: &str) -> Value {
+    let texts: Vec<_> = forms().into_iter().map(|(_, text)| text).collect();
+    json!({ "name": "mock", "config": {
+        "token": TOKEN, "pin": PIN, "url": URL, "repos": 1, "pull_requests": 1,
+        "leak": { "texts": texts, "end": end }
+    }})
+}
+
+/// The same as a backend has it: all that is secret, here also the texts, encrypted for the root.
+fn sealed(root: &Path, end: &str) -> IntegrationConfig {
+    let secrets = ["/leak/texts", "/pin", "/token", "/url"].map(str::to_owned);
+    keys::seal(&Root::at(root), &integration(&leaking(end)), &secrets).unwrap()
+}
+
+fn ended(stack: &Stack, id: &CommandId) -> Ordered {
+    until("the end of a command", || Some(stack.command(id)).filter(|it| it.summary.state.is_end()))
+}
+
+fn orders(root: &Path) -> Vec<Order> {
+    let agent = AgentConfig::default;
+    let export = |end| {
+        Order::Export(ExportOrder {
+            agent: agent(),
+            integrations: vec![sealed(root, end)],
+            reprocess_historical: true,
+        })
+    };
+    let validate = |end, seal| {
+        Order::ValidateConfig(ValidateOrder { agent: agent(), integration: sealed(root, end), seal })
+    };
+    let onboard =
+        OnboardOrder { agent: agent(), integration: sealed(root, "go_on"), object_type: "users".into() };
+    let exports = ["go_on", "fail", "panic", "misuse"].map(export);
+    exports
+        .into_iter()
+        .chain([validate("go_on", true), validate("fail", false), Order::ExportOnboardData(onboard)])
+        .collect()
+}
+
+#[test]
+fn secrets_stay_out_of_everything_that_a_backend_and_its_agent_have() {
+    let stack = Stack::start(&json!({}));
+    let root = stack.root();
+    let mut search = Search::new();
+    let mut said = String::new();
+    for order in orders(&root) {
+        let action = order.action();
+        let id = stack.order(order);
+        let command = ended(&stack, &id);
+        stack.until_uploaded();
+        let told =
+            serde_json::to_string(&command.report).unwrap() + &serde_json::to_string(&command.error).unwrap();
+        search.look(&format!("what {action} answered"), told.as_bytes());
+        let log = stack.log(&id).join("\n");
+        search.look(&format!("the log of {action} at the backend"), log.as_bytes());
+        said.push_str(&log);
+        said.push_str(&told);
+        // A file of a log holds the last run only.
+        search.look_below("the root", &root);
+    }
+    let status = run(outrider(&root).args(["status", "--json"]));
+    search.look("outrider status", &both(&status));
+    search.look("what the service printed", stack.service.printed().as_bytes());
+    search.look("what the backend printed", stack.backend.printed().as_bytes());
+    search.look_below("the backend's data", &stack.dir.path().join("backend"));
+    search.nothing_found();
+
+    // It did say it, in each way.
+    for sentence in [
+        "the secret is ***",
+        "stderr: ***",
+        "stderr: cut off ***",
+        "stdout: ***",
+        "the source refused ***",
+        "the mock integration panics with ***",
+        "*** is not valid",
+        "is open already as session",
+    ] {
+        assert!(said.contains(sentence), "nothing said {sentence:?}:\n{said}");
+    }
+}
+
+#[test]
+fn checkpoints_stay_on_the_host() {
+    let stack = Stack::start(&json!({}));
+    let id = stack.order(Order::Export(ExportOrder {
+        agent: AgentConfig::default(),
+        integrations: vec![sealed(&stack.root(), "go_on")],
+        reprocess_historical: false,
+    }));
+    ended(&stack, &id);
+    stack.until_uploaded();
+    let has =
+        |file: &PathBuf| std::fs::read(file).unwrap().windows(CURSOR.len()).any(|it| it == CURSOR.as_bytes());
+    let at_backend: Vec<_> = files(&stack.dir.path().join("backend")).into_iter().filter(has).collect();
+    assert_eq!(at_backend, [""; 0].map(PathBuf::from));
+    let on_host: Vec<_> = files(&stack.root()).into_iter().filter(has).collect();
+    assert_eq!(on_host, [stack.root().join("state/checkpoints.redb")]);
+}
+
+fn both(output: &Output) -> Vec<u8> {
+    [output.stdout.as_slice(), &output.stderr].concat()
+}
+
+#[test]
+fn secrets_stay_out_of_what_a_person_sees_by_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let mut search = Search::new();
+    let runs = [
+        ("export", "go_on"),
+        ("export", "fail"),
+        ("export", "panic"),
+        ("export", "misuse"),
+        ("validate-config", "go_on"),
+        ("validate-config", "fail"),
+        ("export-onboard-data", "go_on"),
+    ];
+    for (action, end) in runs {
+        let (config, result) = (dir.path().join("config.json"), dir.path().join("result.json"));
+        std::fs::write(&config, json!([leaking(end)]).to_string()).unwrap();
+        let mut command = outrider(&root);
+        command.arg(action).arg("--integrations-json").arg(format!("@{}", config.display()));
+        command.arg("--output-file").arg(&result);
+        if action == "export-onboard-data" {
+            command.args(["--object-type", "users"]);
+        }
+        let output = run(&mut command);
+        search.look(&format!("what {action} ({end}) printed"), &both(&output));
+        search.look(&format!("the result of {action} ({end})"), &std::fs::read(&result).unwrap());
+        search.look_below(&format!("the root after {action} ({end})"), &root);
+        assert!(String::from_utf8_lossy(&both(&output)).contains("***"), "{action} ({end}) said nothing");
+    }
+    search.nothing_found();
+}
