@@ -171,14 +171,21 @@ impl Unchanged {
         }
     }
 
-    /// A session is about to be committed: what its objects were before is in doubt from now on.
-    pub fn before_commit(&self, model: &Model, session: &mut SessionMarks) {
+    /// A session is about to be committed: what its objects were before is in doubt as soon as
+    /// [`Unchanged::sync_doubts`] returns, which must be called before the commit.
+    pub fn doubt(&self, model: &Model, session: &mut SessionMarks) {
         if !session.doubts.is_empty() {
             let mut files = self.files();
             let written =
                 session.doubts.drain(|marks| files.append(model, marks, true).map_err(io::Error::from));
             self.unless_failed(written);
         }
+    }
+
+    /// Makes all doubts durable.
+    pub fn sync_doubts(&self) {
+        let synced = self.files().sync();
+        self.unless_failed(synced.map_err(io::Error::from));
     }
 
     /// A session's objects are in the spool.

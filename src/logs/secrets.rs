@@ -212,11 +212,11 @@ mod tests {
             "repos":["https://ann:pw@host/a","https://host/b"],"pin":1234,"a/b":{"api_key":"k"},"use_token":true,
             "password":""}"#;
         let schema = r#"{"properties":{"pin":{"writeOnly":true},"token":{"writeOnly":true}}}"#;
-        let by_key = ["/a~1b/api_key", "/auth/secret", "/repos/0", "/token"];
+        let by_key = ["/auth/secret", "/a~1b/api_key", "/repos/0", "/token"];
         assert_eq!(members(config, None), by_key);
         assert_eq!(
             members(config, Some(schema)),
-            ["/a~1b/api_key", "/auth/secret", "/pin", "/repos/0", "/token"]
+            ["/auth/secret", "/a~1b/api_key", "/pin", "/repos/0", "/token"]
         );
     }
 

@@ -14,6 +14,8 @@ use crate::Root;
 use crate::atomic::{self, FileError};
 
 const KEY_BYTES: usize = 32;
+/// How often the making of the key is tried while its file is removed under it.
+const TRIES: u32 = 10;
 
 /// The key that encrypts the secrets of sources. A nonce is random: with the few texts that a root ever encrypts, two of
 /// the same are out of reach.
@@ -38,18 +40,29 @@ impl Key {
 
     /// The root's key, made when there is none. Of several processes that make it at once all get the same.
     pub(super) fn load_or_make(root: &Root) -> Result<Self, KeyError> {
-        let path = root.secrets_key();
+        let mut tries = 0;
         loop {
             if let Some(key) = Self::load(root)? {
                 return Ok(key);
             }
-            let mut key = Zeroizing::new([0; KEY_BYTES]);
-            SystemRandom::new().fill(&mut *key).map_err(|_| {
-                KeyError::File(FileError::at("make a key for", &path)(io::Error::other("no random numbers")))
-            })?;
-            let text = Zeroizing::new(format!("{}\n", STANDARD.encode(*key)));
-            atomic::write_new(&path, text.as_bytes(), atomic::PRIVATE).map_err(KeyError::File)?;
+            tries += 1;
+            match Self::make(root) {
+                // A service that begins removes what others may have left half-written, and cannot know of this.
+                Err(err) if err.err.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
+                made => made.map_err(KeyError::File)?,
+            }
         }
+    }
+
+    /// Makes the file, unless there is one by then.
+    fn make(root: &Root) -> Result<(), FileError> {
+        let path = root.secrets_key();
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        let failed =
+            |_| FileError::at("make a key for", &path)(io::Error::other("the system gave no random numbers"));
+        SystemRandom::new().fill(&mut *key).map_err(failed)?;
+        let text = Zeroizing::new(format!("{}\n", STANDARD.encode(*key)));
+        atomic::write_new(&path, text.as_bytes(), atomic::PRIVATE)
     }
 
     /// Tells keys apart without telling anything of them.

@@ -36,6 +36,8 @@ struct MarkFile {
     length: u64,
     /// Whether its name is durable.
     named: bool,
+    /// Whether something must be made durable before the next commit.
+    unsynced: bool,
 }
 
 impl MarkFiles {
@@ -44,7 +46,8 @@ impl MarkFiles {
         Self { folder, files: HashMap::new() }
     }
 
-    /// Appends marks, given as their bytes, in batches; with `sync`, they are durable when this returns.
+    /// Appends marks, given as their bytes, in batches; with `sync`, they are made durable by the next
+    /// [`MarkFiles::sync`].
     pub(super) fn append(&mut self, model: &Model, marks: &[u8], sync: bool) -> Result<(), FileError> {
         if !self.files.contains_key(model) {
             let file = self.create(model)?;
@@ -54,14 +57,21 @@ impl MarkFiles {
         for batch in marks.chunks(BATCH_MARKS * MARK_BYTES) {
             file.append(batch)?;
         }
-        if sync { file.sync(&self.folder) } else { Ok(()) }
+        file.unsynced |= sync;
+        Ok(())
+    }
+
+    /// Makes durable what was appended for that.
+    pub(super) fn sync(&mut self) -> Result<(), FileError> {
+        let folder = &self.folder;
+        self.files.values_mut().filter(|file| file.unsynced).try_for_each(|file| file.sync(folder))
     }
 
     fn create(&self, model: &Model) -> Result<MarkFile, FileError> {
         make_private(&self.folder).map_err(FileError::at("make the folder", &self.folder))?;
         let path = self.folder.join(format!("{model}{ENDING}"));
         let file = atomic::open_private(&path).map_err(FileError::at("open", &path))?;
-        Ok(MarkFile { path, file, length: 0, named: false })
+        Ok(MarkFile { path, file, length: 0, named: false, unsynced: false })
     }
 }
 
@@ -95,6 +105,7 @@ impl MarkFile {
             }
             self.named = true;
         }
+        self.unsynced = false;
         Ok(())
     }
 }

@@ -35,7 +35,8 @@ fn send(store: &Unchanged, model: &Model, objects: &[(String, &str)]) {
         let mark = scope.mark(id, Some(hash));
         store.accept(mark, store.look_up(mark), &mut session);
     }
-    store.before_commit(model, &mut session);
+    store.doubt(model, &mut session);
+    store.sync_doubts();
     store.committed(model, session);
 }
 
@@ -75,7 +76,8 @@ fn without_a_hash_it_is_always_sent_and_what_was_known_is_forgotten() {
     assert_eq!((store.look_up(state), store.look_up(none)), (Known::Unchanged, Known::Changed));
     let mut session = SessionMarks::default();
     store.accept(none, Known::Changed, &mut session);
-    store.before_commit(&commits, &mut session);
+    store.doubt(&commits, &mut session);
+    store.sync_doubts();
     store.committed(&commits, session);
     let store = open(&root, "e3", &|_, _| true);
     assert_eq!((store.look_up(state), store.look_up(none)), (Known::New, Known::New));
@@ -104,7 +106,8 @@ fn a_crash_between_a_commit_and_its_mark_leaves_a_doubt() {
     let mark = scope.mark("1", Some("b"));
     let mut session = SessionMarks::default();
     store.accept(mark, store.look_up(mark), &mut session);
-    store.before_commit(&commits, &mut session);
+    store.doubt(&commits, &mut session);
+    store.sync_doubts();
     drop((session, store));
     let store = open(&root, "e3", &|_, _| true);
     assert_ne!(store.look_up(scope.mark("1", Some("a"))), Known::Unchanged);
@@ -329,7 +332,8 @@ impl World {
             1..4 => return false,
             _ => {}
         }
-        store.before_commit(model, &mut session);
+        store.doubt(model, &mut session);
+        store.sync_doubts();
         if self.below(20) == 0 {
             return true;
         }
