@@ -10,7 +10,7 @@ use outrider_protocol::action::{
     AgentConfig, DescribeOrder, ExportOrder, IntegrationConfig, OnboardOrder, Order, ValidateOrder,
 };
 use outrider_protocol::exit::Exit;
-use outrider_protocol::report::{ActionReport, OnboardOutcome};
+use outrider_protocol::report::{ActionReport, Failure, OnboardOutcome};
 
 use crate::args::{Action, Describe, Export, Onboard};
 use crate::input;
@@ -100,10 +100,10 @@ fn programs() -> Result<PathBuf, Error> {
 
 /// Gives the result to a file or a person.
 fn conclude(finished: Finished, output: Option<File>) -> Result<Exit, Error> {
-    let Finished { exit, told, report } = finished;
-    match (output, &report) {
-        (Some(file), Some(report)) => write_result(file, report)?,
-        (None, Some(ActionReport::ExportOnboardData(report))) => {
+    let Finished { exit, told, result } = finished;
+    match (output, &result) {
+        (Some(file), result) => write_result(file, result)?,
+        (None, Ok(ActionReport::ExportOnboardData(report))) => {
             if let OnboardOutcome::Records { records } = &report.outcome {
                 records.iter().for_each(say);
             }
@@ -114,14 +114,16 @@ fn conclude(finished: Finished, output: Option<File>) -> Result<Exit, Error> {
     Ok(exit)
 }
 
-/// The records of onboarding data as a JSON array, any other report as it is.
-fn write_result(mut file: File, report: &ActionReport) -> Result<(), Error> {
-    let text = match report {
-        ActionReport::ExportOnboardData(onboard) => match &onboard.outcome {
+/// The records of onboarding data as a JSON array, any other report as it is, and `{"error": …}` where there is none: the
+/// file answers in each case.
+fn write_result(mut file: File, result: &Result<ActionReport, Box<Failure>>) -> Result<(), Error> {
+    let text = match result {
+        Ok(report @ ActionReport::ExportOnboardData(onboard)) => match &onboard.outcome {
             OnboardOutcome::Records { records } => serde_json::to_string_pretty(records),
             OnboardOutcome::NotSupported => serde_json::to_string_pretty(report),
         },
-        _ => serde_json::to_string_pretty(report),
+        Ok(report) => serde_json::to_string_pretty(report),
+        Err(failure) => serde_json::to_string_pretty(&serde_json::json!({ "error": failure })),
     };
     let text = text.map_err(|err| Error::failure(&err))?;
     writeln!(file, "{text}").map_err(|err| Error::failed(format!("--output-file: write the result: {err}")))

@@ -9,6 +9,7 @@ use outrider_home::Root;
 use outrider_protocol::action::Order;
 use outrider_protocol::exit::Exit;
 use outrider_protocol::ids::ExportId;
+use outrider_protocol::integration::SourceInfo;
 use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportReport, Failure, IntegrationOutcome, OnboardOutcome, OnboardReport,
     ValidateReport,
@@ -24,8 +25,8 @@ pub struct Finished {
     pub exit: Exit,
     /// What a person reads: a line or a few.
     pub told: String,
-    /// What the action answered, if it did.
-    pub report: Option<ActionReport>,
+    /// What the action answered, or why it did not.
+    pub result: Result<ActionReport, Box<Failure>>,
 }
 
 /// Carries an order out and tells a person how it went. `programs` is the folder of the `outrider` program, `out` takes
@@ -43,7 +44,7 @@ pub async fn run_by_hand(
     if let Order::Export(export) = &order
         && let Err(failure) = export::check(export)
     {
-        return Ok(Finished { exit: Exit::Usage, told: tell_failure(&failure), report: None });
+        return Ok(Finished { exit: Exit::Usage, told: tell_failure(&failure), result: Err(failure) });
     }
     let cancel = Cancel::default();
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
@@ -62,11 +63,11 @@ pub async fn run_by_hand(
     Ok(match result {
         Ok(report) => {
             let (exit, told) = tell(&report, cancel.is_cancelled());
-            Finished { exit, told, report: Some(report) }
+            Finished { exit, told, result: Ok(report) }
         }
         Err(failure) => {
             let exit = if cancel.is_cancelled() { Exit::Cancelled } else { Exit::Failure };
-            Finished { exit, told: tell_failure(&failure), report: None }
+            Finished { exit, told: tell_failure(&failure), result: Err(failure) }
         }
     })
 }
@@ -118,8 +119,7 @@ fn tell_export(report: &ExportReport, cancelled: bool) -> (Exit, String) {
 
 fn tell_validation(report: &ValidateReport) -> (Exit, String) {
     if report.errors.is_empty() {
-        let source = report.source.as_ref().and_then(|it| it.version.as_deref());
-        let source = source.map(|version| format!(", source version {version}")).unwrap_or_default();
+        let source = report.source.as_ref().map(tell_source).unwrap_or_default();
         return (Exit::Ok, format!("{}: the configuration is valid{source}", report.integration));
     }
     let mut told = format!("{}: the configuration is not valid:", report.integration);
@@ -130,13 +130,21 @@ fn tell_validation(report: &ValidateReport) -> (Exit, String) {
     (Exit::Failure, told)
 }
 
+/// What a source says of itself, each on a line.
+fn tell_source(source: &SourceInfo) -> String {
+    let version = source.version.iter().map(|it| format!("\n  version: {it}"));
+    let account = source.account.iter().map(|it| format!("\n  account: {it}"));
+    let scopes = (!source.scopes.is_empty()).then(|| format!("\n  scopes: {}", source.scopes.join(", ")));
+    version.chain(account).chain(scopes).collect()
+}
+
 fn tell_onboarding(report: &OnboardReport) -> (Exit, String) {
     match &report.outcome {
         OnboardOutcome::Records { records } => {
             (Exit::Ok, format!("{}: {} {}", report.integration, records.len(), report.kind))
         }
         OnboardOutcome::NotSupported => (
-            Exit::Failure,
+            Exit::NotSupported,
             format!("{}: {} are not supported by this integration", report.integration, report.kind),
         ),
     }

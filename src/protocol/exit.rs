@@ -16,6 +16,8 @@ pub enum Exit {
     RootInUse = 4,
     /// The work was cancelled, by the backend or by Ctrl-C; what was done until then is kept.
     Cancelled = 5,
+    /// The integration does not offer what was asked of it.
+    NotSupported = 6,
 }
 
 /// The status with which a Rust program ends after a panic.
@@ -23,8 +25,15 @@ pub const PANIC: i32 = 101;
 
 impl Exit {
     /// Every status, in order, for documentation.
-    pub const ALL: [Self; 6] =
-        [Self::Ok, Self::Failure, Self::Usage, Self::Orphaned, Self::RootInUse, Self::Cancelled];
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Failure,
+        Self::Usage,
+        Self::Orphaned,
+        Self::RootInUse,
+        Self::Cancelled,
+        Self::NotSupported,
+    ];
 
     /// The number that the system sees.
     #[must_use]

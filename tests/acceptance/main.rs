@@ -5,6 +5,7 @@
 
 mod architecture;
 mod bad_days;
+mod asking;
 mod bad_input;
 mod data;
 mod death;
@@ -23,6 +24,7 @@ mod random;
 mod redaction;
 mod schemas;
 mod source;
+mod sealing;
 mod support;
 mod traffic;
 mod troubles;

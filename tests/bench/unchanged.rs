@@ -41,7 +41,6 @@ fn store(table: &mut Table, root: &Root) {
             let mark = scope.mark(&format!("object-{n}"), Some(&hash(n)));
             first.accept(mark, Known::New, &mut session);
         }
-        first.before_commit(&model, &mut session);
         first.committed(&model, session);
     }
     drop(first);

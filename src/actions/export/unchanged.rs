@@ -86,9 +86,10 @@ impl Backend {
         for id in sessions {
             let session = self.sessions().get(&id).cloned();
             if let Some(session) = session {
-                self.store.before_commit(&session.model, &mut session.marks());
+                self.store.doubt(&session.model, &mut session.marks());
             }
         }
+        self.store.sync_doubts();
     }
 
     /// These sessions are in the spool.

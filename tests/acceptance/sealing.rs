@@ -1,0 +1,80 @@
+//! Secrets of sources: told to the backend once, and from then on only their host can read them.
+
+use outrider_backend::admin::{Command, CommandState};
+use outrider_protocol::action::{AgentConfig, ExportOrder, IntegrationConfig, Order, ValidateOrder};
+use outrider_protocol::report::{ActionReport, Failure, ValidateReport};
+use serde_json::{Value, json};
+
+use crate::support::{Stack, integration};
+
+fn validate(stack: &Stack, integration: IntegrationConfig) -> ValidateReport {
+    let order = ValidateOrder { agent: AgentConfig::default(), integration, seal: true };
+    let id = stack.order(Order::ValidateConfig(order));
+    match stack.until_state(&id, CommandState::Done).report {
+        Some(ActionReport::ValidateConfig(report)) => report,
+        other => panic!("expected a validation, found {other:?}"),
+    }
+}
+
+fn export(stack: &Stack, integration: &IntegrationConfig, state: CommandState) -> Command {
+    let id = stack.order(Order::Export(ExportOrder {
+        agent: AgentConfig::default(),
+        integrations: vec![integration.clone()],
+        reprocess_historical: false,
+    }));
+    stack.until_state(&id, state)
+}
+
+/// Why the only integration of an export failed.
+fn failure(command: Command) -> Failure {
+    let Some(ActionReport::Export(report)) = command.report else {
+        panic!("no report of an export: {command:?}")
+    };
+    report.integrations.into_iter().next().and_then(|it| it.error).expect("a failure")
+}
+
+fn config(integration: &IntegrationConfig) -> Value {
+    serde_json::from_str(integration.config.get()).unwrap()
+}
+
+#[test]
+fn a_validated_configuration_comes_back_encrypted_and_works_on_its_host_alone() {
+    let stack = Stack::start(&json!({}));
+    let plain = integration(&json!({ "name": "mock", "config": {
+        "token": "t0ken-of-the-source", "pin": "by-the-schema", "repos": 1, "url": "https://source.example.com"
+    }}));
+    let report = validate(&stack, plain.clone());
+    assert_eq!(report.errors, []);
+    let sealed = report.sealed.expect("a sealed configuration");
+    assert_eq!(config(&sealed), json!({ "repos": 1, "url": "https://source.example.com" }));
+    assert!(!sealed.secrets.as_deref().unwrap().contains("t0ken"));
+    // As the backend sends it from then on: it opens, and may be sealed anew.
+    export(&stack, &sealed, CommandState::Done);
+    assert_eq!(config(&validate(&stack, sealed.clone()).sealed.unwrap()), config(&sealed));
+
+    let mut elsewhere = sealed.clone();
+    let address = json!({ "repos": 1, "url": "https://evil.example.com" });
+    elsewhere.config = serde_json::value::to_raw_value(&address).unwrap();
+    let refused = failure(export(&stack, &elsewhere, CommandState::Failed));
+    assert!(refused.message.contains("/url was https://source.example.com"), "{refused:?}");
+
+    std::fs::remove_file(stack.root().join("secrets.key")).unwrap();
+    let lost = failure(export(&stack, &sealed, CommandState::Failed));
+    assert!(lost.message.contains("a root that was lost"), "{lost:?}");
+    assert!(lost.hint.unwrap().contains("outrider-backend integration set"));
+    // Entered again, they work again.
+    let again = validate(&stack, plain).sealed.unwrap();
+    export(&stack, &again, CommandState::Done);
+}
+
+#[test]
+fn a_configuration_that_is_not_valid_is_not_encrypted() {
+    let stack = Stack::start(&json!({}));
+    let wrong =
+        integration(&json!({ "name": "mock", "config": { "token": "t0ken-of-the-source", "repos": -1 } }));
+    let report = validate(&stack, wrong);
+    assert_eq!((report.errors[0].path.as_str(), report.sealed.is_none()), ("/repos", true));
+    let without = integration(&json!({ "name": "mock", "config": { "repos": 1 } }));
+    let sealed = validate(&stack, without).sealed.unwrap();
+    assert_eq!((config(&sealed), sealed.secrets), (json!({ "repos": 1 }), None));
+}
