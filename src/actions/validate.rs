@@ -30,13 +30,13 @@ pub async fn run(context: &Context, order: ValidateOrder) -> Result<ValidateRepo
     Ok(ValidateReport {
         integration: integration.id(),
         integration_version: log.redact(&about.version),
-        errors: reply.errors.into_iter().map(|it| without_secrets(it, &log)).collect(),
+        errors: reply.errors.iter().map(|it| without_secrets(it, &log)).collect(),
         source: reply.source.map(|it| source_without_secrets(it, &log)),
         sealed,
     })
 }
 
-fn without_secrets(error: ConfigError, log: &IntegrationLog) -> ConfigError {
+fn without_secrets(error: &ConfigError, log: &IntegrationLog) -> ConfigError {
     ConfigError { path: log.redact(&error.path), message: log.redact(&error.message) }
 }
 

@@ -29,7 +29,9 @@ fn search(
 ) {
     let length = path.len();
     match value {
-        _ if depth == 0 => drop(found.insert(path.clone(), value.to_string())),
+        _ if depth == 0 => {
+            found.insert(path.clone(), value.to_string());
+        }
         Value::Object(map) => {
             for (key, it) in map {
                 path.push('/');
@@ -46,9 +48,11 @@ fn search(
             }
         }
         Value::String(text) if by_key || looks_like_address(text) => {
-            drop(found.insert(path.clone(), text.clone()))
+            found.insert(path.clone(), text.clone());
         }
-        Value::Number(_) | Value::Bool(_) if by_key => drop(found.insert(path.clone(), value.to_string())),
+        Value::Number(_) | Value::Bool(_) if by_key => {
+            found.insert(path.clone(), value.to_string());
+        }
         Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {}
     }
 }
