@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use outrider_home::{Config, ConfigErrors, Limits, Root};
 use outrider_logs::{Redactor, RunLog};
 use outrider_protocol::action::{AgentConfig, Order};
-use outrider_protocol::ids::ExportId;
+use outrider_protocol::ids::{ExportId, IntegrationId};
 use outrider_protocol::log::{Fields, Level, LogLine};
+use outrider_protocol::report::Failure;
 use serde_json::Value;
 use serde_json::value::RawValue;
 

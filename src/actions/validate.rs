@@ -4,8 +4,9 @@ use outrider_protocol::action::ValidateOrder;
 use outrider_protocol::integration::{ConfigError, SourceInfo, ValidateConfig, ValidateConfigParams};
 use outrider_protocol::report::{Failure, ValidateReport};
 
-use crate::context::{Context, IntegrationLog};
+use crate::context::Context;
 use crate::host::{self, Host};
+use crate::integration_log::IntegrationLog;
 use crate::sealing;
 
 /// Runs the action. Where the order asks for it, a valid configuration is answered with its secrets encrypted.

@@ -14,8 +14,7 @@ const PLACES: u64 = if cfg!(debug_assertions) { 12 } else { 60 };
 fn library(dir: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/acceptance/failing_calls.c");
     let library = dir.join("failing_calls.so");
-    let made =
-        run(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl"));
+    let made = run(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl"));
     assert!(made.status.success(), "{}", printed(&made));
     library
 }

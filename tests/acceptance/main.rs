@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod architecture;
-mod bad_days;
 mod asking;
+mod bad_days;
 mod bad_input;
 mod data;
 mod death;
@@ -23,8 +23,8 @@ mod predecessor;
 mod random;
 mod redaction;
 mod schemas;
-mod source;
 mod sealing;
+mod source;
 mod support;
 mod traffic;
 mod troubles;

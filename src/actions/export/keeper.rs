@@ -29,8 +29,8 @@ use outrider_spool::{ExportWriter, Sealed, Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::held::Held;
-use self::together::{Failed, Together};
 pub(crate) use self::together::decide;
+use self::together::{Failed, Together};
 use super::room::{Room, Shortage};
 use super::unchanged::Backend;
 use super::values::Values;

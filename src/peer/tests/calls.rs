@@ -303,7 +303,7 @@ async fn a_large_batch_that_is_none_is_refused_as_a_small_one_would_be() {
 }
 
 /// As long as [`small`] lets any call wait.
-const AT_MOST: Option<std::time::Duration> = Some(std::time::Duration::from_secs(5));
+const AT_MOST: Option<Duration> = Some(Duration::from_secs(5));
 
 #[tokio::test(start_paused = true)]
 async fn a_call_of_text_is_answered_refused_timed_out_and_given_up_as_any_other() {

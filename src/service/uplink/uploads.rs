@@ -388,6 +388,7 @@ mod tests {
             raw_bytes: 1,
             bytes: 1,
             sha256: String::new(),
+            compression: outrider_spool::Compression::Gzip,
             path: "0.json.gz".into(),
         }
     }

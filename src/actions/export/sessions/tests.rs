@@ -27,16 +27,19 @@ fn params(
 
 fn tree() -> (Sessions, SessionId, SessionId) {
     let mut table = Sessions::default();
-    let (root, _) = start(&mut table, &git(), params(SessionKind::Tracking, "repository", None, None)).unwrap();
-    let (commits, _) = start(&mut table, &git(), params(SessionKind::Model, "sourcecode.Commit", Some(root), Some("a/b")))
-        .unwrap();
+    let (root, _) =
+        start(&mut table, &git(), params(SessionKind::Tracking, "repository", None, None)).unwrap();
+    let (commits, _) =
+        start(&mut table, &git(), params(SessionKind::Model, "sourcecode.Commit", Some(root), Some("a/b")))
+            .unwrap();
     (table, root, commits)
 }
 
 #[test]
 fn a_path_holds_names_and_ids_apart() {
     let (mut table, root, _) = tree();
-    let (_, path) = start(&mut table, &git(), params(SessionKind::Model, "a.B", Some(root), Some("x/y"))).unwrap();
+    let (_, path) =
+        start(&mut table, &git(), params(SessionKind::Model, "a.B", Some(root), Some("x/y"))).unwrap();
     assert_eq!(path.parts, [("repository".into(), None), ("a.B".into(), Some("x/y".into()))]);
 }
 
