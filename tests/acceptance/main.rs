@@ -22,6 +22,7 @@ mod played;
 mod predecessor;
 mod random;
 mod redaction;
+mod remote;
 mod schemas;
 mod sealing;
 mod source;
