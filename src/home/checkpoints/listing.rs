@@ -18,6 +18,7 @@ impl Checkpoints {
         below: Option<&SessionPath>,
         visit: &mut dyn FnMut(&SessionPath, &str) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        self.ready()?;
         let range = below.map(|path| self.key(path).map(|key| Range::of(&key))).transpose()?;
         let mut strange = None;
         let mut see = |key: &str, text: &str| match serde_json::from_str(key) {
