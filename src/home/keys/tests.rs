@@ -108,7 +108,7 @@ fn a_changed_text_is_refused() {
     };
     assert!(refused(&root, flip).contains("the text was changed"));
     let cut = |it: &mut IntegrationConfig| {
-        it.secrets = it.secrets.take().map(|text| text[..text.len() - 8].to_owned())
+        it.secrets = it.secrets.take().map(|text| text[..text.len() - 8].to_owned());
     };
     assert!(refused(&root, cut).contains("the text was changed"));
     assert!(refused(&root, |it| it.secrets = Some("age-encryption.org".into())).contains("expected a text"));
