@@ -245,7 +245,13 @@ async fn the_schema_that_it_tells_fits_its_own_settings() {
     let members: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
     // A member that the schema names and the settings lack would be refused here.
     for member in members {
-        let value = if member == "fault" { json!({ "kind": "fail" }) } else { json!(1) };
+        let value = match member.as_str() {
+            "fault" => json!({ "kind": "fail" }),
+            "leak" => json!({ "texts": ["a"], "end": "go_on" }),
+            "skip_unchanged" => json!(true),
+            "token" | "pin" | "url" => json!("https://source.example.com"),
+            _ => json!(1),
+        };
         let reply = agent.validate(&json!({ (member.clone()): value })).await.unwrap();
         assert!(reply.errors.is_empty(), "{member}: {:?}", reply.errors);
     }

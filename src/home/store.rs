@@ -166,10 +166,11 @@ impl Store {
     }
 
     fn open_file(&self) -> Result<Database, StoreError> {
-        let mut waited = Duration::ZERO;
+        let (mut waited, mut begun_anew) = (Duration::ZERO, false);
         loop {
-            let file = atomic::open_private(&self.path)
-                .map_err(|err| StoreError::File(FileError::at("open", &self.path)(err)))?;
+            let at = |err| StoreError::File(FileError::at("open", &self.path)(err));
+            let file = atomic::open_private(&self.path).map_err(at)?;
+            let same = file.try_clone().map_err(at)?;
             match (self.opener)(file) {
                 Ok(database) => return self.with_tables(database),
                 Err(DatabaseError::DatabaseAlreadyOpen) if waited < self.wait => {
@@ -178,6 +179,11 @@ impl Store {
                 }
                 Err(DatabaseError::DatabaseAlreadyOpen) => {
                     return Err(StoreError::InUse { path: self.path.clone(), waited });
+                }
+                Err(_) if !begun_anew && is_unfinished(&same) => {
+                    // Whoever made it died, or its disk failed, before it was a store; nothing was ever in it.
+                    std::fs::remove_file(&self.path).map_err(at)?;
+                    begun_anew = true;
                 }
                 Err(err) => return Err(self.error("open", err.into())),
             }
@@ -220,6 +226,13 @@ impl Store {
             err => StoreError::Damaged { operation, path: self.path.clone(), err: Box::new(err) },
         }
     }
+}
+
+/// Whether a file was never made into a store: redb writes its magic number last.
+fn is_unfinished(mut file: &std::fs::File) -> bool {
+    use std::io::{Read, Seek};
+    let mut magic = [1; 9];
+    file.rewind().and_then(|()| file.read_exact(&mut magic)).is_ok() && magic == [0; 9]
 }
 
 #[cfg(test)]

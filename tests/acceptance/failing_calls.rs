@@ -51,7 +51,7 @@ fn a_sync_or_a_rename_that_fails_loses_nothing_and_repeats_nothing() {
             }
             let (done, told) = export(&root, &library, None);
             assert!(done, "{case}: the next export: {told}");
-            let repeated = source::compare_objects(&case, &source::spooled_objects(&root), &truth);
+            let repeated = source::compare_objects(&case, &source::stored_objects(&root), &truth);
             assert_eq!(repeated, 0, "{case}: nothing is there twice");
             std::fs::remove_dir_all(root).unwrap();
         }

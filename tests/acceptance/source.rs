@@ -43,6 +43,18 @@ pub(crate) fn spooled_objects(root: &Path) -> Objects {
     objects
 }
 
+/// What is durable in a root's spool, files that wait for their names included.
+pub(crate) fn stored_objects(root: &Path) -> Objects {
+    let mut objects = Objects::new();
+    for model in MODELS {
+        let shown = run(outrider(root).args(["data", "cat", "--model", model]));
+        assert!(shown.status.success(), "{}", printed(&shown));
+        let lines = String::from_utf8(shown.stdout).unwrap();
+        add(&mut objects, model, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
+    }
+    objects
+}
+
 fn add(objects: &mut Objects, model: &str, found: Vec<Value>) {
     for object in found {
         let id = object["id"].as_str().unwrap().to_owned();

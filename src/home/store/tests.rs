@@ -140,3 +140,16 @@ fn a_store_cut_short_is_an_error_and_no_panic() {
         assert!(chain(&err).contains("commands.redb"), "{part}: {}", chain(&err));
     }
 }
+
+#[test]
+fn a_file_that_was_never_made_into_a_store_is_begun_anew() {
+    let (_folder, root) = fresh();
+    let path = root.state().join("unfinished.redb");
+    std::fs::write(&path, vec![0; 8192]).unwrap();
+    let store = Store::open(path.clone(), Duration::ZERO, make).unwrap();
+    drop(store);
+    // Anything else is left to a person.
+    std::fs::write(&path, vec![7; 8192]).unwrap();
+    let err = Store::open(path, Duration::ZERO, make).unwrap_err();
+    assert!(matches!(err, StoreError::Damaged { .. }), "{err}");
+}
