@@ -6,7 +6,7 @@ use outrider_protocol::action::{AgentConfig, ExportOrder, IntegrationConfig, Ord
 use outrider_protocol::report::{ActionReport, Failure, ValidateReport};
 use serde_json::{Value, json};
 
-use crate::support::{Stack, integration};
+use crate::support::{BACKEND, Stack, integration, printed, run, until};
 
 fn validate(stack: &Stack, integration: IntegrationConfig) -> ValidateReport {
     let order = ValidateOrder { agent: AgentConfig::default(), integration, seal: true };
@@ -82,4 +82,50 @@ fn a_configuration_that_is_not_valid_is_not_encrypted() {
     let report = validate(&stack, wrong);
     assert_eq!(report.errors[0].path, "/repos");
     assert!(!stack.root().join("secrets.key").exists(), "nothing was encrypted");
+}
+
+/// Runs the backend's program against the stack's backend.
+fn backend(stack: &Stack, args: &[&str]) -> std::process::Output {
+    let data = stack.dir.path().join("backend");
+    run(std::process::Command::new(BACKEND).args(args).arg("--data").arg(data))
+}
+
+/// Files of the backend that hold a text.
+fn holding(stack: &Stack, text: &str) -> String {
+    let found =
+        run(std::process::Command::new("grep").args(["-rla", text]).arg(stack.dir.path().join("backend")));
+    String::from_utf8_lossy(&found.stdout).into_owned()
+}
+
+#[test]
+fn what_is_configured_at_the_backend_is_exported_and_its_secret_stays_on_the_host() {
+    let stack = Stack::start(&json!({}));
+    let (file, secret) = (stack.dir.path().join("mock.json"), "t0ken-of-the-source");
+    let config =
+        json!({ "token": secret, "repos": 2, "pull_requests": 3, "url": "https://source.example.com" });
+    std::fs::write(&file, config.to_string()).unwrap();
+    let config = format!("@{}", file.display());
+    // The agent tells the schemas of its integrations by itself.
+    until("the agent's integrations", || {
+        let told = backend(&stack, &["integration", "schema", "mock"]);
+        told.status.success().then_some(())
+    });
+
+    let wrong =
+        backend(&stack, &["integration", "set", "--integration", "mock", "--config", r#"{"repos":"two"}"#]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", printed(&wrong));
+    assert!(printed(&wrong).contains("/repos"), "the fault has a path: {}", printed(&wrong));
+
+    let set = backend(&stack, &["integration", "set", "--integration", "mock", "--config", &config]);
+    assert!(set.status.success(), "{}", printed(&set));
+    until("the secret to be nowhere at the backend", || holding(&stack, secret).is_empty().then_some(()));
+    let listed = printed(&backend(&stack, &["integration", "list"]));
+    assert!(listed.contains("mock") && !listed.contains(secret), "{listed}");
+
+    let exported = backend(&stack, &["command", "export", "--follow"]);
+    assert!(exported.status.success(), "{}", printed(&exported));
+    stack.until_uploaded();
+    assert_eq!(holding(&stack, secret), "");
+    let data = printed(&run(std::process::Command::new("find").arg(stack.dir.path().join("backend"))));
+    assert!(data.contains("sourcecode.PullRequest"), "{data}");
 }

@@ -19,8 +19,7 @@ pub(crate) struct IntegrationShown {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Integration {
-    /// Configure an integration: its host validates the configuration and encrypts the secrets, which only the result
-    /// is kept of
+    /// Configure an integration: its host tries the configuration and encrypts its secrets; only the result is kept
     Set(SetIntegration),
     /// List those that are configured
     List,
