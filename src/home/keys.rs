@@ -3,7 +3,7 @@
 //! [`seal`] takes the secret members out of an integration's configuration and encrypts them with a key that is made on
 //! first use and never leaves `ROOT/secrets.key`; [`open`] puts them back. The ciphertext is the text
 //! `outrider-sealed:1:KEY:BASE64`: the key's fingerprint, then nonce, ciphertext and tag of ChaCha20-Poly1305 over
-//! ([`Sealed`] as JSON), with all that stands before the last colon as associated data.
+//! (`Sealed` as JSON), with all that stands before the last colon as associated data.
 //!
 //! **Invariant:** what was sealed for one integration is opened for no other, and only while every member of its
 //! configuration that looks like an address is as it was: whoever may change a configuration at the backend cannot have
