@@ -323,20 +323,20 @@ impl Worker {
 
     /// Objects together with their values, then other values; then the answers.
     fn store(&mut self, group: Vec<Waiting>) {
-        let (mut places, mut sessions) = (Vec::new(), Vec::new());
+        let (mut at, mut sessions) = (Vec::new(), Vec::new());
         for (i, (finished, _)) in group.iter().enumerate() {
             if let Some(session) = self.open.remove(&finished.session) {
-                places.push(i);
+                at.push(i);
                 sessions.push(session);
             }
         }
-        let Together { committed, with_value } = match self.commit_together(&group, &places, &mut sessions) {
+        let Together { committed, with_value } = match self.commit_together(&group, &at, &mut sessions) {
             Ok(together) => together,
             Err(err) => {
                 let may_wait = self.room.patience.is_some() && !sessions.is_empty();
                 let shortage = err.shortage().filter(|_| may_wait);
                 let Some(shortage) = shortage else { return refuse(group, &self.note_failed(&err)) };
-                for (i, session) in places.into_iter().zip(sessions) {
+                for (i, session) in at.into_iter().zip(sessions) {
                     self.open.insert(group[i].0.session, session);
                 }
                 group.into_iter().for_each(|it| self.hold(shortage.clone(), Held::Commit(it)));
@@ -344,7 +344,7 @@ impl Worker {
             }
         };
         let mut kept = vec![Kept::default(); group.len()];
-        for (i, one) in places.into_iter().zip(&committed.sessions) {
+        for (i, one) in at.into_iter().zip(&committed.sessions) {
             kept[i] = Kept { objects: one.records, bytes: one.raw_bytes };
         }
         self.tell(committed.sealed);
