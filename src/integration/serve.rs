@@ -160,7 +160,7 @@ enum Phase {
 fn handlers<I: Integration>(server: Arc<Server<I>>) -> Handlers<Arc<Server<I>>> {
     type Shared<I> = Arc<Arc<Server<I>>>;
     let mut handlers = Handlers::new(server);
-    handlers.on::<Initialize, _, _>(|server: Shared<I>, params| async move { server.greeted(params) });
+    handlers.on::<Initialize, _, _>(|server: Shared<I>, params| async move { server.greeted(params).await });
     handlers.on::<Export, _, _>(|server: Shared<I>, params| async move { server.export(params).await });
     handlers
         .on::<ValidateConfig, _, _>(|server: Shared<I>, params| async move { server.validate(params).await });
@@ -176,7 +176,7 @@ fn handlers<I: Integration>(server: Arc<Server<I>>) -> Handlers<Arc<Server<I>>> 
 }
 
 impl<I: Integration> Server<I> {
-    fn greeted(&self, params: InitializeParams) -> Result<InitializeReply, RpcError> {
+    async fn greeted(&self, params: InitializeParams) -> Result<InitializeReply, RpcError> {
         let protocol = INTEGRATION.meet(params.protocol).map_err(|err| {
             RpcError::new(code::VERSION, format!("{}: {err}", self.integration.about().name))
         })?;
@@ -184,14 +184,19 @@ impl<I: Integration> Server<I> {
         let models =
             about.model_infos().map_err(|err| RpcError::new(code::INTERNAL, format!("about: {err}")))?;
         let config_schema = about.config_schema.as_ref().map(record).transpose()?;
-        let mut phase = self.phase();
-        if !matches!(*phase, Phase::New) {
-            return Err(RpcError::new(
-                code::INVALID_REQUEST,
-                "initialize: it was called already; call it once",
-            ));
+        let line_bytes = usize::try_from(params.max_line_bytes).unwrap_or(usize::MAX);
+        {
+            let mut phase = self.phase();
+            if !matches!(*phase, Phase::New) {
+                return Err(RpcError::new(
+                    code::INVALID_REQUEST,
+                    "initialize: it was called already; call it once",
+                ));
+            }
+            *phase = Phase::Ready(Arc::new(params));
         }
-        *phase = Phase::Ready(Arc::new(params));
+        // Only ever wider than ours: objects keep to a narrower one by themselves.
+        self.peer.wait().await.set_line_bytes(line_bytes.max(Limits::default().line_bytes));
         Ok(InitializeReply {
             protocol,
             name: about.name,

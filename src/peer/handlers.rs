@@ -161,6 +161,20 @@ impl RawParams {
         at.and_then(|at| self.line.get(at)).unwrap_or("{}")
     }
 
+    /// Where a text that was borrowed from them stands in [`RawParams::into_line`]; nothing for any other text.
+    #[must_use]
+    pub fn place_of(&self, part: &str) -> Option<Range<usize>> {
+        let start = part.as_ptr().addr().checked_sub(self.line.as_ptr().addr())?;
+        let place = start..start.checked_add(part.len())?;
+        self.line.get(place.clone()).map(|_| place)
+    }
+
+    /// The whole line that they came in: its memory, for whoever goes on to use it.
+    #[must_use]
+    pub fn into_line(self) -> String {
+        self.line
+    }
+
     /// Reads them as a `T` that may borrow from them (`&str`, `&RawValue`).
     ///
     /// # Errors

@@ -66,10 +66,10 @@ impl Incoming {
         queue: Queue,
         answers: mpsc::Sender<String>,
     ) -> Self {
-        let Limits { concurrent_requests, line_bytes, .. } = shared.limits;
+        let Limits { concurrent_requests, .. } = shared.limits;
         // Each item but the last holds a slot, so there is always room.
         let (work, dispatched) = mpsc::channel(concurrent_requests.max(1) + 1);
-        tokio::spawn(Dispatcher { shared: shared.clone(), methods, queue, line_bytes }.run(dispatched));
+        tokio::spawn(Dispatcher { shared: shared.clone(), methods, queue }.run(dispatched));
         Self {
             shared: shared.clone(),
             work,
@@ -85,7 +85,7 @@ impl Incoming {
     pub(crate) async fn run<R: AsyncRead + Unpin>(mut self, reader: R) {
         let shared = self.shared.clone();
         let read = async {
-            let mut lines = Lines::new(reader, shared.limits.line_bytes);
+            let mut lines = Lines::new(reader, shared.clone());
             let cause = loop {
                 match lines.next().await {
                     Ok(Some(line)) => {
@@ -182,7 +182,6 @@ struct Dispatcher {
     shared: Arc<Shared>,
     methods: Methods,
     queue: Queue,
-    line_bytes: usize,
 }
 
 impl Dispatcher {
@@ -243,7 +242,7 @@ impl Dispatcher {
         slot: Slot,
     ) -> BoxFuture<'static, ()> {
         let response = self.respond(id.clone(), method, params);
-        let (queue, limit, method) = (self.queue.clone(), self.line_bytes, method.to_owned());
+        let (queue, limit, method) = (self.queue.clone(), self.shared.line_bytes(), method.to_owned());
         async move {
             let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|panic| {
                 let message = format!("{method}: its handler panicked: {}", said(&*panic));

@@ -2,29 +2,40 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use memchr::memchr;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::Lost;
+use crate::shared::Shared;
 
-/// What one read takes from the stream: as much as a Linux pipe holds.
+/// What one read takes from the stream at least, where so much is there.
 const READ_BYTES: usize = 64 * 1024;
+
+/// A longer line leaves in the memory that it was read into. A shorter one is copied out of it, since more may follow.
+const LARGE_BYTES: usize = READ_BYTES / 2;
 
 /// The most that is set aside for a line before it comes, so that a stream of equal batches is never moved while it
 /// grows. Longer lines grow by doubling.
 const EXPECTED_BYTES: usize = 512 * 1024;
 
-/// The lines of a stream. Each is copied once, from the read buffer into memory of its own.
+/// The lines of a stream. Each is copied at most once, and large ones never.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {
-    reader: BufReader<R>,
-    limit: usize,
-    expected: usize,
+    reader: R,
+    /// Says how long a line may be, which may change while one is awaited.
+    shared: Arc<Shared>,
+    /// What was read. From `next` on it belongs to no line that was given away.
+    read: Vec<u8>,
+    next: usize,
+    /// Up to here there is no further line feed.
+    searched: usize,
+    ended: bool,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    /// Lines of at most `limit` bytes, not counting the line feed.
-    pub(crate) fn new(reader: R, limit: usize) -> Self {
-        Self { reader: BufReader::with_capacity(READ_BYTES, reader), limit, expected: 0 }
+    /// Lines that are no longer than the link allows, not counting the line feed.
+    pub(crate) fn new(reader: R, shared: Arc<Shared>) -> Self {
+        Self { reader, shared, read: Vec::new(), next: 0, searched: 0, ended: false }
     }
 
     /// The next line that is not blank, without its line feed; `None` at a clean end.
@@ -38,24 +49,61 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     async fn any(&mut self) -> Result<Option<Vec<u8>>, Lost> {
-        let mut line = Vec::with_capacity(self.expected);
-        let most = u64::try_from(self.limit).unwrap_or(u64::MAX).saturating_add(1);
-        let read = (&mut self.reader).take(most).read_until(b'\n', &mut line).await;
-        read.map_err(|error| Lost::Io { doing: "read from", error: Arc::new(error) })?;
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            // Only a line that does not fit into one read has to grow.
-            self.expected =
-                if line.len() < READ_BYTES / 2 { 0 } else { (line.len() + 1).min(EXPECTED_BYTES) };
-            if line.capacity() / 2 > line.len() {
-                line.shrink_to_fit();
+        loop {
+            let found = memchr(b'\n', &self.read[self.searched..]);
+            self.searched = found.map_or(self.read.len(), |at| self.searched + at);
+            let limit = self.shared.line_bytes();
+            if self.searched - self.next > limit {
+                return Err(Lost::TooLong { limit });
             }
-            return Ok(Some(line));
+            if found.is_some() {
+                return Ok(Some(self.take()));
+            }
+            if self.ended {
+                let rest = &self.read[self.next..];
+                // White space after the last line, such as a shell's, is no torn message.
+                let clean = rest.trim_ascii().is_empty();
+                return if clean { Ok(None) } else { Err(Lost::Torn { have: rest.len() }) };
+            }
+            self.more().await?;
         }
-        if line.len() > self.limit {
-            return Err(Lost::TooLong { limit: self.limit });
+    }
+
+    /// The line that ends at `searched`.
+    fn take(&mut self) -> Vec<u8> {
+        let (start, end) = (self.next, self.searched);
+        self.next = end + 1;
+        self.searched = self.next;
+        if end - start < LARGE_BYTES || start > 0 {
+            return self.read[start..end].to_vec();
         }
-        // White space after the last line, such as a shell's, is no torn message.
-        if line.trim_ascii().is_empty() { Ok(None) } else { Err(Lost::Torn { have: line.len() }) }
+        // The next will be as long, most likely.
+        let mut rest = Vec::with_capacity(end.min(EXPECTED_BYTES) + READ_BYTES);
+        rest.extend_from_slice(&self.read[self.next..]);
+        let mut line = std::mem::replace(&mut self.read, rest);
+        (self.next, self.searched) = (0, 0);
+        line.truncate(end);
+        if line.capacity() / 2 > line.len() {
+            line.shrink_to_fit();
+        }
+        line
+    }
+
+    /// Reads on.
+    async fn more(&mut self) -> Result<(), Lost> {
+        if self.next > 0 {
+            self.read.drain(..self.next);
+            self.searched -= self.next;
+            self.next = 0;
+        }
+        if self.read.is_empty() && self.read.capacity() > EXPECTED_BYTES + READ_BYTES {
+            self.read = Vec::new();
+        }
+        if self.read.capacity() - self.read.len() < READ_BYTES / 2 {
+            self.read.reserve(READ_BYTES);
+        }
+        let read = self.reader.read_buf(&mut self.read).await;
+        self.ended = read.map_err(|error| Lost::Io { doing: "read from", error: Arc::new(error) })? == 0;
+        Ok(())
     }
 }

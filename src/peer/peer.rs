@@ -130,6 +130,11 @@ impl Peer {
         }
     }
 
+    /// Sets [`Limits::line_bytes`] anew, from the next line on: for an end that hears from the other how long lines may be.
+    pub fn set_line_bytes(&self, bytes: usize) {
+        self.end.shared.set_line_bytes(bytes);
+    }
+
     /// Waits until the link is gone. By then everything that had come before has reached its handler.
     pub async fn closed(&self) -> Lost {
         self.end.shared.until_lost().await
@@ -181,7 +186,7 @@ impl Peer {
     }
 
     fn check_size(&self, method: &'static str, bytes: usize) -> Result<(), CallError> {
-        let limit = self.end.shared.limits.line_bytes;
+        let limit = self.end.shared.line_bytes();
         if bytes + ENVELOPE_BYTES > limit {
             return Err(CallError::TooLong { method, bytes, limit });
         }

@@ -1,6 +1,7 @@
 //! What the tasks of one link share: how it was lost, and which calls wait for an answer.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
@@ -15,6 +16,8 @@ pub(crate) const QUEUE_OF_CLIENT: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
+    /// [`Limits::line_bytes`] as it is now.
+    line_bytes: AtomicUsize,
     lost: watch::Sender<Option<Lost>>,
     stop: watch::Sender<bool>,
     calls: Mutex<Calls>,
@@ -64,7 +67,17 @@ impl Shared {
     pub(crate) fn new(limits: Limits) -> Self {
         let (lost, stop) = (watch::Sender::new(None), watch::Sender::new(false));
         let room = Semaphore::new(QUEUE_OF_CLIENT);
-        Self { limits, lost, stop, calls: Mutex::default(), given_up: Notify::new(), room }
+        let line_bytes = AtomicUsize::new(limits.line_bytes);
+        Self { limits, line_bytes, lost, stop, calls: Mutex::default(), given_up: Notify::new(), room }
+    }
+
+    /// The longest line that is taken or sent, in bytes without its line feed.
+    pub(crate) fn line_bytes(&self) -> usize {
+        self.line_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_line_bytes(&self, bytes: usize) {
+        self.line_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Records why the link is gone; only the first cause counts.

@@ -39,6 +39,10 @@ mod imp {
 
     use super::{Input, Output};
 
+    /// What the pipe we write is to hold: a batch of objects, so that it is handed over at once.
+    #[cfg(target_os = "linux")]
+    const PIPE_BYTES: usize = 256 * 1024;
+
     pub(super) fn stdio() -> io::Result<(Input, Output)> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -60,6 +64,9 @@ mod imp {
 
     pub(crate) fn output(file: File) -> io::Result<Output> {
         if is_pipe(&file)? {
+            // Where the system does not let it grow, it is slower.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_BYTES);
             return Ok(Box::new(pipe::Sender::from_owned_fd(OwnedFd::from(file))?));
         }
         Ok(Box::new(tokio::fs::File::from_std(file)))

@@ -10,7 +10,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{Burst, Double, Echo, Link, Note, Wait, link, link_with, pair, settle, small};
-use crate::{CallError, Handlers, Limits, connect};
+use crate::{CallError, Handlers, Limits, Lost, connect};
 
 #[tokio::test(start_paused = true)]
 async fn both_ends_call_each_other_and_get_answers_and_errors() {
@@ -221,6 +221,20 @@ async fn what_is_longer_than_a_line_is_refused_before_it_is_sent() {
     assert!(err.to_string().starts_with("echo: the answer has 20"), "{err}");
     assert_eq!(caller.call::<Double>(&[1]).await.unwrap(), 1);
     assert!(!right.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_raised_counts_from_the_next_line_on() {
+    let (left, right) = pair(small(), 256);
+    let long = json!("x".repeat(2 * small().line_bytes));
+    assert!(matches!(left.call::<Echo>(&long).await, Err(CallError::TooLong { .. })));
+    left.set_line_bytes(4 * small().line_bytes);
+    // The other end waits for its next line already.
+    right.set_line_bytes(4 * small().line_bytes);
+    assert_eq!(left.call::<Echo>(&long).await.unwrap(), long);
+    right.set_line_bytes(3 * small().line_bytes / 2);
+    assert!(matches!(left.call::<Echo>(&long).await, Err(CallError::Lost(_))));
+    assert!(matches!(right.closed().await, Lost::TooLong { .. }));
 }
 
 #[tokio::test(start_paused = true)]
