@@ -30,8 +30,8 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
 /// A compressor. It is whole again for the next member whatever became of the last.
 trait Pack: Send {
-    /// Makes a member of a text; it replaces what is in `out`.
-    fn block(&mut self, text: &[u8], out: &mut Vec<u8>) -> io::Result<()>;
+    /// Makes a member of a text. It begins `out`, which may be longer than the member, and tells how long that is.
+    fn block(&mut self, text: &[u8], out: &mut Vec<u8>) -> io::Result<usize>;
     /// Makes a member of pieces, without room for the whole.
     fn stream(&mut self, pieces: &[&[u8]], out: &mut Chunks<'_>) -> io::Result<()>;
 }
@@ -78,7 +78,7 @@ impl Encoder {
                 self.pack.block(&self.joined, &mut self.out)
             }
         };
-        made.and_then(|()| write_out(&self.out, sink))
+        made.and_then(|bytes| write_out(self.out.get(..bytes).unwrap_or_default(), sink))
     }
 
     fn stream(&mut self, pieces: &[&[u8]], sink: Sink<'_>) -> io::Result<()> {

@@ -31,11 +31,12 @@ impl Gzip {
 }
 
 impl Pack for Gzip {
-    fn block(&mut self, text: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        out.resize(self.block.gzip_compress_bound(text.len()), 0);
-        let made = self.block.gzip_compress(text, out).map_err(io::Error::other)?;
-        out.truncate(made);
-        Ok(())
+    fn block(&mut self, text: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+        let bound = self.block.gzip_compress_bound(text.len());
+        if out.len() < bound {
+            out.resize(bound, 0);
+        }
+        self.block.gzip_compress(text, out).map_err(io::Error::other)
     }
 
     fn stream(&mut self, pieces: &[&[u8]], chunks: &mut Chunks<'_>) -> io::Result<()> {

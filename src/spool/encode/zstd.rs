@@ -37,11 +37,11 @@ impl Zstd {
 }
 
 impl Pack for Zstd {
-    fn block(&mut self, text: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    fn block(&mut self, text: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
         self.begin(text.len())?;
         out.clear();
         out.reserve(compress_bound(text.len()));
-        done(self.context.compress2(out, text)).map(drop)
+        done(self.context.compress2(out, text))
     }
 
     fn stream(&mut self, pieces: &[&[u8]], chunks: &mut Chunks<'_>) -> io::Result<()> {
