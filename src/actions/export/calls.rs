@@ -16,11 +16,11 @@ use outrider_protocol::integration::{
 };
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::{IntegrationState, SessionState};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Export;
-use super::keeper::{Finished, StoreError as KeeperError};
+use super::keeper::{Finished, Lines, StoreError as KeeperError};
+use super::object::Identity;
 use super::sessions::{Carried, Misuse};
 use super::tally::Tally;
 use super::unchanged::{Scopes, Sifted};
@@ -107,36 +107,38 @@ impl Calls {
             batch.objects.len() as u64,
         )?;
         let model = self.export.sessions().sending(&self.integration, batch.session)?;
-        let taken = self.take(batch.session, &model, &batch.objects);
-        let (session, bytes) = (batch.session, taken.lines.len() as u64 - taken.reply.accepted);
-        drop(params);
-        let appended = self.export.keeper.append(session, self.integration.clone(), model, taken.lines).await;
-        let SessionSendReply { accepted, unchanged, .. } = taken.reply;
+        let Taken { objects, reply } = self.take(batch.session, &model, &batch.objects);
+        let session = batch.session;
+        let kept: Vec<_> = objects.iter().filter_map(|it| params.place_of(it)).collect();
+        let bytes = kept.iter().map(|it| it.len() as u64).sum();
+        let lines = Lines::gathered(params.into_line(), &kept);
+        let appended = self.export.keeper.append(session, self.integration.clone(), model, lines).await;
+        let (accepted, unchanged) = (reply.accepted, reply.unchanged);
         let (accepted, unchanged) = if appended.is_ok() { (accepted, unchanged) } else { (0, 0) };
         {
             let mut sessions = self.export.sessions();
-            sessions.rejected(session, taken.reply.rejected.len() as u64);
+            sessions.rejected(session, reply.rejected.len() as u64);
             sessions.sent(session, accepted, unchanged);
         }
         self.export.board().count(&self.integration, accepted, bytes);
         appended.map_err(|err| self.not_stored(err))?;
-        if let Some(first) = taken.reply.rejected.first() {
+        if let Some(first) = reply.rejected.first() {
             let mut fields = Fields::new();
-            fields.insert("rejected".into(), taken.reply.rejected.len().into());
+            fields.insert("rejected".into(), reply.rejected.len().into());
             fields.insert("first".into(), first.reason.clone().into());
             self.log.note(Level::Warn, "objects were rejected", fields);
         }
-        Ok(taken.reply)
+        Ok(reply)
     }
 
-    /// Puts the objects that can be taken, and that the backend does not have, into one text, a line each.
-    fn take(&self, session: SessionId, model: &Model, objects: &[&RawValue]) -> Taken {
+    /// Chooses the objects that can be taken and that the backend does not have.
+    fn take<'a>(&self, session: SessionId, model: &Model, objects: &[&'a RawValue]) -> Taken<'a> {
         let needs_id = self.needs_id.get().is_some_and(|models| models.contains(model));
         let largest = self.export.largest_object;
         let scope = self.skip_unchanged.get().and_then(|scopes| scopes.get(model));
         let sieve = scope.map(|scope| self.export.backend.sieve(session, model, scope));
-        let bytes = objects.iter().map(|it| it.get().len() + 1).sum();
-        let mut taken = Taken { lines: Vec::with_capacity(bytes), reply: SessionSendReply::default() };
+        let kept = Vec::with_capacity(objects.len());
+        let mut taken = Taken { objects: kept, reply: SessionSendReply::default() };
         for (index, object) in objects.iter().enumerate() {
             let text = object.get();
             let fault = fault_of(text, needs_id && sieve.is_none(), largest);
@@ -152,8 +154,7 @@ impl Calls {
             } else if sifted == Sifted::LeaveOut {
                 taken.reply.unchanged += 1;
             } else {
-                taken.lines.extend_from_slice(text.as_bytes());
-                taken.lines.push(b'\n');
+                taken.objects.push(text);
                 taken.reply.accepted += 1;
             }
         }
@@ -261,31 +262,25 @@ impl Calls {
     }
 }
 
-struct Taken {
-    lines: Vec<u8>,
+struct Taken<'a> {
+    objects: Vec<&'a str>,
     reply: SessionSendReply,
-}
-
-#[derive(Deserialize)]
-struct WithId<'a> {
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
 }
 
 /// Why an object cannot be taken, and its id where it has one.
 fn fault_of(text: &str, needs_id: bool, largest: usize) -> Option<(Option<String>, String)> {
-    let id = || serde_json::from_str::<WithId<'_>>(text).ok().and_then(|it| it.id).map(Cow::into_owned);
+    let id = || Identity::id_of(text);
     if !text.starts_with('{') {
         let found: String = text.chars().take(40).collect();
         return Some((None, format!("found {found}, expected a JSON object")));
     }
     if text.len() > largest {
         return Some((
-            id(),
+            id().map(Cow::into_owned),
             format!("it has {} bytes, more than limits.object_bytes = {largest}", text.len()),
         ));
     }
-    if needs_id && id().is_none_or(|id| id.is_empty()) {
+    if needs_id && id().is_none() {
         return Some((None, NO_ID.to_owned()));
     }
     None

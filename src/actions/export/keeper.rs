@@ -15,6 +15,7 @@
 //! **Invariant:** what is held for want of room is written later, in order, or its session is not committed.
 
 mod held;
+mod lines;
 mod together;
 
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +30,7 @@ use outrider_spool::{ExportWriter, Sealed, Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::held::Held;
+pub(crate) use self::lines::Lines;
 pub(crate) use self::together::decide;
 use self::together::{Failed, Together};
 use super::room::{Room, Shortage};
@@ -95,7 +97,7 @@ struct Append {
     session: SessionId,
     origin: IntegrationId,
     model: Model,
-    lines: Vec<u8>,
+    lines: Lines,
     _queued: OwnedSemaphorePermit,
 }
 
@@ -152,10 +154,10 @@ impl Keeper {
         session: SessionId,
         origin: IntegrationId,
         model: Model,
-        lines: Vec<u8>,
+        lines: Lines,
     ) -> Result<(), StoreError> {
         self.intact()?;
-        let kib = u32::try_from((lines.len() >> 10) + 1).unwrap_or(u32::MAX).min(QUEUED_KIB);
+        let kib = u32::try_from((lines.memory() >> 10) + 1).unwrap_or(u32::MAX).min(QUEUED_KIB);
         let queued = self.queued.clone().acquire_many_owned(kib).await.map_err(|_| gone())?;
         // What was waited for may have been in vain.
         self.intact()?;
@@ -297,7 +299,7 @@ impl Worker {
             .open
             .entry(append.session)
             .or_insert_with(|| writer.session(origin.as_str(), model.as_str()));
-        if let Err(err) = session.append_lines(&append.lines) {
+        if let Err(err) = session.append_lines(append.lines.as_bytes()) {
             match self.may_wait(&err) {
                 Some(shortage) => self.hold(shortage, Held::Append(append)),
                 None => drop(self.note_spool(&err)),

@@ -21,6 +21,7 @@ mod crash;
 mod ending;
 mod keeper;
 mod kept;
+mod object;
 mod projects;
 mod retry;
 mod room;

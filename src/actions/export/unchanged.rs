@@ -6,7 +6,6 @@
 //!
 //! **Invariant:** nothing here fails an export.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -17,9 +16,8 @@ use outrider_home::{Checkpoints, Unchanged};
 use outrider_protocol::ids::{IntegrationId, Model, SessionId};
 use outrider_protocol::integration::ModelInfo;
 use outrider_protocol::log::{Fields, Level};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use super::object::Identity;
 use crate::context::Context;
 
 /// The models of an integration of which unchanged objects may be left out.
@@ -147,20 +145,6 @@ pub(crate) struct Sieve<'a> {
     session: Arc<Session>,
 }
 
-#[derive(Deserialize)]
-struct Identified<'a> {
-    #[serde(borrow, default)]
-    id: Option<Text<'a>>,
-    /// In whichever shape: it is only compared.
-    #[serde(borrow, default)]
-    hash: Option<&'a RawValue>,
-}
-
-/// A text that is borrowed where nothing in it is escaped.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
 /// What becomes of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sifted {
@@ -184,8 +168,7 @@ impl Sieve<'_> {
     }
 
     fn mark(&self, object: &str) -> Option<Mark> {
-        let Identified { id, hash } = serde_json::from_str(object).ok()?;
-        let id = id.filter(|it| !it.0.is_empty())?;
-        Some(self.scope.mark(&id.0, hash.map(RawValue::get).filter(|it| *it != "null")))
+        let Identity { id, hash } = Identity::of(object);
+        Some(self.scope.mark(&id?, hash))
     }
 }

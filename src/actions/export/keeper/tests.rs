@@ -48,7 +48,7 @@ impl World {
         let lines = r#"{"id":"1"}"#.to_owned() + "\n";
         let lines = lines.repeat(objects).into_bytes();
         let (origin, model) = (IntegrationId::new("mock").unwrap(), Model::new("a.B").unwrap());
-        self.keeper.append(SessionId(session), origin, model, lines).await.unwrap();
+        self.keeper.append(SessionId(session), origin, model, lines.into()).await.unwrap();
     }
 
     /// Objects that are as large compressed as they are.
@@ -56,7 +56,7 @@ impl World {
         let noise = |n: u64| (session * 1000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
         let lines: String = (0..200).map(|n| format!("{{\"id\":\"{:x}\"}}\n", noise(n))).collect();
         let (origin, model) = (IntegrationId::new("mock").unwrap(), Model::new("a.B").unwrap());
-        self.keeper.append(SessionId(session), origin, model, lines.into_bytes()).await.unwrap();
+        self.keeper.append(SessionId(session), origin, model, lines.into_bytes().into()).await.unwrap();
     }
 
     fn finished(session: u64) -> Finished {
