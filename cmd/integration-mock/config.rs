@@ -21,6 +21,7 @@ pub(crate) struct Settings {
     pub(crate) batch: i64,
     pub(crate) seed: u64,
     pub(crate) skip_unchanged: bool,
+    pub(crate) announce: bool,
     pub(crate) fault: Option<FaultSettings>,
     pub(crate) access_tokens: i64,
     pub(crate) pause_s: i64,
@@ -83,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) batch: usize,
     pub(crate) seed: u64,
     pub(crate) skip_unchanged: bool,
+    /// Whether it logs when its first object was accepted.
+    pub(crate) announce: bool,
     pub(crate) fault: Option<Fault>,
     /// Access tokens that it asks for; it takes the last one.
     pub(crate) access_tokens: u64,
@@ -103,6 +106,7 @@ impl Default for Settings {
             batch: 200,
             seed: 0,
             skip_unchanged: false,
+            announce: false,
             fault: None,
             access_tokens: 0,
             pause_s: 0,
@@ -170,6 +174,7 @@ impl TryFrom<Settings> for Plan {
             batch: usize::try_from(settings.batch).unwrap_or_default(),
             seed: settings.seed,
             skip_unchanged: settings.skip_unchanged,
+            announce: settings.announce,
             leak: settings.leak,
             fault: settings.fault.map(|fault| Fault { kind: fault.kind, at: number(fault.at) }),
             access_tokens: number(settings.access_tokens),
@@ -214,6 +219,7 @@ pub(crate) fn schema() -> Value {
         .collect();
     properties.insert("seed".into(), json!({ "type": "integer", "minimum": 0 }));
     properties.insert("skip_unchanged".into(), json!({ "type": "boolean" }));
+    properties.insert("announce".into(), json!({ "type": "boolean" }));
     let kinds = ["fail", "project", "hang", "crash", "panic", "kill", "flood", "garbage"];
     let fault = json!({
         "type": "object",

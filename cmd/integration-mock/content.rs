@@ -48,9 +48,6 @@ pub(crate) struct Content {
     seed: u64,
     object_bytes: usize,
     pool: String,
-    /// What the JSON of a pull request has beside its texts and numbers, in bytes: known beforehand, since writing each one
-    /// twice would be felt.
-    skeleton: usize,
     with_hash: bool,
     hash: Option<String>,
     id: String,
@@ -60,23 +57,9 @@ pub(crate) struct Content {
 impl Content {
     /// Content of a seed, for objects of this size, with a hash or without.
     pub(crate) fn new(seed: u64, object_bytes: usize, with_hash: bool) -> Self {
-        let empty = PullRequest {
-            id: "",
-            ref_type: REF_TYPE,
-            repo_id: "",
-            number: 0,
-            title: "",
-            author_id: "",
-            status: "",
-            created_at_ms: 0,
-            updated_at_ms: 0,
-            hash: with_hash.then_some(""),
-            body: "",
-        };
-        let skeleton = serialized_bytes(&empty) - 3 * digits(0);
         let pool = pool(seed, POOL_BYTES + object_bytes);
         let (hash, id, author_id) = (None, String::new(), String::new());
-        Self { seed, object_bytes, pool, skeleton, with_hash, hash, id, author_id }
+        Self { seed, object_bytes, pool, with_hash, hash, id, author_id }
     }
 
     /// The hash of the object at a place, where objects have one: it changes when anything that makes the object does.
@@ -90,8 +73,9 @@ impl Content {
         self.text(place, self.object_bytes.saturating_sub(serialized_bytes(bare)))
     }
 
-    /// The pull request `n` of a repository, from 0; `repo` tells repositories apart.
-    pub(crate) fn pull_request<'a>(&'a mut self, repo: u64, repo_id: &'a str, n: u64) -> PullRequest<'a> {
+    /// Writes the pull request `n` of a repository, from 0, as serialization would; `repo` tells repositories apart. None of its
+    /// texts has anything to escape, and looking for it in a million objects would be felt.
+    pub(crate) fn pull_request(&mut self, repo: u64, repo_id: &str, n: u64, out: &mut String) {
         let place = mixed(mixed(self.seed ^ repo) ^ n);
         self.id.clear();
         self.author_id.clear();
@@ -101,26 +85,24 @@ impl Content {
         let organization = repo_id.split('-').next().unwrap_or_default();
         write!(self.author_id, "{organization}-u{}", 1 + place % 3).unwrap_or_default();
         let created_at_ms = BEGINNING_MS + n * 3_600_000 + place % 3_600_000;
-        let status = ["open", "merged", "closed"][usize::from(place.to_le_bytes()[0] % 3)];
-        let title = self.text(mixed(place), 30 + usize::from(place.to_le_bytes()[1] % 16));
-        let (number, updated_at_ms) = (n + 1, created_at_ms + place % 86_400_000);
-        let hash = self.hash.as_deref().unwrap_or_default();
-        let texts = [&self.id, repo_id, title, &self.author_id, status, hash].map(str::len);
-        let numbers = [number, created_at_ms, updated_at_ms].map(digits);
-        let bare = self.skeleton + texts.iter().chain(&numbers).sum::<usize>();
-        PullRequest {
+        let one = PullRequest {
             id: &self.id,
             ref_type: REF_TYPE,
             repo_id,
-            number,
-            title,
+            number: n + 1,
+            title: self.text(mixed(place), 30 + usize::from(place.to_le_bytes()[1] % 16)),
             author_id: &self.author_id,
-            status,
+            status: ["open", "merged", "closed"][usize::from(place.to_le_bytes()[0] % 3)],
             created_at_ms,
-            updated_at_ms,
+            updated_at_ms: created_at_ms + place % 86_400_000,
             hash: self.hash.as_deref(),
-            body: self.text(place, self.object_bytes.saturating_sub(bare)),
-        }
+            body: "",
+        };
+        out.clear();
+        begin(out, &one);
+        let body = self.text(place, self.object_bytes.saturating_sub(out.len() + END.len()));
+        out.push_str(body);
+        out.push_str(END);
     }
 
     /// A piece of the pool that the number chooses. Plain ASCII without anything that JSON escapes.
@@ -131,9 +113,32 @@ impl Content {
     }
 }
 
-/// How long a number is as text.
-fn digits(n: u64) -> usize {
-    n.checked_ilog10().map_or(1, |log| log as usize + 1)
+/// What follows the body.
+const END: &str = "\"}";
+
+/// The JSON of a pull request up to its body.
+fn begin(out: &mut String, one: &PullRequest<'_>) {
+    texts(out, &[r#"{"id":""#, one.id, r#"","ref_type":""#, one.ref_type, r#"","repo_id":""#, one.repo_id]);
+    number(out, r#"","number":"#, one.number);
+    texts(
+        out,
+        &[r#","title":""#, one.title, r#"","author_id":""#, one.author_id, r#"","status":""#, one.status],
+    );
+    number(out, r#"","created_at_ms":"#, one.created_at_ms);
+    number(out, r#","updated_at_ms":"#, one.updated_at_ms);
+    if let Some(hash) = one.hash {
+        texts(out, &[r#","hash":""#, hash, r#"""#]);
+    }
+    out.push_str(r#","body":""#);
+}
+
+fn texts(out: &mut String, pieces: &[&str]) {
+    pieces.iter().for_each(|piece| out.push_str(piece));
+}
+
+fn number(out: &mut String, name: &str, n: u64) {
+    // Writing to a String cannot fail.
+    write!(out, "{name}{n}").unwrap_or_default();
 }
 
 /// The JSON of a value in bytes.

@@ -92,6 +92,10 @@ impl Exporter {
             one.biography = self.content.filling(place, &one);
             prepare(&self.run, &self.plan, &mut self.faults, &mut session, Sending::Common).await?;
             session.send(&one).await?;
+            if self.plan.announce && n == sent {
+                session.flush().await?;
+                self.run.info("the first object was accepted").await;
+            }
         }
         finish(session, sent, self.plan.users).await
     }
@@ -152,9 +156,11 @@ impl Exporter {
         repo_id: &str,
     ) -> Result<(), Failed> {
         let (sent, total) = (self.begin(&mut session)?, self.plan.pull_requests);
+        let mut json = String::new();
         for n in sent..total {
             prepare(&self.run, &self.plan, &mut self.faults, &mut session, Sending::Project).await?;
-            session.send(&self.content.pull_request(repo, repo_id, n)).await?;
+            self.content.pull_request(repo, repo_id, n, &mut json);
+            session.send_unchecked(&json).await?;
         }
         finish(session, sent, total).await
     }

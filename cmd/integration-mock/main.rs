@@ -13,6 +13,7 @@
 //! | `batch` | objects in one `session.send` | 200 |
 //! | `seed` | of the content; ids do not depend on it | 0 |
 //! | `skip_unchanged` | send every object in each run, with a hash by which the agent leaves out what the backend has | false |
+//! | `announce` | log when the first object of an organization was accepted | false |
 //! | `access_tokens` | asked for at the beginning, each refused but the last; the log is told of each | 0 |
 //! | `pause_s` | waited at the beginning, as for a source's rate limit | 0 |
 //! | `fault` | `{"kind": …, "at": N}`: misbehave at the N-th object of the run, counted from 1 | none |

@@ -8,7 +8,9 @@ use outrider_integration::{ProjectState, Served};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::content::Content;
 use crate::fault::{FLOOD_LINES, GARBAGE};
+use crate::models::PullRequest;
 
 const PULL_REQUEST: &str = "sourcecode.PullRequest";
 const MODELS: [&str; 3] = ["sourcecode.User", "sourcecode.Repo", PULL_REQUEST];
@@ -46,6 +48,32 @@ async fn every_object_has_the_size_that_was_asked_for() {
         for object in agent.objects(model) {
             assert_eq!(object.to_string().len(), 500, "{object}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_pull_request_is_written_as_its_type_says() {
+    for skip_unchanged in [false, true] {
+        let mut content = Content::new(3, 500, skip_unchanged);
+        let mut json = String::new();
+        content.pull_request(5, "o1-r1", 41, &mut json);
+        let read: Value = serde_json::from_str(&json).unwrap();
+        let (text, number) = (|name: &str| read[name].as_str(), |name: &str| read[name].as_u64().unwrap());
+        let one = PullRequest {
+            id: text("id").unwrap(),
+            ref_type: "mock",
+            repo_id: text("repo_id").unwrap(),
+            number: number("number"),
+            title: text("title").unwrap(),
+            author_id: text("author_id").unwrap(),
+            status: ["open", "merged", "closed"].into_iter().find(|it| text("status") == Some(it)).unwrap(),
+            created_at_ms: number("created_at_ms"),
+            updated_at_ms: number("updated_at_ms"),
+            hash: text("hash"),
+            body: text("body").unwrap(),
+        };
+        assert_eq!(serde_json::to_string(&one).unwrap(), json);
+        assert_eq!(one.hash.is_some(), skip_unchanged);
     }
 }
 
@@ -248,7 +276,7 @@ async fn the_schema_that_it_tells_fits_its_own_settings() {
         let value = match member.as_str() {
             "fault" => json!({ "kind": "fail" }),
             "leak" => json!({ "texts": ["a"], "end": "go_on" }),
-            "skip_unchanged" => json!(true),
+            "skip_unchanged" | "announce" => json!(true),
             "token" | "pin" | "url" => json!("https://source.example.com"),
             _ => json!(1),
         };

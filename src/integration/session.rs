@@ -186,6 +186,16 @@ impl Session<Outgoing> {
         self.kind.send_full(&self.core).await
     }
 
+    /// The same for text that was made by a writer of JSON and is not checked here, but by the agent alone: a text that is not
+    /// one JSON value makes the agent refuse its whole batch, which fails this call or a later one.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub async fn send_unchecked(&mut self, object: &str) -> Result<(), Error> {
+        self.kind.add_text(&self.core, object)?;
+        self.kind.send_full(&self.core).await
+    }
+
     /// Sends what waits for its batch to become full, and waits until the agent has answered for everything.
     ///
     /// # Errors
