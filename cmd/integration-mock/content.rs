@@ -161,17 +161,26 @@ fn serialized_bytes(value: &impl Serialize) -> usize {
 const SYLLABLES: [&str; 16] =
     ["ba", "con", "de", "fi", "ga", "lo", "mer", "na", "or", "pul", "re", "sta", "ti", "un", "ver", "xy"];
 
-/// Words of a seed, with spaces between.
+/// Words of a seed, with spaces between. An export waits for it, so it is put together of pairs of syllables.
 fn pool(seed: u64, bytes: usize) -> String {
+    let pair = |n: usize| [SYLLABLES[n / 16], SYLLABLES[n % 16]].concat();
+    let pairs: Vec<String> = (0..256).map(pair).collect();
     let mut text = String::with_capacity(bytes + 16);
     let mut state = seed;
     while text.len() < bytes {
         state = mixed(state);
         // A nibble a syllable, and two bits for how many there are.
-        let syllables = 1 + usize::from(state.to_le_bytes()[7] >> 6);
-        for nibble in state.to_le_bytes().iter().take(syllables) {
-            text.push_str(SYLLABLES[usize::from(nibble % 16)]);
-        }
+        let [first, second, third, fourth, .., count] = state.to_le_bytes().map(usize::from);
+        let one = |at: usize| SYLLABLES[at % 16];
+        let two = |at: usize, next: usize| pairs[at % 16 * 16 + next % 16].as_str();
+        let (begin, end) = match count >> 6 {
+            0 => (one(first), ""),
+            1 => (two(first, second), ""),
+            2 => (two(first, second), one(third)),
+            _ => (two(first, second), two(third, fourth)),
+        };
+        text.push_str(begin);
+        text.push_str(end);
         text.push(' ');
     }
     text.truncate(bytes);

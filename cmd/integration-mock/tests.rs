@@ -8,7 +8,7 @@ use outrider_integration::{ProjectState, Served};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::content::Content;
+use crate::content::{Content, mixed};
 use crate::fault::{FLOOD_LINES, GARBAGE};
 use crate::models::PullRequest;
 
@@ -49,6 +49,15 @@ async fn every_object_has_the_size_that_was_asked_for() {
             assert_eq!(object.to_string().len(), 500, "{object}");
         }
     }
+}
+
+#[test]
+fn a_seed_makes_the_same_words_in_every_version() {
+    let mut content = Content::new(0, 1000, false);
+    let mut json = String::new();
+    content.pull_request(mixed(0), "o1-r1", 0, &mut json);
+    assert_eq!(json.len(), 1000);
+    assert!(json.contains(r#""title":"naxy contiunga untistafi stafirefi ticonunre""#), "{json}");
 }
 
 #[tokio::test]

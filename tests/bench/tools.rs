@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::export::config;
 use crate::measure::{Table, ratio, run_export, shell, shell_cpu, unpacked};
@@ -55,29 +56,92 @@ fn one_size(table: &mut Table, object_bytes: usize) {
 
 type Tool = fn(&Path, &Path) -> Result<f64, String>;
 
-const TOOLS: [(&str, Tool); 2] = [("Singer target-jsonl", target_jsonl), ("dlt to jsonl.gz", dlt)];
+const TOOLS: [(&str, Tool); 4] = [
+    ("Singer target-jsonl", target_jsonl),
+    ("the same and `gzip -1`", target_jsonl_gzip),
+    ("dlt to jsonl.gz", dlt),
+    ("Meltano, tap and target-jsonl", meltano),
+];
 
 /// Singer's messages from a file, so that the tap costs next to nothing.
 fn target_jsonl(dir: &Path, records: &Path) -> Result<f64, String> {
-    let python = venv("target-jsonl")?;
+    target(dir, records, "true")
+}
+
+/// With what makes the same of it as an export is: compressed files.
+fn target_jsonl_gzip(dir: &Path, records: &Path) -> Result<f64, String> {
+    target(dir, records, "gzip -1 -k *")
+}
+
+fn target(dir: &Path, records: &Path, then: &str) -> Result<f64, String> {
+    let program = venv("target-jsonl")?.with_file_name("target-jsonl");
+    let messages = messages(dir, records);
+    let out = emptied(dir.join("singer"))?;
+    let took = shell_cpu(&format!(
+        "cd {} && {} < {} > /dev/null 2>&1 && {then}",
+        out.display(),
+        program.display(),
+        messages.display()
+    ));
+    complete(&out, took)
+}
+
+/// The records as messages of Singer.
+fn messages(dir: &Path, records: &Path) -> PathBuf {
     let messages = dir.join("messages");
     shell(&format!(
         r#"(echo '{{"type":"SCHEMA","stream":"pr","schema":{{"type":"object"}},"key_properties":[]}}'; sed 's/.*/{{"type":"RECORD","stream":"pr","record":&}}/' {}) > {}"#,
         records.display(),
         messages.display()
     ));
-    let out = dir.join("singer");
-    std::fs::create_dir_all(&out).map_err(|err| err.to_string())?;
-    let program = python.with_file_name("target-jsonl");
-    let line =
-        format!("cd {} && {} < {} > /dev/null 2>&1", out.display(), program.display(), messages.display());
-    let took = shell_cpu(&line);
-    let written = lines_below(&out);
+    messages
+}
+
+fn emptied(folder: PathBuf) -> Result<PathBuf, String> {
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).map_err(|err| err.to_string())?;
+    Ok(folder)
+}
+
+/// The speed, when every record is there.
+fn complete(out: &Path, took: Duration) -> Result<f64, String> {
+    let written = lines_below(out);
     if written == THEIRS as u64 {
         Ok(ratio(written, took))
     } else {
         Err(format!("wrote {written} of {THEIRS} records"))
     }
+}
+
+/// A project of one tap that prints the messages, and the same target.
+fn meltano(dir: &Path, records: &Path) -> Result<f64, String> {
+    let program = venv("meltano")?.with_file_name("meltano");
+    let target = venv("target-jsonl")?.with_file_name("target-jsonl");
+    let project = emptied(dir.join("meltano"))?;
+    let out = emptied(dir.join("meltano-out"))?;
+    let tap = project.join("tap.sh");
+    shell(&format!(
+        "printf '#!/bin/sh\nexec cat {}\n' > {1} && chmod +x {1}",
+        messages(dir, records).display(),
+        tap.display()
+    ));
+    let file = format!(
+        "project_id: bench\nsend_anonymous_usage_stats: false\ndefault_environment: dev\n\
+         environments:\n- name: dev\nplugins:\n  extractors:\n  - name: tap-file\n    namespace: tap_file\n    \
+         executable: {}\n    capabilities: []\n  loaders:\n  - name: target-jsonl\n    namespace: target_jsonl\n    \
+         executable: {}\n    config:\n      destination_path: {}\n",
+        tap.display(),
+        target.display(),
+        out.display()
+    );
+    std::fs::write(project.join("meltano.yml"), file).map_err(|err| err.to_string())?;
+    let took = shell_cpu(&format!(
+        "cd {} && {} run tap-file target-jsonl > {}/meltano.log 2>&1",
+        project.display(),
+        program.display(),
+        dir.display()
+    ));
+    complete(&out, took)
 }
 
 /// A resource that reads the file, and the file system as destination.
@@ -118,9 +182,11 @@ fn dlt(dir: &Path, records: &Path) -> Result<f64, String> {
     }
 }
 
+/// Lines of the plain files in a folder.
 fn lines_below(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files
+        .filter(|it| it.path().extension().is_none_or(|it| it != "gz"))
         .filter_map(|it| std::fs::read(it.path()).ok())
         .map(|it| it.iter().filter(|b| **b == b'\n').count() as u64)
         .sum()
