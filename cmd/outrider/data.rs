@@ -80,14 +80,3 @@ fn conclude(done: Result<Exit, Ended>) -> Result<Exit, Error> {
 fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{}: {}", env!("CARGO_BIN_NAME"), table::visible(text)));
 }
-
-/// An error and its causes in one line.
-fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text = format!("{text}: {err}");
-        cause = err.source();
-    }
-    text
-}

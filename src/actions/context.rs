@@ -270,15 +270,3 @@ pub(crate) fn redact_value(value: Value, redact: &dyn Fn(&str) -> String) -> Val
         other => other,
     }
 }
-
-/// An error and all its causes in one line.
-pub(crate) fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text.push_str(": ");
-        text.push_str(&err.to_string());
-        cause = err.source();
-    }
-    text
-}

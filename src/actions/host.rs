@@ -215,7 +215,7 @@ async fn spawn<C: Send + Sync + 'static>(
     spawn.stderr = StderrTo::Lines(lines);
     let mut child = spawn.start().map_err(|err| {
         let retry = if err.is_transient() { Retry::Later } else { Retry::No };
-        cannot(crate::context::chain(&err), retry, err.hint())
+        cannot(outrider_protocol::fault::chain(&err), retry, err.hint())
     })?;
     let pipes = child.take_stdin().zip(child.take_stdout());
     let (stdin, stdout) = pipes
@@ -274,7 +274,7 @@ impl Stopped {
             CallError::Rpc(error) => Self::Answered(error),
             CallError::Lost(lost) => Self::Lost { method, lost },
             CallError::TimedOut { after, .. } => Self::Silent { method, after },
-            other => Self::BadReply { method, message: crate::context::chain(&other) },
+            other => Self::BadReply { method, message: outrider_protocol::fault::chain(&other) },
         }
     }
 

@@ -11,12 +11,12 @@ use outrider_protocol::action::{
     Cancel as CancelNotice, Initialize, InitializeReply, Log, Run as RunCall, RunParams,
 };
 use outrider_protocol::exit::Exit;
-use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
+use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, chain, code};
 use outrider_protocol::report::{ActionReport, Failure};
 use outrider_protocol::version::ACTION;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::context::{Context, Run, chain, peer_limits};
+use crate::context::{Context, Run, peer_limits};
 use crate::{Cancel, Outlet, carry_out};
 
 /// Log lines that may wait for the service, which reads them as fast as it can.

@@ -4,11 +4,10 @@
 
 use outrider_peer::CallError;
 use outrider_protocol::action::OAuthParams;
-use outrider_protocol::fault::{Fault, Retry, RpcError, code};
+use outrider_protocol::fault::{Fault, Retry, RpcError, chain, code};
 use outrider_protocol::integration::{OAuthAccessTokenParams, OAuthAccessTokenReply};
 use outrider_protocol::log::{Fields, Level};
 
-use crate::context::chain;
 use crate::integration_log::IntegrationLog;
 
 /// Asks the service for an access token. One call of an integration at a time: a second one waits for the first.

@@ -6,12 +6,10 @@ use outrider_home::Root;
 use outrider_home::keys::{self, KeyError};
 use outrider_logs::secret_members;
 use outrider_protocol::action::IntegrationConfig;
-use outrider_protocol::fault::{Fault, Retry};
+use outrider_protocol::fault::{Fault, Retry, chain};
 use outrider_protocol::ids::IntegrationId;
 use outrider_protocol::report::Failure;
 use serde_json::value::RawValue;
-
-use crate::context::chain;
 
 /// Puts the secrets of integrations back into their configurations. Those of which that fails are told, and stay as they
 /// are.

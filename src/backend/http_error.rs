@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use outrider_protocol::bulk::HttpError;
+use outrider_protocol::fault::chain;
 use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
@@ -54,18 +55,6 @@ impl ApiError {
         )
         .hint("its log says why; try again later")
     }
-}
-
-/// An error with all its sources, in one line.
-pub(crate) fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        text.push_str(": ");
-        text.push_str(&err.to_string());
-        source = err.source();
-    }
-    text
 }
 
 impl From<StoreError> for ApiError {

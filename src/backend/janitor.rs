@@ -1,13 +1,13 @@
 //! What has to be done from time to time: commands that waited too long expire, configurations of ended ones and old
 //! records go.
 
+use outrider_protocol::fault::chain;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::app::Shared;
-use crate::http_error::chain;
 use crate::hub::Change;
 use crate::store::StoreError;
 

@@ -205,7 +205,7 @@ impl Ask {
 }
 
 fn storage(err: &StoreError) -> RpcError {
-    tracing::error!(error = crate::http_error::chain(err), "The store failed.");
+    tracing::error!(error = outrider_protocol::fault::chain(err), "The store failed.");
     let data = ErrorData { fault: Some(Fault::Backend), retry: Some(Retry::Later), ..ErrorData::default() };
     RpcError {
         code: code::STORAGE,

@@ -1,5 +1,6 @@
 //! Starts a backend, serves it, and stops it without waiting for streams that never end by themselves.
 
+use outrider_protocol::fault::chain;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Shared};
 use crate::data::{Address, DataError, DataFolder, DataLock};
-use crate::http_error::chain;
 use crate::hub::Hub;
 use crate::oauth::Tokens;
 use crate::secret::Hash;

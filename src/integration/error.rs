@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use outrider_peer::CallError;
-use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
+use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, chain, code};
 use outrider_protocol::ids::SessionId;
 use outrider_protocol::integration::ConfigError;
 
@@ -157,13 +157,7 @@ impl Error {
     /// The message with those of all causes.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = StdError::source(self);
-        while let Some(err) = next {
-            text = format!("{text}: {err}");
-            next = err.source();
-        }
-        text
+        chain(self)
     }
 }
 

@@ -115,3 +115,15 @@ impl RpcError {
         self
     }
 }
+
+/// An error and all that led to it, in one line: `read a.json: open a file: no such file`.
+#[must_use]
+pub fn chain(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text = format!("{text}: {err}");
+        cause = err.source();
+    }
+    text
+}

@@ -12,6 +12,7 @@ use outrider_protocol::action::{
     Cancel, ChildEnded, ChildStarted, Initialize, InitializeParams, Log, LogBatch, OAuthAccessToken, Order,
     ProgressChanged, Run, RunParams, Sealed,
 };
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::integration::{CancelParams, Empty};
 use outrider_protocol::log::{Fields, Level, LogLine};
@@ -24,7 +25,6 @@ use tokio::time::timeout;
 use crate::event::{Event, Said};
 use crate::outcome::{Answer, RunEnd, Stop};
 use crate::redaction::Redaction;
-use crate::task::chain;
 use crate::tokens::Tokens;
 
 /// How long a process whose link is gone may live on before it gets SIGTERM: it is to exit within a second.

@@ -14,12 +14,12 @@ use outrider_home::{Root, atomic};
 use outrider_protocol::control::CrashedParams;
 use outrider_protocol::crash::{Crash, CrashCause};
 use outrider_protocol::exit::Exit;
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 use outrider_supervisor::{Cause, Ended, How};
 use tokio::sync::Notify;
 
 use crate::outcome::{Answer, RunEnd, Stop};
-use crate::task::chain;
 
 /// Crashes that may wait for the backend. More come from one fault that repeats itself.
 const MOST: usize = 100;

@@ -256,7 +256,8 @@ async fn ask(http: &Http, backend: &str, request: &EnrollRequest) -> Result<Enro
         Err(err) => return Err(EnrollError::Answer { backend, message: err.to_string() }),
     };
     response.json().await.map_err(|err| {
-        let message = format!("the answer does not fit: {}", crate::task::chain(&err.without_url()));
+        let message =
+            format!("the answer does not fit: {}", outrider_protocol::fault::chain(&err.without_url()));
         EnrollError::Answer { backend, message }
     })
 }

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use outrider_home::{FileError, Root, atomic};
 use outrider_protocol::crash::{Crash, CrashCause};
+use outrider_protocol::fault::chain;
 use serde::{Deserialize, Serialize};
 
 use crate::crashes::{Crashes, last_lines};
-use crate::task::chain;
 
 /// The component that a crash of the service names.
 const SERVICE: &str = "service";

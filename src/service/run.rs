@@ -108,7 +108,7 @@ pub async fn run(
     let timing = Timing::new(&config.limits);
     let stopped = serve(root, config, program, timing, stop).await;
     if let Err(err) = &stopped {
-        tracing::error!(error = crate::task::chain(err), "The service ends.");
+        tracing::error!(error = outrider_protocol::fault::chain(err), "The service ends.");
     }
     drop((log, lock));
     stopped

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use outrider_home::{Config, ConfigErrors, Journal, LockError, Root, State};
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::AgentId;
 use serde::Serialize;
 
 use crate::crashes::Crashes;
 use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
-use crate::task::chain;
 use crate::uplink::uploads;
 
 /// How an agent is.

@@ -15,11 +15,10 @@ use futures_util::future::{BoxFuture, Shared};
 use jiff::{SignedDuration, Timestamp};
 use outrider_protocol::action::OAuthParams;
 use outrider_protocol::control::OAuthAccessToken;
-use outrider_protocol::fault::{Fault, Retry, RpcError};
+use outrider_protocol::fault::{Fault, Retry, RpcError, chain};
 use outrider_protocol::ids::IntegrationId;
 use outrider_protocol::integration::OAuthAccessTokenReply;
 
-use crate::task::chain;
 use crate::uplink::Timing;
 use crate::uplink::backoff::Backoff;
 use crate::uplink::http::{CallError, Http, Verdict};

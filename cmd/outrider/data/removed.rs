@@ -12,10 +12,10 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use outrider_home::{Config, Root};
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::IntegrationId;
 use serde::Deserialize;
 
-use super::chain;
 use crate::report::Error;
 
 /// The largest report that is read, in bytes: 100,000 projects.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use outrider_home::Root;
 use outrider_protocol::exit::Exit;
+use outrider_protocol::fault::chain;
 use outrider_spool::{Listing, Place, StoredFile, list_received, list_spool};
 
 use super::args::Which;
-use super::{Ended, chain, note};
+use super::{Ended, note};
 use crate::report::Error;
 
 /// A file, and the agent that sent it where it lies at a backend.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use outrider_home::{StoreError, VALUE_BYTES};
 use outrider_peer::{Handlers, RawParams};
-use outrider_protocol::fault::{Fault, Retry, RpcError, code};
+use outrider_protocol::fault::{Fault, Retry, RpcError, chain, code};
 use outrider_protocol::ids::{IntegrationId, Model, SessionId};
 use outrider_protocol::integration::{
     Empty, Log, OAuthAccessToken, Pause, PauseParams, Rejected, Resume, SessionBatch, SessionDone,
@@ -24,7 +24,6 @@ use super::object::Identity;
 use super::sessions::{Carried, Misuse};
 use super::tally::Tally;
 use super::unchanged::{Scopes, Sifted};
-use crate::context::chain;
 use crate::integration_log::IntegrationLog;
 use crate::oauth;
 

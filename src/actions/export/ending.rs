@@ -1,6 +1,6 @@
 //! What became of an integration, as it is reported.
 
-use outrider_protocol::fault::{ErrorData, Fault, Retry};
+use outrider_protocol::fault::{ErrorData, Fault, Retry, chain};
 use outrider_protocol::integration::ProjectState;
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::IntegrationState;
@@ -11,7 +11,7 @@ use super::calls::Calls;
 use super::keeper::StoreError;
 use super::projects::MOST_OBJECTS;
 use super::{Export, SealedCounts, failure};
-use crate::context::{Context, chain};
+use crate::context::Context;
 
 /// Projects of one integration that a report lists. It has to pass through a message and a request.
 const MOST_PROJECTS: usize = 20_000;

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use outrider_home::SessionPath;
 use outrider_protocol::Raw;
-use outrider_protocol::fault::{Fault, Retry, RpcError, code};
+use outrider_protocol::fault::{Fault, Retry, RpcError, chain, code};
 use outrider_protocol::ids::{IntegrationId, Model, SessionId};
 use outrider_spool::{ExportWriter, Sealed, Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -36,7 +36,6 @@ use self::together::{Failed, Together};
 use super::room::{Room, Shortage};
 use super::unchanged::Backend;
 use super::values::Values;
-use crate::context::chain;
 
 /// Accepted objects that wait to be compressed, in KiB.
 const QUEUED_KIB: u32 = 8 << 10;

@@ -8,10 +8,11 @@ use std::time::SystemTime;
 
 use outrider_home::atomic;
 use outrider_protocol::control::{EndState, Outcome};
+use outrider_protocol::fault::chain;
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::report::{ActionReport, ExportReport, Failure};
 
-use crate::context::{Context, chain};
+use crate::context::Context;
 
 /// Reports that are kept; the oldest go first.
 const KEPT: usize = 100;

@@ -39,7 +39,7 @@ use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use outrider_home::{Checkpoints, Limits};
 use outrider_protocol::action::{Compression, ExportOrder, IntegrationConfig, SealedFile};
-use outrider_protocol::fault::{Fault, Retry};
+use outrider_protocol::fault::{Fault, Retry, chain};
 use outrider_protocol::ids::{ExportId, IntegrationId, SessionId};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::{IntegrationState, Progress, SessionState};
@@ -53,7 +53,7 @@ use self::room::{Room, Shortage};
 use self::sessions::Sessions;
 use self::unchanged::Backend;
 use self::values::Values;
-use crate::context::{Context, chain};
+use crate::context::Context;
 
 /// How often changes of progress are told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);

@@ -12,13 +12,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use outrider_home::Limits;
-use outrider_protocol::fault::{Fault, Retry};
+use outrider_protocol::fault::{Fault, Retry, chain};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::report::Failure;
 use outrider_spool::{Spool, SpoolError};
 
 use super::{Export, failure};
-use crate::context::{Context, chain};
+use crate::context::Context;
 
 /// How often room is looked for.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use outrider_protocol::control::{
     Integrations, Log, LogParams, OAuthAccessToken, Ping, PingParams, Poll, ProgressChanged, ProgressParams,
     Running,
 };
-use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
+use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, chain, code};
 use outrider_protocol::ids::{AgentId, CommandId};
 use outrider_protocol::integration::Empty;
 use outrider_protocol::report::{ActionReport, DescribeReport};
@@ -14,7 +14,6 @@ use outrider_protocol::{Call, Raw, version};
 
 use super::orders;
 use crate::app::{App, Shared};
-use crate::http_error::chain;
 use crate::hub::Change;
 use crate::store::{EndFault, Reported, SealedConfig, StoreError};
 use crate::{janitor, oauth};

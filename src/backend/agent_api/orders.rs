@@ -10,14 +10,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use jiff::Timestamp;
 use outrider_protocol::control::{Envelope, ORDER_EVENT, PollParams, PollReply, STREAM_QUIET_S};
-use outrider_protocol::fault::RpcError;
+use outrider_protocol::fault::{RpcError, chain};
 use outrider_protocol::ids::AgentId;
 use tokio::sync::watch;
 
 use super::CallingAgent;
 use super::calls::storage;
 use crate::app::{App, Shared};
-use crate::http_error::chain;
 use crate::hub::{OpenStream, Order};
 
 /// A sign of life comes well before the agent gives the stream up.

@@ -8,11 +8,12 @@ use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::bulk::{
     COMPRESSION, INTEGRATION, OBJECTS, RAW_BYTES, SHA256, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET,
 };
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::{ExportId, IntegrationId, Model};
 
 use super::CallingAgent;
 use crate::app::Shared;
-use crate::http_error::{ApiError, InPath, chain};
+use crate::http_error::{ApiError, InPath};
 use crate::hub::Change;
 use crate::store::FileKey;
 use crate::uploads::{self, Have, UploadError};

@@ -122,7 +122,9 @@ impl TokenServer {
             .redirect(redirect::Policy::none())
             .user_agent(concat!("outrider-backend/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|err| GrantFault::Away(format!("prepare HTTP: {}", crate::http_error::chain(&err))))?;
+            .map_err(|err| {
+                GrantFault::Away(format!("prepare HTTP: {}", outrider_protocol::fault::chain(&err)))
+            })?;
         Ok(self.http.get_or_init(|| client))
     }
 
@@ -131,7 +133,7 @@ impl TokenServer {
         let url = check_url(&registration.token_url).map_err(|err| GrantFault::Refused(err.to_string()))?;
         let place = shown_url(&registration.token_url);
         let away = |err: reqwest::Error| {
-            GrantFault::Away(format!("call {place}: {}", crate::http_error::chain(&err.without_url())))
+            GrantFault::Away(format!("call {place}: {}", outrider_protocol::fault::chain(&err.without_url())))
         };
         let request = self
             .client()?

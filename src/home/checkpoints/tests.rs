@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use outrider_protocol::Raw;
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::IntegrationId;
 
-use crate::testing::{as_after_a_kill, chain, fresh};
+use crate::testing::{as_after_a_kill, fresh};
 use crate::{Checkpoints, Root, SessionPath, StoreError};
 
 const AT_ONCE: Duration = Duration::ZERO;

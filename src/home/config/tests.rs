@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::AgentId;
 
 use crate::atomic::{self, PRIVATE};
-use crate::testing::{chain, fixtures, fresh};
+use crate::testing::{fixtures, fresh};
 use crate::{Config, ConfigErrors, Limits, Root, Secret};
 
 fn put(root: &Root, bytes: &[u8]) {

@@ -1,7 +1,8 @@
 //! What opens, and what does not, and what is said then.
 
 use super::*;
-use crate::testing::{chain, fresh};
+use crate::testing::fresh;
+use outrider_protocol::fault::chain;
 
 fn integration(config: &str) -> IntegrationConfig {
     serde_json::from_str(&format!(r#"{{"name":"gitlab","id":"work","config":{config}}}"#)).unwrap()

@@ -1,5 +1,6 @@
 //! A store on a disk that fails, and on files that are damaged.
 
+use outrider_protocol::fault::chain;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use redb::{BackendError, Database, DatabaseError, StorageBackend, TableDefinitio
 
 use crate::StoreError;
 use crate::store::Store;
-use crate::testing::{chain, fresh};
+use crate::testing::fresh;
 
 const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("numbers");
 

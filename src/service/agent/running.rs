@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use outrider_protocol::action::{LogBatch, SealedFile};
 use outrider_protocol::control::{Command, EndState, Outcome};
 use outrider_protocol::crash::Crash;
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::report::ActionReport;
@@ -20,7 +21,7 @@ use crate::event::{Event, Said};
 use crate::notes::Note;
 use crate::outcome::{Answer, RunEnd, not_delivered, outcome};
 use crate::redaction::Redaction;
-use crate::task::{chain, guarded};
+use crate::task::guarded;
 use crate::uplink::uploads::{self, Wake};
 
 impl Agent {

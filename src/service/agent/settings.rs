@@ -1,10 +1,10 @@
 //! The agent's configuration, read anew for each command: a person may have changed it since the service started.
 
 use outrider_home::Config;
+use outrider_protocol::fault::chain;
 use outrider_protocol::report::Failure;
 
 use super::Setup;
-use crate::task::chain;
 
 impl Setup {
     /// Takes over what config.json says now and a command depends on. One that cannot be used changes nothing, and is

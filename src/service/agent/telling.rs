@@ -1,12 +1,12 @@
 //! What the loop tells of itself: to the backend, to `outrider status`, to the log.
 
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 
 use super::Agent;
 use crate::commands::Stage;
 use crate::event::View;
 use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
-use crate::task::chain;
 use crate::uplink::uploads::Wake;
 
 impl Agent {

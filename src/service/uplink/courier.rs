@@ -9,6 +9,7 @@ use outrider_protocol::action::LogBatch;
 use outrider_protocol::control::{
     Accepted, CommandParams, Ended, EndedParams, Log, LogParams, ProgressChanged, ProgressParams, Running,
 };
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::log::{Fields, Level, LogLine};
 use tokio::time::{Instant, sleep_until};
@@ -18,7 +19,6 @@ use super::http::CallError;
 use super::insist::Insist;
 use crate::mail::{Letter, Mail};
 use crate::outcome::reduced;
-use crate::task::chain;
 
 /// What a courier carries.
 #[derive(Debug)]

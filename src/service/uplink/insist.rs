@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outrider_protocol::Call;
+use outrider_protocol::fault::chain;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -10,7 +11,6 @@ use super::Timing;
 use super::backoff::Backoff;
 use super::http::{CallError, Http, Verdict};
 use crate::snapshot::LinkStatus;
-use crate::task::chain;
 
 /// Calls the backend until it answers.
 #[derive(Debug, Clone)]

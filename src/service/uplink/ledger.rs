@@ -8,9 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use outrider_home::{FileError, Root, atomic};
+use outrider_protocol::fault::chain;
 use serde::{Deserialize, Serialize};
-
-use crate::task::chain;
 
 /// The count, and the file that keeps it. It lies in the root's `state`, which belongs to one backend.
 #[derive(Debug)]

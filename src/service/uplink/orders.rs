@@ -10,6 +10,7 @@ use outrider_protocol::control::{
     Envelope, Hello, HelloParams, HelloReply, HostInfo, ORDER_EVENT, ORDERS_PATH, Ping, PingParams, Poll,
     PollParams,
 };
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::version::CONTROL;
 use reqwest::{Method, StatusCode, header};
@@ -23,7 +24,6 @@ use super::http::{CallError, Http};
 use super::stream::{StreamEnd, events};
 use crate::event::{Event, View};
 use crate::snapshot::LinkStatus;
-use crate::task::chain;
 
 /// The longest event, in bytes: a command with the configurations of all its integrations.
 const EVENT_BYTES: usize = 16 << 20;

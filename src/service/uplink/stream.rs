@@ -35,7 +35,7 @@ pub(crate) fn events(
         let piece = match tokio::time::timeout(quiet, bytes.next()).await {
             Err(_) => return Err(StreamEnd::Silent(quiet)),
             Ok(None) => return Ok(None),
-            Ok(Some(Err(err))) => return Err(StreamEnd::Broken(crate::task::chain(&err))),
+            Ok(Some(Err(err))) => return Err(StreamEnd::Broken(outrider_protocol::fault::chain(&err))),
             Ok(Some(Ok(piece))) => piece,
         };
         let size = since_blank_line(before, &piece);

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::OptionFuture;
 use outrider_home::{Limits, Root};
 use outrider_protocol::action::{Compression, SealedFile};
+use outrider_protocol::fault::chain;
 use outrider_spool::{Sealed, Settings, Spool, SpoolError};
 use reqwest::StatusCode;
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use super::http::{CallError, Http};
 use super::ledger::Ledger;
 use super::upload::{Upload, UploadError};
 use crate::event::{Event, SpoolUse};
-use crate::task::{chain, guarded};
+use crate::task::guarded;
 use offer::Offered;
 
 /// How one try to upload a file went.

@@ -1,10 +1,10 @@
 //! Offers acknowledged files again to a backend that came back with an older database.
 
+use outrider_protocol::fault::chain;
 use outrider_spool::{Sealed, Spool};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::Uploads;
-use crate::task::chain;
 use crate::uplink::Timing;
 use crate::uplink::backoff::Backoff;
 use crate::uplink::ledger::forget_unchanged;
