@@ -1,0 +1,43 @@
+//! What a service that was started has to see to, besides its usual work.
+
+use crate::links::{Points, Seen};
+use crate::phase::Phase;
+use crate::record::Told;
+
+/// Something to see to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Duty {
+    /// The attempt was cut short in this phase: start the upgrade action again, which goes on there.
+    GoOn(Phase),
+    /// A version is on trial: see that it is watched, by the version that it came from.
+    Watch,
+    /// An act after the switch was not finished: [`crate::Writer::settle`].
+    Settle,
+    /// The attempt has ended: tell the backend until it acknowledges.
+    Tell,
+    /// Versions are there that nothing needs: [`crate::Writer::prune`].
+    Prune,
+}
+
+/// What is to be seen to, in this order.
+#[must_use]
+pub fn duties(seen: &Seen) -> Vec<Duty> {
+    let mut duties = Vec::new();
+    let record = seen.journal.record();
+    match record.map(|it| it.phase) {
+        Some(phase) if phase.is_before_switch() => duties.push(Duty::GoOn(phase)),
+        Some(Phase::Switched | Phase::RollingBack) => duties.push(Duty::Settle),
+        Some(Phase::Probation) => duties.push(Duty::Watch),
+        _ => {}
+    }
+    let ended = record.filter(|it| it.phase.is_terminal());
+    if ended.is_some_and(|it| it.told != Told::Acknowledged) {
+        duties.push(Duty::Tell);
+    }
+    let links = &seen.links;
+    let is_live = |version| [&links.current, &links.previous].contains(&&Points::To(version));
+    if record.is_none_or(|it| it.phase.is_terminal()) && seen.tree.0.iter().any(|it| !is_live(it.clone())) {
+        duties.push(Duty::Prune);
+    }
+    duties
+}
