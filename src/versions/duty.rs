@@ -1,5 +1,6 @@
 //! What a service that was started has to see to, besides its usual work.
 
+use crate::journal::Journal;
 use crate::links::{Points, Seen};
 use crate::phase::Phase;
 use crate::record::Told;
@@ -11,7 +12,7 @@ pub enum Duty {
     GoOn(Phase),
     /// A version is on trial: see that it is watched, by the version that it came from.
     Watch,
-    /// An act after the switch was not finished: [`crate::Writer::settle`].
+    /// The journal cannot be read, or an act after the switch was not finished: [`crate::Writer::settle`].
     Settle,
     /// The attempt has ended: tell the backend until it acknowledges.
     Tell,
@@ -23,6 +24,9 @@ pub enum Duty {
 #[must_use]
 pub fn duties(seen: &Seen) -> Vec<Duty> {
     let mut duties = Vec::new();
+    if seen.journal == Journal::Unreadable {
+        duties.push(Duty::Settle);
+    }
     let record = seen.journal.record();
     match record.map(|it| it.phase) {
         Some(phase) if phase.is_before_switch() => duties.push(Duty::GoOn(phase)),

@@ -41,18 +41,26 @@
 
 mod act;
 mod clock;
+#[cfg(test)]
+mod crash_tests;
 mod decide;
 mod duty;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod fs;
 mod journal;
 pub mod launch;
 mod layout;
 mod links;
 mod lock;
+#[cfg(test)]
+mod model;
 mod name;
 mod phase;
 mod record;
+#[cfg(test)]
+mod system;
 mod untold;
 mod versions;
 mod writer;
