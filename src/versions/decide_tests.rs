@@ -26,11 +26,13 @@ fn all_points() -> Vec<Points> {
     all
 }
 
+fn tree(versions: impl IntoIterator<Item = &'static str>) -> Tree {
+    Tree { versions: versions.into_iter().map(name).collect(), leftovers: false }
+}
+
 fn all_trees() -> Vec<Tree> {
     let names = [FROM, TO, OTHER];
-    (0..8_u32)
-        .map(|bits| Tree((0..3).filter(|it| bits >> it & 1 == 1).map(|it| name(names[it])).collect()))
-        .collect()
+    (0..8_u32).map(|bits| tree((0..3).filter(|it| bits >> it & 1 == 1).map(|it| names[it]))).collect()
 }
 
 /// Every record that makes a difference.
@@ -129,7 +131,7 @@ fn check_step(now: &Seen, act: &Act, next: &Seen) {
 fn check_end(begin: &Seen, end: &Seen, act: &Act) {
     let record = end.journal.record();
     match act {
-        Act::Nothing => assert!(end.tree.0.is_empty(), "{end:?}"),
+        Act::Nothing => assert!(end.tree.versions.is_empty(), "{end:?}"),
         Act::Run(version) => {
             assert_eq!(end.tree.whole(&end.links.current), Some(version), "{end:?}");
             let stays = |it: Phase| it.is_terminal() || it.is_before_switch();
@@ -156,7 +158,7 @@ fn check_end(begin: &Seen, end: &Seen, act: &Act) {
         assert_eq!(*act, Act::Run(name(FROM)), "{begin:?}");
     }
     // What there is nothing to go back from stays, loudly.
-    let others = begin.tree.0.iter().any(|it| *it != name(TO));
+    let others = begin.tree.versions.iter().any(|it| *it != name(TO));
     if goes_back && !others && begin.tree.has(&name(TO)) {
         let record = record.unwrap();
         assert_eq!((record.phase, record.reason), (Phase::Failed, Some(Reason::RollbackImpossible)));
@@ -200,7 +202,7 @@ fn a_version_that_always_crashes_is_taken_back_whatever_happens_between() {
             ..Record::new("attempt".into(), String::new(), name(FROM), name(TO))
         };
         let links = Links { current: Points::To(name(FROM)), previous: Points::To(name(OTHER)) };
-        let tree = Tree([FROM, TO, OTHER].into_iter().map(name).collect());
+        let tree = tree([FROM, TO, OTHER]);
         let journal = Journal::Attempt(Box::new(record));
         let mut seen = Seen { journal, links, tree, boot: boot("0") };
         let mut tries = 0;
@@ -232,7 +234,7 @@ fn a_lost_record_of_the_switch_is_made_up_for() {
     let record =
         Record { phase: Phase::Armed, ..Record::new("attempt".into(), String::new(), name(FROM), name(TO)) };
     let links = Links { current: Points::To(name(TO)), previous: Points::To(name(FROM)) };
-    let tree = Tree([FROM, TO].into_iter().map(name).collect());
+    let tree = tree([FROM, TO]);
     let seen = Seen { journal: Journal::Attempt(Box::new(record)), links, tree, boot: boot("now") };
     assert_eq!(decide(&seen), Act::Enter(Phase::Switched, None));
     assert!(matches!(settle(&seen).1, Act::Try(version, _) if version == name(TO)));

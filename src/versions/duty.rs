@@ -2,6 +2,7 @@
 
 use crate::journal::Journal;
 use crate::links::{Points, Seen};
+use crate::name::VersionName;
 use crate::phase::Phase;
 use crate::record::Told;
 
@@ -39,8 +40,11 @@ pub fn duties(seen: &Seen) -> Vec<Duty> {
         duties.push(Duty::Tell);
     }
     let links = &seen.links;
-    let is_live = |version| [&links.current, &links.previous].contains(&&Points::To(version));
-    if record.is_none_or(|it| it.phase.is_terminal()) && seen.tree.0.iter().any(|it| !is_live(it.clone())) {
+    let is_live = |version: &VersionName| {
+        [&links.current, &links.previous].into_iter().any(|it| matches!(it, Points::To(it) if it == version))
+    };
+    let superfluous = seen.tree.leftovers || seen.tree.versions.iter().any(|it| !is_live(it));
+    if superfluous && record.is_none_or(|it| it.phase.is_terminal()) {
         duties.push(Duty::Prune);
     }
     duties

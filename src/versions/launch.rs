@@ -123,7 +123,7 @@ pub(crate) fn candidates(versions: &Versions) -> Vec<VersionName> {
         }
     }
     let tree = links::tree(fs, layout).unwrap_or_default();
-    let mut others: Vec<_> = tree.0.into_iter().filter(|it| !candidates.contains(it)).collect();
+    let mut others: Vec<_> = tree.versions.into_iter().filter(|it| !candidates.contains(it)).collect();
     others.retain(|it| matches!(versions.verdict(it), Ok(None)));
     others.sort_by_key(|it| std::cmp::Reverse(it.age()));
     candidates.extend(others);

@@ -8,7 +8,7 @@ use crate::clock::BootId;
 use crate::error::FileError;
 use crate::fs::{Fs, Kind, if_there};
 use crate::journal::Journal;
-use crate::layout::{Layout, Link};
+use crate::layout::{Layout, Link, TRASH};
 use crate::name::VersionName;
 
 /// What lies where a link should be.
@@ -36,13 +36,18 @@ pub struct Links {
 /// The complete versions: those in place. A version is put under its final name by one rename, after it was verified and
 /// synced, and loses that name by one rename before it is deleted; so what has the name is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tree(pub BTreeSet<VersionName>);
+pub struct Tree {
+    /// The complete versions.
+    pub versions: BTreeSet<VersionName>,
+    /// Whether something was being deleted, and is not gone yet.
+    pub leftovers: bool,
+}
 
 impl Tree {
     /// Whether the version is complete.
     #[must_use]
     pub fn has(&self, version: &VersionName) -> bool {
-        self.0.contains(version)
+        self.versions.contains(version)
     }
 
     /// The version that a link points to, when it is complete.
@@ -57,7 +62,7 @@ impl Tree {
     /// The newest complete version by its name.
     #[must_use]
     pub fn newest(&self) -> Option<&VersionName> {
-        self.0.iter().max_by_key(|it| (it.age(), it.as_str().to_owned()))
+        self.versions.iter().max_by_key(|it| (it.age(), it.as_str().to_owned()))
     }
 }
 
@@ -104,7 +109,8 @@ pub(crate) fn tree(fs: &dyn Fs, layout: &Layout) -> Result<Tree, FileError> {
         Ok(false) => None,
         Err(err) => Some(Err(err)),
     });
-    Ok(Tree(whole.collect::<Result<_, _>>()?))
+    let leftovers = names.iter().any(|it| it.starts_with(TRASH));
+    Ok(Tree { versions: whole.collect::<Result<_, _>>()?, leftovers })
 }
 
 /// Whether a version's program is in place.

@@ -251,7 +251,8 @@ impl System {
         assert_eq!(seen.links.current, Points::To(name(current)), "{}", trace());
         assert_eq!(seen.links.previous, Points::To(name(previous)), "{}", trace());
         let rest: BTreeSet<_> = [current, previous].into_iter().map(name).collect();
-        assert_eq!(seen.tree.0, rest, "{}", trace());
+        assert_eq!(seen.tree.versions, rest, "{}", trace());
+        assert!(!seen.tree.leftovers, "{}", trace());
         for version in [current, previous].map(name) {
             assert!(self.is_verified(&self.versions.layout.version(&version), &version), "{}", trace());
         }

@@ -1,5 +1,7 @@
 //! The launcher as a program: arguments, the exchange of one program for another, and the words for what went wrong.
 
+mod header;
+
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -91,11 +93,9 @@ fn tell_nothing(nothing: &NothingToRun) -> ExitCode {
 /// Whether a program that could not be started for this reason never can be: it is no program, for another machine, or
 /// lacks its interpreter. Otherwise the system's next start may go better.
 fn is_for_good(err: &io::Error) -> bool {
-    /// `ENOEXEC`, for which std has no word.
-    const NO_PROGRAM: i32 = 8;
     let kind = err.kind();
     matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
-        || err.raw_os_error() == Some(NO_PROGRAM)
+        || err.raw_os_error() == Some(header::NO_PROGRAM)
 }
 
 /// Starts the watcher of a trial, in a group of its own, so that it outlives the version that it watches. Where one watches
@@ -121,6 +121,9 @@ fn command(program: &Path, versions: &Versions) -> Command {
 /// Returns only when that fails.
 #[cfg(unix)]
 fn become_program(versions: &Versions, program: &Path, args: &[OsString]) -> io::Error {
+    if let Err(err) = header::check(program) {
+        return err;
+    }
     std::os::unix::process::CommandExt::exec(command(program, versions).args(args))
 }
 
