@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("service", &["protocol", "peer", "supervisor", "home", "logs", "spool"]),
     ("backend", &["protocol"]),
     ("testkit", &["protocol", "peer"]),
+    ("versions", &[]),
 ];
 
 /// Crates of others that only some of ours may use, and why.
@@ -106,6 +107,15 @@ fn crates_of_others_stay_where_they_belong() {
             assert!(!uses || users.contains(&name), "{name} must not use {krate}: {why}");
         }
     }
+}
+
+#[test]
+fn the_launcher_is_built_of_nothing_else() {
+    let packages = metadata();
+    let versions = packages.iter().find(|it| it["name"] == "outrider-versions").unwrap();
+    let all = versions["dependencies"].as_array().unwrap();
+    let others: Vec<_> = all.iter().filter(|it| it["kind"] != "dev").map(|it| &it["name"]).collect();
+    assert!(others.is_empty(), "versions uses std alone, and not {others:?}");
 }
 
 #[test]

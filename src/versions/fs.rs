@@ -1,0 +1,193 @@
+//! The few operations of a file system that versions need, so that tests can let each of them fail or be the last one.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// What lies at a path; a link is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Dir,
+    Link,
+    Other,
+}
+
+/// What is known of what lies at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) kind: Kind,
+    /// Who owns it; 0 where the system does not tell.
+    pub(crate) owner: u32,
+    /// Whether others than the owner may write to it.
+    pub(crate) open_to_others: bool,
+}
+
+/// A file system. A call does one thing, and follows no link at the end of its path.
+pub(crate) trait Fs: Debug + Send + Sync {
+    /// Makes one folder, for the owner alone, unless it is there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes a file, or empties it, writes it, for the owner alone, and syncs its content.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// At most `limit` bytes of a file, and one more if it is longer.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+    fn meta(&self, path: &Path) -> io::Result<Meta>;
+    /// The names in a folder that are UTF-8, in order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()>;
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
+    /// Replaces a file or link that is at `to`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file or a link.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes the content of a file durable.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+    /// Makes durable which names a folder holds.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Takes a lock that ends with the returned value or with the process; nothing when another has it.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Held>>;
+}
+
+/// A held lock.
+pub(crate) type Held = Box<dyn Any + Send + Sync>;
+
+/// Nothing where the answer is that nothing is there.
+pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// The real file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RealFs;
+
+impl Fs for RealFs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match private_dir().create(path) {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = private_file().truncate(true).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn meta(&self, path: &Path) -> io::Result<Meta> {
+        let meta = path.symlink_metadata()?;
+        let kind = match meta.file_type() {
+            it if it.is_file() => Kind::File,
+            it if it.is_dir() => Kind::Dir,
+            it if it.is_symlink() => Kind::Link,
+            _ => Kind::Other,
+        };
+        let (owner, open_to_others) = rights(&meta);
+        Ok(Meta { kind, owner, open_to_others })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        let mut names: Vec<_> = names.filter_map(io::Result::transpose).collect::<io::Result<_>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    #[cfg(unix)]
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, path)
+    }
+
+    /// Links there want another right; upgrades are not made there yet.
+    #[cfg(not(unix))]
+    fn symlink(&self, _target: &Path, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::read_link(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    #[cfg(unix)]
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    /// There is no such call; the file system's own journal keeps the order.
+    #[cfg(not(unix))]
+    fn sync_dir(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Held>> {
+        let file = private_file().truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(err)) => Err(err),
+        }
+    }
+}
+
+/// Writing a file that only its owner may read; it is made when it is missing.
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(unix)]
+fn private_dir() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// The root folder's own rights are inherited.
+#[cfg(not(unix))]
+fn private_dir() -> DirBuilder {
+    DirBuilder::new()
+}
+
+#[cfg(unix)]
+fn rights(meta: &std::fs::Metadata) -> (u32, bool) {
+    use std::os::unix::fs::MetadataExt;
+    (meta.uid(), meta.mode() & 0o022 != 0)
+}
+
+#[cfg(not(unix))]
+fn rights(_meta: &std::fs::Metadata) -> (u32, bool) {
+    (0, false)
+}
