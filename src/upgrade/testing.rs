@@ -1,7 +1,14 @@
-//! What several tests need: the fixtures, and errors as texts.
+//! What several tests need: the fixtures, a small version.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+
+use crate::{CommitHash, FileList, Identity, ListedFile, Mode, RelPath, Release, digest};
+
+/// The hash of the packages in the tests.
+pub(crate) const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+/// Bytes that all files of a list may have here.
+pub(crate) const MOST: u64 = 1 << 30;
 
 /// A folder of `fixtures/upgrade`. `UPDATE_FIXTURES=1 cargo test -p outrider-upgrade` writes what is made by tests anew.
 pub(crate) fn fixtures(kind: &str) -> PathBuf {
@@ -52,5 +59,35 @@ pub(crate) fn chain(err: &dyn Error) -> String {
     lines
 }
 
-/// The hash of the packages in the tests.
-pub(crate) const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) fn identity() -> Identity {
+    Identity::new(Release::parse("1.2.3").unwrap(), CommitHash::parse(HASH).unwrap())
+}
+
+/// The list of files with these contents; those in `integrations/` and `outrider` are programs.
+pub(crate) fn list(files: &[(&str, &[u8])]) -> FileList {
+    let listed = |(path, content): &(&str, &[u8])| ListedFile {
+        path: RelPath::parse(path).unwrap(),
+        size: content.len() as u64,
+        sha512: digest::sum(&mut &content[..], MOST, &mut Vec::new()).unwrap().1,
+        mode: if path.starts_with("integrations/") || *path == "outrider" {
+            Mode::Program
+        } else {
+            Mode::Data
+        },
+    };
+    FileList::new(identity(), "linux", "x86_64", files.iter().map(listed).collect(), MOST).unwrap()
+}
+
+/// Writes a version's folder; programs as in [`list`].
+#[cfg(unix)]
+pub(crate) fn write_files(folder: &Path, files: &[(&str, &[u8])]) {
+    use std::os::unix::fs::PermissionsExt;
+    for (path, content) in files {
+        let at = folder.join(path);
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(&at, content).unwrap();
+        let program = path.starts_with("integrations/") || *path == "outrider";
+        let mode = if program { 0o755 } else { 0o644 };
+        std::fs::set_permissions(&at, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
