@@ -99,7 +99,8 @@ pub(crate) fn mode(metadata: &std::fs::Metadata) -> Option<u32> {
     system::mode(metadata)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

@@ -156,12 +156,16 @@ impl fmt::Display for RelPath {
     }
 }
 
-/// At most 80 characters, so that an error stays a line.
+/// At most 80 characters of a name, so that an error stays a line.
 pub(crate) fn shortened(name: &str) -> String {
-    const LONGEST: usize = 80;
-    match name.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", &name[..at]),
-        None => name.to_owned(),
+    shortened_to(80, name)
+}
+
+/// At most so many characters of a text.
+pub(crate) fn shortened_to(longest: usize, text: &str) -> String {
+    match text.char_indices().nth(longest) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }
 

@@ -1,14 +1,27 @@
-//! What several tests need: the fixtures, a small version.
+//! What several tests need: the fixtures, a small version, archives made byte by byte.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use crate::{CommitHash, FileList, Identity, ListedFile, Mode, RelPath, Release, digest};
+use crate::{
+    CommitHash, FileList, Identity, ListedFile, Manifest, Mode, PathMappings, RelPath, Release, digest,
+};
+
+pub(crate) mod tar_bytes;
+pub(crate) mod zip_bytes;
 
 /// The hash of the packages in the tests.
 pub(crate) const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+/// Their top folder.
+pub(crate) const TOP: &str = "outrider-1.2.3-linux-x86_64";
 /// Bytes that all files of a list may have here.
 pub(crate) const MOST: u64 = 1 << 30;
+
+/// A folder that goes away with the test. In memory where the system has such a place, since thousands of packages are
+/// unpacked and synced.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
 
 /// A folder of `fixtures/upgrade`. `UPDATE_FIXTURES=1 cargo test -p outrider-upgrade` writes what is made by tests anew.
 pub(crate) fn fixtures(kind: &str) -> PathBuf {
@@ -90,4 +103,22 @@ pub(crate) fn write_files(folder: &Path, files: &[(&str, &[u8])]) {
         let mode = if program { 0o755 } else { 0o644 };
         std::fs::set_permissions(&at, std::fs::Permissions::from_mode(mode)).unwrap();
     }
+}
+
+/// The program of the version in the fixtures.
+pub(crate) const PROGRAM: &[u8] = b"#!/bin/sh\nexit 0\n";
+
+/// The manifest of the fixtures.
+pub(crate) fn manifest() -> String {
+    let target = format!("versions/{}", identity().directory_name());
+    let own = format!("{target}/manifest.yaml");
+    let mappings =
+        PathMappings::new([("data/outrider-012345", &*target), ("manifest.yaml", &*own)], None).unwrap();
+    let home = RelPath::parse("data/outrider-012345").unwrap();
+    Manifest { identity: identity(), home, mappings }.to_yaml()
+}
+
+/// The list of the fixtures.
+pub(crate) fn small_list() -> FileList {
+    list(&[("outrider", PROGRAM), ("manifest.yaml", manifest().as_bytes())])
 }

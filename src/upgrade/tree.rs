@@ -292,5 +292,6 @@ fn path_of(below: Option<&RelPath>, name: &OsStr) -> Result<RelPath, PathError> 
     below.map_or(Ok(name.clone()), |below| below.join(&name))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

@@ -10,7 +10,7 @@ const FILES: &[(&str, &[u8])] =
     &[("outrider", b"program"), ("integrations/integration-git", b"git"), ("docs/a/b/readme", b"")];
 
 fn version() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::testing::folder();
     write_files(folder.path(), FILES);
     folder
 }
