@@ -1,4 +1,4 @@
-//! Packages, read twice: [`Archive::inspect`] reads all of one and writes nothing, and [`crate::unpack`] writes what the
+//! Packages, read twice: [`Archive::inspect`] reads all of one and writes nothing, and [`crate::unpack()`] writes what the
 //! signed list names. Both go through the same gate, entry by entry, so that neither believes the other.
 
 use std::cell::RefCell;

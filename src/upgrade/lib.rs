@@ -7,7 +7,8 @@
 //! | [`mappings`] | where a package wants its files, by the longest prefix of whole segments |
 //! | [`path`], [`path_set`] | names from outside as paths that stay below a folder and do not collide on any system |
 //! | [`files`], [`tree`] | the signed list of files, made from a folder and held against one |
-//! | [`archive`], [`unpack`] | a `.tar.gz` or `.zip`, looked at as a whole and then written |
+//! | [`archive`], [`unpack()`] | a `.tar.gz` or `.zip`, looked at as a whole and then written |
+//! | [`mod@pack`] | the release's side: a folder made into a package |
 //!
 //! **Invariant:** nothing is written before all of a package was read and every name, kind and size in it was found good.
 //!
@@ -29,6 +30,7 @@ mod gate;
 pub mod identity;
 pub mod manifest;
 pub mod mappings;
+pub mod pack;
 pub mod path;
 pub mod path_set;
 mod refusal;
@@ -46,6 +48,7 @@ pub use files::{FileList, ListError, ListedFile, Mode};
 pub use identity::{CommitHash, Identity, IdentityError, Release};
 pub use manifest::{Manifest, ManifestError};
 pub use mappings::{MappingError, PathMappings};
+pub use pack::{PackError, Packed, Recipe, pack};
 pub use path::{PathError, PathFault, RelPath};
 pub use path_set::{Collision, Node, PathSet};
 pub use refusal::{BadKind, Refusal};

@@ -6,6 +6,7 @@ use crate::testing::{chain, files_of, fixtures, says, small_list};
 use crate::{Archive, ArchiveError, FileList, RelPath, unpack, verify_tree};
 
 mod bombs;
+mod damaged;
 mod older;
 mod tar_tricks;
 mod zip_tricks;
