@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::testing::{chain, files_of, fixtures, says, small_list};
+use crate::testing::{chain, files_of, fixtures, is_current, says, small_list};
 use crate::{Archive, ArchiveError, FileList, RelPath, unpack, verify_tree};
 
 mod bombs;
@@ -53,6 +53,12 @@ fn no_text_is_without_its_fixture() {
     for text in files_of("invalid", ".txt") {
         assert!(text.with_extension("").exists(), "{}", text.display());
     }
+}
+
+/// The fuzz targets read it from there.
+#[test]
+fn the_list_of_the_fixtures_is_current() {
+    is_current(&fixtures("valid").join("files.json"), &small_list().to_json().unwrap());
 }
 
 #[test]
