@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("actions", &["protocol", "peer", "supervisor", "home", "logs", "spool"]),
     ("service", &["protocol", "peer", "supervisor", "home", "logs", "spool"]),
     ("backend", &["protocol"]),
+    ("upgrade", &["protocol", "home", "supervisor"]),
     ("testkit", &["protocol", "peer"]),
     ("versions", &[]),
 ];
