@@ -43,7 +43,11 @@ impl From<RepositoryError> for Error {
 fn keygen(flags: &Keygen) -> Result<Exit, Error> {
     let roles = if flags.role.is_empty() { Role::ALL.to_vec() } else { flags.role.clone() };
     for role in roles {
-        let count = if role == Role::Root { flags.root_keys } else { 1 };
+        let count = match role {
+            Role::Root => flags.root_keys,
+            Role::Targets => flags.targets_keys,
+            Role::Snapshot | Role::Timestamp => 1,
+        };
         for path in Keys::generate(&flags.folder, role, count).map_err(|err| Error::failure(&err))? {
             line(&path.display().to_string());
         }
@@ -184,9 +188,12 @@ fn refresh(flags: &RefreshReleases) -> Result<Exit, Error> {
 fn rotate_root(flags: &RotateRoot) -> Result<Exit, Error> {
     let mut repository = open(&flags.signing)?;
     let new = (!flags.new_keys.is_empty()).then(|| Keys::in_folders(&flags.new_keys));
-    let thresholds = flags.root_threshold.map(|root| Thresholds { root, ..Thresholds::default() });
-    let rotation =
-        repository.rotate_root(&keys(&flags.signing), new.as_ref(), thresholds, Timestamp::now())?;
+    let rotation = repository.rotate_root(
+        &keys(&flags.signing),
+        new.as_ref(),
+        flags.root_threshold,
+        Timestamp::now(),
+    )?;
     shown(&repository, flags.json, || {
         let names: Vec<&str> = rotation.changed.iter().map(|role| role.as_str()).collect();
         let changed = if names.is_empty() {

@@ -71,15 +71,16 @@ pub(crate) fn make_folder(path: &Path, is_private: bool) -> Result<(), FileError
     Ok(())
 }
 
+/// Makes durable which files a folder holds.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> Result<(), FileError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), FileError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(FileError::at("sync the folder", folder))
 }
 
 /// Windows cannot sync a folder; its file systems journal renames themselves.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
-fn sync_folder(_: &Path) -> Result<(), FileError> {
+pub(crate) fn sync_folder(_: &Path) -> Result<(), FileError> {
     Ok(())
 }
 

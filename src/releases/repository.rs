@@ -1,7 +1,8 @@
 //! The release side: a repository in a folder, made, signed and renewed.
 //!
 //! **Invariant:** every file is written whole, synced and renamed into place; timestamp.json comes last. A reader, or whoever
-//! goes on after a crash, finds the repository as it was or as it is meant to be: all other files have names of their own.
+//! goes on after a crash, finds the repository as it was or as it is meant to be: all other files have names of their own. A
+//! new root with what it makes anew is put together aside; the next opening finishes what a crash left of moving it.
 //!
 //! **Invariant:** what is signed anew was verified before, with the keys of the latest root of an unbroken chain.
 
@@ -81,6 +82,8 @@ impl Default for Thresholds {
 #[derive(Debug)]
 pub struct Repository {
     folder: PathBuf,
+    /// Where metadata are written: the folder, or one aside.
+    out: PathBuf,
     expiry: Expiry,
     root: Signed<Root>,
     targets: Signed<Targets>,
@@ -151,7 +154,16 @@ impl Repository {
         timestamp.meta.insert("snapshot.json".into(), snapshot_file);
         let timestamp = sign::sign(timestamp, &root.signed, keys)?;
         sign::write(folder, &timestamp)?;
-        Ok(Self { folder: folder.to_owned(), expiry, root, targets, snapshot, timestamp, _lock: lock })
+        Ok(Self {
+            folder: folder.to_owned(),
+            out: folder.to_owned(),
+            expiry,
+            root,
+            targets,
+            snapshot,
+            timestamp,
+            _lock: lock,
+        })
     }
 
     /// Opens a repository and verifies its metadata, from its first root on. Expired ones are no error: to renew them is what
@@ -164,13 +176,23 @@ impl Repository {
             return Err(RepositoryError::None { folder: folder.to_owned() });
         }
         let lock = lock(folder)?;
+        rotate::finish(folder)?;
         let root = sign::latest_root(folder)?;
         let timestamp: Signed<schema::Timestamp> = sign::read(folder, "timestamp.json", &root.signed)?;
         let name = sign::name_in(&timestamp.signed.meta, "snapshot.json", Role::Timestamp)?;
         let snapshot: Signed<Snapshot> = sign::read(folder, &name, &root.signed)?;
         let name = sign::name_in(&snapshot.signed.meta, "targets.json", Role::Snapshot)?;
         let targets = sign::read(folder, &name, &root.signed)?;
-        Ok(Self { folder: folder.to_owned(), expiry, root, targets, snapshot, timestamp, _lock: lock })
+        Ok(Self {
+            folder: folder.to_owned(),
+            out: folder.to_owned(),
+            expiry,
+            root,
+            targets,
+            snapshot,
+            timestamp,
+            _lock: lock,
+        })
     }
 
     /// Signs the timestamp anew; also the snapshot where half of its time is over, and the list of files where
@@ -240,7 +262,7 @@ impl Repository {
         // Both online keys are looked for before the first file is written.
         sign::signers(Role::Snapshot, &self.root.signed, keys)?;
         sign::signers(Role::Timestamp, &self.root.signed, keys)?;
-        let file = sign::write(&self.folder, &targets)?;
+        let file = sign::write(&self.out, &targets)?;
         self.snapshot.signed.meta.insert("targets.json".into(), file);
         self.targets = targets;
         let mut renewed = self.sign_online(true, keys, now)?;
@@ -262,14 +284,14 @@ impl Repository {
             snapshot.expires = expires(&self.expiry, Role::Snapshot, now);
             let snapshot = sign::sign(snapshot, &self.root.signed, keys)?;
             sign::signers(Role::Timestamp, &self.root.signed, keys)?;
-            timestamp.meta.insert("snapshot.json".into(), sign::write(&self.folder, &snapshot)?);
+            timestamp.meta.insert("snapshot.json".into(), sign::write(&self.out, &snapshot)?);
             self.snapshot = snapshot;
             roles.insert(0, Role::Snapshot);
         }
         timestamp.version = next(timestamp.version);
         timestamp.expires = expires(&self.expiry, Role::Timestamp, now);
         let timestamp = sign::sign(timestamp, &self.root.signed, keys)?;
-        sign::write(&self.folder, &timestamp)?;
+        sign::write(&self.out, &timestamp)?;
         self.timestamp = timestamp;
         Ok(Renewed { roles })
     }

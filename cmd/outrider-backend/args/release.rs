@@ -80,6 +80,9 @@ pub(crate) struct Keygen {
     /// How many root keys
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) root_keys: u32,
+    /// How many targets keys
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) targets_keys: u32,
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::path::Path;
 
 use jiff::Timestamp;
 use tough::schema::decoded::{Decoded, Hex};
@@ -11,7 +12,9 @@ use tough::schema::{RoleKeys, Root, Signed};
 use super::error::RepositoryError;
 use super::{Repository, Thresholds, expires, next, sign};
 use crate::error::Role;
+use crate::files::{self, FileError};
 use crate::keys::Keys;
+use crate::transport::METADATA;
 
 /// What a rotation changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +86,8 @@ impl Repository {
     /// It is signed by as many of the present root keys (`old`) and of the new ones as each threshold says, so that agents
     /// with the old root follow. Whatever a changed role had signed is signed anew.
     ///
+    /// `root_threshold` is how many root keys must sign from now on; without it, and for the other roles, it stays.
+    ///
     /// With nothing in `new` it is the same root with a later expiry.
     ///
     /// # Errors
@@ -91,7 +96,7 @@ impl Repository {
         &mut self,
         old: &Keys,
         new: Option<&Keys>,
-        thresholds: Option<Thresholds>,
+        root_threshold: Option<NonZeroU64>,
         now: Timestamp,
     ) -> Result<Rotation, RepositoryError> {
         let before = &self.root.signed;
@@ -99,7 +104,7 @@ impl Repository {
         let mut changed = Vec::new();
         for role in Role::ALL {
             let present = before.roles.get(&role.into()).map_or(NonZeroU64::MIN, |it| it.threshold);
-            let needed = thresholds.map_or(present, |it| threshold(role, it));
+            let needed = root_threshold.filter(|_| role == Role::Root).unwrap_or(present);
             if let Some((of_role, public)) =
                 new.map(|keys| role_keys(role, keys, needed)).transpose()?.flatten()
             {
@@ -136,14 +141,69 @@ impl Repository {
             sign::signers(Role::Timestamp, &root, &all)?;
         }
         let root = sign::sign_with(root, &signers)?;
-        sign::write(&self.folder, &root)?;
-        self.root = root;
-        if changed.contains(&Role::Targets) {
-            self.sign_targets(self.targets.signed.clone(), &all, now)?;
-        } else if changed.iter().any(|role| matches!(role, Role::Snapshot | Role::Timestamp)) {
-            self.sign_online(true, &all, now)?;
-        }
+        self.aside(|repository| {
+            sign::write(&repository.out, &root)?;
+            repository.root = root;
+            if changed.contains(&Role::Targets) {
+                repository.sign_targets(repository.targets.signed.clone(), &all, now)?;
+            } else if changed.iter().any(|role| matches!(role, Role::Snapshot | Role::Timestamp)) {
+                repository.sign_online(true, &all, now)?;
+            }
+            Ok(())
+        })?;
         let version = self.root.signed.version.get();
         Ok(Rotation { version, changed })
     }
+
+    /// Lets `make` write metadata aside, and moves them into place together.
+    fn aside(
+        &mut self,
+        make: impl FnOnce(&mut Self) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let before = (self.root.clone(), self.targets.clone(), self.snapshot.clone(), self.timestamp.clone());
+        let at = FileError::at("make a folder in", &self.folder);
+        let aside = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.folder).map_err(at)?;
+        files::make_folder(&aside.path().join(METADATA), false)?;
+        self.out = aside.path().to_owned();
+        let made = make(self);
+        self.out.clone_from(&self.folder);
+        let moved = made.and_then(|()| {
+            let ready = self.folder.join(READY);
+            std::fs::rename(aside.path(), &ready).map_err(FileError::at("rename to", &ready))?;
+            files::sync_folder(&self.folder)?;
+            finish(&self.folder)
+        });
+        if moved.is_err() {
+            (self.root, self.targets, self.snapshot, self.timestamp) = before;
+        }
+        moved
+    }
+}
+
+/// A folder with new metadata that all belong together. Once it has this name they count.
+const READY: &str = ".rotation";
+/// How the name of one begins that is not complete.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Moves new metadata into place, the timestamp last, and removes what was given up. Doing it twice does no harm.
+pub(super) fn finish(folder: &Path) -> Result<(), RepositoryError> {
+    for entry in std::fs::read_dir(folder).map_err(FileError::at("list", folder))?.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            std::fs::remove_dir_all(entry.path()).map_err(FileError::at("remove", &entry.path()))?;
+        }
+    }
+    let ready = folder.join(READY);
+    if !ready.is_dir() {
+        return Ok(());
+    }
+    let from = ready.join(METADATA);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&from).map_err(FileError::at("list", &from))? {
+        names.push(entry.map_err(FileError::at("list", &from))?.file_name());
+    }
+    names.sort_by_key(|name| name == "timestamp.json");
+    for name in names {
+        files::copy(&from.join(&name), &folder.join(METADATA).join(&name))?;
+    }
+    Ok(std::fs::remove_dir_all(&ready).map_err(FileError::at("remove", &ready))?)
 }

@@ -214,3 +214,35 @@ async fn an_embedded_root_that_is_newer_than_the_remembered_one_is_taken() {
     let written: Signed<Root> = serde_json::from_slice(&agent.root).unwrap();
     assert_eq!(written.signed.version.get(), 2);
 }
+
+/// Cut at each file that a rotation moves: agents take it before and after, and the release side goes on by itself.
+#[tokio::test]
+async fn a_rotation_that_was_cut_short_is_finished_by_the_next_opening() {
+    let world = World::new();
+    world.add("1.0.0");
+    let before = world.copy("before");
+    let next = new_keys(&world.dir.path().join("next"), 1);
+    world.repository().rotate_root(&world.keys, Some(&next), None, world.now).unwrap();
+    let moved = ["2.root.json", "3.targets.json", "3.snapshot.json", "timestamp.json"];
+    for cut in 0..=moved.len() {
+        let repo = world.dir.path().join(format!("cut-{cut}"));
+        copy(&before, &repo);
+        let ready = repo.join(".rotation/metadata");
+        std::fs::create_dir_all(&ready).unwrap();
+        std::fs::create_dir(repo.join(".unfinished-x")).unwrap();
+        for (index, name) in moved.iter().enumerate() {
+            let made = world.repo().join("metadata").join(name);
+            std::fs::copy(&made, ready.join(name)).unwrap();
+            if index < cut {
+                std::fs::copy(&made, repo.join("metadata").join(name)).unwrap();
+            }
+        }
+        let mut repository = crate::Repository::open(&repo, world.expiry).unwrap();
+        assert_eq!(repository.roles()[0].version, 2, "{cut}");
+        repository.refresh(&next, true, world.now).unwrap();
+        drop(repository);
+        let left = std::fs::read_dir(&repo).unwrap().flatten().filter(|it| it.path().is_dir()).count();
+        assert_eq!(left, 2, "metadata and targets");
+        world.agent(&format!("agent-{cut}")).open(&repo).await.unwrap();
+    }
+}
