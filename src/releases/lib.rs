@@ -59,5 +59,7 @@ pub use repository::{
     Thresholds,
 };
 pub use target::{FILES_BYTES, Target, verify_file};
+/// What an implementation of [`Fetch`] is written with, outside of this crate.
+pub use tough::{Bytes, async_trait};
 pub use trust::{Downgrade, Settings, Trust};
 pub use version::{Platform, Version, VersionError};
