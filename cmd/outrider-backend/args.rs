@@ -11,6 +11,11 @@ use crate::connect::BackendFlags;
 
 mod integrations;
 pub(crate) use integrations::{Integration, IntegrationShown, Oauth, SetIntegration};
+mod release;
+pub(crate) use release::{
+    Add as AddRelease, Init as InitReleases, Keygen, Refresh as RefreshReleases, Release,
+    Repo as ReleaseRepo, RotateRoot, Signing,
+};
 
 /// The backend of Outrider: drives agents, and keeps what they report and export.
 #[derive(Debug, Parser)]
@@ -59,6 +64,11 @@ pub(crate) enum Command {
     Crashes(Crashes),
     /// List the files that agents have uploaded
     Files(Files),
+    /// The signed repository of releases, which agents take upgrades from
+    Release {
+        #[command(subcommand)]
+        command: Release,
+    },
     /// Make a link that logs one browser in to the backend's pages
     Login,
     /// Show it all on this machine: a backend, an agent, and the export of a git repository
@@ -328,11 +338,19 @@ mod tests {
             &["integration", "set", "--integration", "hub", "--config", "-", "--agent", "a1"],
             &["integration", "oauth", "set", "hub", "--registration", "-"],
             &["agents", "show", "a1", "--json"],
+            &["release", "keygen", "keys", "--role", "root", "--root-keys", "5"],
+            &[
+                "release", "add", "a.tar.gz", "a.zip", "--repo", "r", "--keys", "a", "--keys", "b",
+                "--floor", "1.2.0",
+            ],
+            &["release", "rotate-root", "--repo", "r", "--keys", "old", "--new-keys", "new"],
         ] {
             assert!(parse(flags).is_ok(), "{flags:?}");
         }
         assert!(parse(&["command", "export", "--config", "{}"]).is_err());
         assert!(parse(&["integration", "oauth", "set", "hub"]).is_err());
+        assert!(parse(&["release", "refresh", "--repo", "r"]).is_err());
+        assert!(parse(&["release", "keygen", "keys", "--role", "admin"]).is_err());
     }
 
     #[test]

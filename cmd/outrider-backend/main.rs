@@ -14,6 +14,7 @@ mod input;
 mod integrations;
 mod orders;
 mod output;
+mod release;
 #[path = "../shared/report.rs"]
 mod report;
 mod serve;
@@ -50,6 +51,7 @@ async fn run(args: Args) -> Result<Exit, Error> {
         }
         Command::Crashes(flags) => crashes::run(&backend.connect()?, flags).await,
         Command::Files(flags) => files::run(&backend.connect()?, flags).await,
+        Command::Release { command } => release::run(command),
         Command::Demo(flags) => demo::run(flags).await,
         Command::Login => connect::login(&backend.connect()?).await,
     }

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("home", &["protocol"]),
     ("logs", &["protocol"]),
     ("spool", &[]),
+    ("releases", &[]),
     ("integration", &["protocol", "peer"]),
     ("actions", &["protocol", "peer", "supervisor", "home", "logs", "spool"]),
     ("service", &["protocol", "peer", "supervisor", "home", "logs", "spool"]),
@@ -33,6 +34,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("process-wrap", &["outrider-supervisor"], "only the supervisor starts processes"),
     ("redb", &["outrider-home"], "the small store is home's"),
     ("sqlx", &["outrider-backend"], "the database is the backend's"),
+    ("tough", &["outrider-releases"], "signed metadata are read and made in one place"),
     ("jsonrpsee", &["outrider-peer", "outrider-backend"], "the links are peer's"),
 ];
 
