@@ -49,6 +49,8 @@ mod diagnose;
 mod ended;
 mod environment;
 mod exit;
+#[cfg(unix)]
+mod foreign;
 mod group;
 mod oom;
 mod spawn;
@@ -63,6 +65,8 @@ pub use child::{Child, StopBudget};
 pub use diagnose::SpawnError;
 pub use ended::{Ended, How, KilledFor};
 pub use environment::Environment;
+#[cfg(unix)]
+pub use foreign::{ForeignEnd, end_foreign};
 pub use group::kill_group;
 pub use oom::kills as oom_kills;
 pub use spawn::Spawn;

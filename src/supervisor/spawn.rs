@@ -89,6 +89,29 @@ impl Spawn {
         self
     }
 
+    /// Starts a program that is to outlive this process and what started it: in a group of its own, with nothing on stdin
+    /// and with stdout and stderr closed. Answers its process id.
+    ///
+    /// # Errors
+    /// As [`Spawn::start`].
+    #[cfg(unix)]
+    pub fn start_for_good(self) -> Result<u32, SpawnError> {
+        let variables = self.env.resolve(env::vars_os());
+        let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);
+        let program = locate(&self.program, path)?;
+        let cwd = (!self.cwd.as_os_str().is_empty()).then_some(self.cwd.as_path());
+        let mut command = command(&program);
+        command.args(&self.args).env_clear().envs(&variables);
+        if let Some(cwd) = cwd {
+            command.current_dir(cwd);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(false);
+        command.process_group(0);
+        let child = command.spawn().map_err(|err| diagnose(&program, cwd, err))?;
+        // tokio reaps it when it ends before this process does.
+        Ok(child.id().unwrap_or_default())
+    }
+
     /// Starts the program in a group of its own. Takes about half a millisecond and does not wait for the program.
     ///
     /// # Errors

@@ -323,3 +323,66 @@ async fn a_program_that_is_being_written_is_told_as_busy_until_it_is_written() {
     drop(writing);
     assert_eq!(run(Spawn::new(&program).args(["-c", "exit 0"])).await.how, How::Ok);
 }
+
+/// A process that is no child as far as its end is concerned: whether it is gone is told by what it holds open.
+async fn foreign(script: &str) -> (Child, ForeignEnd) {
+    let (child, stdout, _) = started(script).await;
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = over.clone();
+    tokio::spawn(async move {
+        rest_of(stdout).await;
+        seen.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let is_gone = || over.load(std::sync::atomic::Ordering::Relaxed);
+    let end = within(end_foreign(child.pid(), Duration::from_millis(300), LONG, is_gone)).await;
+    (child, end)
+}
+
+#[tokio::test]
+async fn a_process_of_somebody_else_is_asked_and_then_killed() {
+    let (_child, end) = foreign("echo ready; exec sleep 1000").await;
+    assert_eq!(end, ForeignEnd::Asked);
+    let (_child, end) = foreign("trap '' TERM; echo ready; while :; do sleep 1000; done").await;
+    assert_eq!(end, ForeignEnd::Killed, "with what it started, as it leads a group");
+}
+
+#[tokio::test]
+async fn a_process_that_leads_no_group_is_killed_alone() {
+    // The inner shell is in the group of the outer one, which lives on.
+    let script = "sh -c 'trap \"\" TERM; echo $$; exec 1>&-; while :; do read x; done' & read go; echo alive";
+    let mut child = sh(script).start().unwrap();
+    let mut stdin = child.take_stdin().unwrap();
+    let mut stdout = BufReader::new(child.take_stdout().unwrap());
+    let mut line = String::new();
+    within(stdout.read_line(&mut line)).await.unwrap();
+    let inner: u32 = line.trim().parse().unwrap();
+    let stat = || fs::read_to_string(format!("/proc/{inner}/stat")).unwrap_or_default();
+    let is_gone = || stat().is_empty() || stat().contains(") Z ");
+    let end = within(end_foreign(inner, Duration::from_millis(100), LONG, is_gone)).await;
+    assert!(matches!(end, ForeignEnd::Killed | ForeignEnd::Asked), "{end:?}");
+    stdin.write_all(b"go\n").await.unwrap();
+    assert_eq!(rest_of(stdout).await, "alive\n");
+}
+
+#[tokio::test]
+async fn this_process_is_never_ended() {
+    for pid in [0, 1, std::process::id(), u32::MAX] {
+        let end = end_foreign(pid, LONG, LONG, || false).await;
+        assert_eq!(end, ForeignEnd::Refused, "{pid}");
+    }
+    let (_child, end) = foreign_that_is_gone().await;
+    assert_eq!(end, ForeignEnd::Asked, "nothing is sent to one that is gone");
+}
+
+async fn foreign_that_is_gone() -> (Child, ForeignEnd) {
+    let (child, _stdout, _) = started("trap '' TERM; echo ready; exec sleep 1000").await;
+    let end = end_foreign(child.pid(), LONG, LONG, || true).await;
+    (child, end)
+}
+
+#[tokio::test]
+async fn what_does_not_go_away_is_told_in_bounded_time() {
+    let (child, _stdout, _) = started("echo ready; exec sleep 1000").await;
+    let short = Duration::from_millis(20);
+    assert_eq!(within(end_foreign(child.pid(), short, short, || false)).await, ForeignEnd::Still);
+}

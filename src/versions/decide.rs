@@ -84,8 +84,9 @@ fn is_switched(seen: &Seen, record: &Record) -> bool {
     record.from != record.to && current(seen) == Some(&record.to)
 }
 
-/// Where a rollback goes.
-pub(crate) fn back<'a>(seen: &'a Seen, record: &'a Record) -> Option<&'a VersionName> {
+/// Where a rollback goes; nothing where there is nothing to go back to.
+#[must_use]
+pub fn back<'a>(seen: &'a Seen, record: &'a Record) -> Option<&'a VersionName> {
     let from = Some(&record.from).filter(|it| seen.tree.has(it));
     from.or_else(|| seen.tree.whole(&seen.links.previous)).filter(|it| **it != record.to)
 }

@@ -18,7 +18,7 @@ use crate::links;
 use crate::name::VersionName;
 use crate::versions::Versions;
 
-pub use exec::main;
+pub use exec::{launch, main};
 
 /// The exit status for wrong arguments.
 pub const EXIT_USAGE: u8 = 64;

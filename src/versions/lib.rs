@@ -67,7 +67,7 @@ mod writer;
 
 pub use act::Placed;
 pub use clock::{BootId, Clock, Left, Moment, SystemClock};
-pub use decide::{Act, decide};
+pub use decide::{Act, back, decide};
 pub use duty::{Duty, duties};
 pub use error::{FileError, VersionsError};
 pub use journal::{Journal, SlotFault};

@@ -58,7 +58,10 @@ fn place(
     Ok((root, args))
 }
 
-fn launch(versions: &Versions, args: &[OsString]) -> ExitCode {
+/// Becomes `outrider ARGS…` of the version that is to run, as the launcher does: also for a service that goes over to another
+/// version without the system's help. Returns only when nothing could be started.
+#[must_use]
+pub fn launch(versions: &Versions, args: &[OsString]) -> ExitCode {
     for _ in 0..MOST_STARTS {
         match prepare(versions) {
             Ok(start) => {
