@@ -67,7 +67,8 @@ async fn one(client: &Client, as_json: bool, agent: Option<&str>) -> Result<Exit
         return json(&shown);
     }
     let agent = &shown.agent;
-    line(&format!("{} {} on {}: {}", agent.id, agent.version, agent.hostname, state(agent)));
+    let runs = agent.build.as_ref().unwrap_or(&agent.version);
+    line(&format!("{} {runs} on {}: {}", agent.id, agent.hostname, state(agent)));
     line(&format!(
         "{}/{}, enrolled {}, seen {}",
         agent.os,
@@ -98,7 +99,7 @@ fn row(agent: Agent) -> Vec<String> {
         state(&agent).into(),
         agent.hostname,
         format!("{}/{}", agent.os, agent.arch),
-        agent.version,
+        agent.build.unwrap_or(agent.version),
         ago(agent.seen_at),
         agent.open_commands.to_string(),
         bytes(agent.spool_bytes),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 use outrider_protocol::ids::ExportId;
 
 use crate::connect::BackendFlags;
@@ -99,6 +100,9 @@ pub(crate) struct Serve {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// The folder of signed releases that agents upgrade from; anybody may read it [default: releases in the data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) releases: Option<PathBuf>,
     /// Say where it listens as one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -168,6 +172,8 @@ pub(crate) enum CommandCommand {
     ValidateConfig(Order),
     /// Make the lists from which a person chooses what to export
     ExportOnboardData(Onboard),
+    /// Put another version of the agent into its place; it goes back by itself if that one is not well
+    Upgrade(Upgrade),
     /// List commands, the newest first
     List(List),
     /// Show one command with its outcome
@@ -244,6 +250,39 @@ pub(crate) struct Onboard {
     pub(crate) object_type: String,
 }
 
+/// Times are those of RFC 3339, or how long from now.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Upgrade {
+    /// The agent: its id, or a beginning of it that no other has [default: the only one there is]
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// Which version, such as 1.4.2 or 1.5.0-SNAPSHOT [default: the newest of the agent's channel]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+    /// Where signed releases lie: an https address, or the full path of a folder on the agent's host [default: the
+    /// releases of this backend]
+    #[arg(long, value_name = "URL|DIR")]
+    pub(crate) source: Option<String>,
+    /// Not before this time: RFC 3339 such as 2026-11-25T22:00:00Z, or how long from now, such as 30m or 2h
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) start: Option<Timestamp>,
+    /// After which time it is too late to begin: RFC 3339, or how long from now [default: a week after the start]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<Timestamp>,
+    /// An older version than the running one may be installed
+    #[arg(long)]
+    pub(crate) allow_downgrade: bool,
+    /// Try a version again that was rolled back on that host before
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Show its progress and log until it ends; exit with 0 if that version runs then, else with 1
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// As JSON: the command as it was taken, or with --follow as it ended
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     /// Of this agent
@@ -309,6 +348,11 @@ fn time(text: &str) -> Result<Duration, String> {
     Duration::try_from(time).map_err(|_| wrong())
 }
 
+/// Reads a time, or how long it is until then.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    outrider_backend::moment::moment(text, Timestamp::now())
+}
+
 fn state(text: &str) -> Result<outrider_backend::admin::CommandState, String> {
     use outrider_backend::admin::CommandState;
     CommandState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
@@ -351,6 +395,25 @@ mod tests {
         assert!(parse(&["integration", "oauth", "set", "hub"]).is_err());
         assert!(parse(&["release", "refresh", "--repo", "r"]).is_err());
         assert!(parse(&["release", "keygen", "keys", "--role", "admin"]).is_err());
+    }
+
+    #[test]
+    fn an_upgrade_has_a_window_of_times_or_spans_from_now() {
+        let parse = |flags: &[&str]| {
+            Args::try_parse_from([&["outrider-backend", "command", "upgrade"], flags].concat())
+        };
+        assert!(parse(&[]).is_ok());
+        let flags = ["--version", "1.4.2", "--start", "30m", "--until", "2h", "--allow-downgrade", "--force"];
+        let Command::Order { command: CommandCommand::Upgrade(upgrade) } = parse(&flags).unwrap().command
+        else {
+            panic!("expected an upgrade");
+        };
+        assert_eq!(upgrade.version.as_deref(), Some("1.4.2"));
+        assert!(upgrade.until.unwrap().duration_since(upgrade.start.unwrap()).as_mins() >= 89);
+        let upgrade = parse(&["--start", "2026-11-25T22:00:00Z"]).unwrap();
+        assert!(format!("{upgrade:?}").contains("2026-11-25T22:00:00Z"));
+        let err = parse(&["--until", "tonight"]).unwrap_err().to_string();
+        assert!(err.contains("\"tonight\" is no time; expected a time such as"), "{err}");
     }
 
     #[test]

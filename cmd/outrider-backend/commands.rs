@@ -1,25 +1,28 @@
 //! `command`: orders things of agents, and shows what became of them.
 
-use outrider_backend::admin::{CommandFilter, CommandState, CommandSummary, LogRange};
+use outrider_backend::admin::{CommandFilter, CommandState, CommandSummary, LogRange, NewCommand};
 use outrider_backend::client::Client;
 use outrider_protocol::exit::Exit;
 use outrider_protocol::ids::CommandId;
 
 use crate::args::{CommandCommand, List, Logs};
 use crate::connect::{find_agent, find_command};
-use crate::orders::Wish;
 use crate::output::{Column, ago, bytes, count, json, line, note, ran, table};
 use crate::report::Error;
-use crate::{follow, orders, show};
+use crate::{follow, orders, show, upgrading};
 
 /// Lines of a log that are asked for at once; as many as the backend gives.
 const LINES_AT_ONCE: u32 = 10_000;
 
 pub(crate) async fn run(client: &Client, command: CommandCommand) -> Result<Exit, Error> {
     match command {
-        CommandCommand::Export(flags) => order(client, orders::export(flags)).await,
-        CommandCommand::ValidateConfig(flags) => order(client, orders::validate(flags)).await,
-        CommandCommand::ExportOnboardData(flags) => order(client, orders::onboard(flags)).await,
+        CommandCommand::Export(flags) => wish(client, orders::export(flags)).await,
+        CommandCommand::ValidateConfig(flags) => wish(client, orders::validate(flags)).await,
+        CommandCommand::ExportOnboardData(flags) => wish(client, orders::onboard(flags)).await,
+        CommandCommand::Upgrade(flags) => {
+            let (as_json, to_end) = (flags.json, flags.follow);
+            order(client, upgrading::into_new(flags, client).await?, as_json, to_end).await
+        }
         CommandCommand::List(flags) => list(client, flags).await,
         CommandCommand::Show { command, json: as_json } => {
             let command = client.command(&find_command(client, &command).await?).await?;
@@ -44,9 +47,12 @@ pub(crate) async fn run(client: &Client, command: CommandCommand) -> Result<Exit
     }
 }
 
-async fn order(client: &Client, wish: Wish) -> Result<Exit, Error> {
+async fn wish(client: &Client, wish: orders::Wish) -> Result<Exit, Error> {
     let (as_json, to_end) = (wish.order.json, wish.order.follow);
-    let new = wish.into_new(client).await?;
+    order(client, wish.into_new(client).await?, as_json, to_end).await
+}
+
+async fn order(client: &Client, new: NewCommand, as_json: bool, to_end: bool) -> Result<Exit, Error> {
     let command = client.create_command(&new).await?;
     let id = &command.summary.id;
     let agent = client.agent(&new.agent).await?;

@@ -66,11 +66,8 @@ async fn set(client: &Client, agent: AgentId, flags: SetIntegration, as_json: bo
     let id = integration.id();
     let order = ValidateOrder { agent: AgentConfig::default(), integration, seal: true };
     let new = NewCommand {
-        agent,
-        order: Order::ValidateConfig(order),
-        configured: false,
         expires_in_s: Some(flags.expires.as_secs()),
-        time_limit_ms: None,
+        ..NewCommand::new(agent, Order::ValidateConfig(order))
     };
     let command = client.create_command(&new).await?.summary.id;
     if !client.agent(&new.agent).await?.online {

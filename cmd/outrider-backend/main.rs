@@ -20,6 +20,7 @@ mod report;
 mod serve;
 mod sessions;
 mod show;
+mod upgrading;
 
 use std::process::ExitCode;
 

@@ -71,11 +71,10 @@ impl Wish {
             }
         };
         Ok(NewCommand {
-            agent,
-            order: wire,
             configured,
             expires_in_s: order.expires.map(|time| time.as_secs()),
             time_limit_ms: order.time_limit.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            ..NewCommand::new(agent, wire)
         })
     }
 }

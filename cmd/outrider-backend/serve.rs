@@ -19,6 +19,7 @@ pub(crate) async fn run(data: DataFolder, flags: Serve) -> Result<Exit, Error> {
     log_to(flags.log, std::io::stderr);
     let mut settings = Settings::new(data.path().to_owned(), flags.listen);
     settings.tls = flags.tls_cert.clone().zip(flags.tls_key.clone()).map(|(cert, key)| Tls { cert, key });
+    settings.releases.clone_from(&flags.releases);
     let tls = settings.tls.is_some();
     let stop = stop_signal().map_err(|err| Error::failure(&err))?;
     let backend = start(settings).await.map_err(|err| Error::of(exit_of(&err), &err))?;

@@ -1,15 +1,18 @@
-//! The sessions of a running export: bars in a terminal, plain lines elsewhere.
+//! The sessions of a running export, or the states of an upgrade: bars in a terminal, plain lines elsewhere.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use outrider_protocol::ids::{IntegrationId, SessionId};
 use outrider_protocol::progress::{
     IntegrationProgress, IntegrationState, Progress, SessionProgress, SessionState,
 };
+use outrider_protocol::upgrade::{UpgradeProgress, UpgradeState};
 
 use crate::output::{bytes, count, line, visible};
+use crate::upgrading::told;
 
 /// Rows of bars at most: a terminal has 24 lines, and some of them are the log's.
 const ROWS: usize = 16;
@@ -35,6 +38,8 @@ struct Row {
 pub(crate) enum Said {
     Integration(IntegrationId),
     Session(SessionId),
+    /// In this state, with this fault.
+    Upgrade(UpgradeState, Option<String>),
 }
 
 /// Shows progress as it comes.
@@ -117,7 +122,7 @@ fn tree(progress: &Progress) -> Vec<Row> {
     for session in &progress.sessions {
         children.entry(session.parent).or_default().push(session);
     }
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row> = progress.upgrade.iter().map(upgrade_row).collect();
     for integration in &progress.integrations {
         rows.push(integration_row(integration));
         let roots = children.get(&None).into_iter().flatten();
@@ -159,6 +164,12 @@ fn add_sessions(
             add_sessions(rows, below, children, depth + 1);
         }
     }
+}
+
+fn upgrade_row(progress: &UpgradeProgress) -> Row {
+    let total = progress.percent.filter(|_| progress.state == UpgradeState::Downloading).map(|_| 100);
+    let current = u64::from(progress.percent.unwrap_or(0));
+    Row { depth: 0, label: "upgrade".into(), current, total, note: told(progress, Timestamp::now()) }
 }
 
 fn integration_row(integration: &IntegrationProgress) -> Row {
@@ -221,8 +232,21 @@ fn fitting(row: &Row) -> String {
     format!("{}{}", "  ".repeat(row.depth), visible(label))
 }
 
+/// A line for each state of an upgrade and each fault, and now and then one for how far its download is.
+fn say_upgrade(said: &mut HashMap<Said, (String, Instant)>, upgrade: &UpgradeProgress, now: Timestamp) {
+    let text = told(upgrade, now);
+    let key = Said::Upgrade(upgrade.state, upgrade.retry_error.clone());
+    if said.get(&key).is_none_or(|(last, at)| *last != text && at.elapsed() >= LINE_EVERY) {
+        line(&text);
+        said.insert(key, (text, Instant::now()));
+    }
+}
+
 /// A line for each session that began or ended, and now and then one for how far it is.
 fn say_changes(said: &mut HashMap<Said, (String, Instant)>, progress: &Progress) {
+    if let Some(upgrade) = &progress.upgrade {
+        say_upgrade(said, upgrade, Timestamp::now());
+    }
     for integration in &progress.integrations {
         let key = Said::Integration(integration.integration.clone());
         let state = integration_state(integration);
@@ -287,12 +311,43 @@ mod tests {
             objects: 35,
             bytes: 3500,
         };
-        let rows = tree(&Progress { integrations: vec![integration], sessions });
+        let rows = tree(&Progress { integrations: vec![integration], sessions, ..Progress::default() });
         let shown: Vec<(usize, &str)> = rows.iter().map(|row| (row.depth, row.label.as_str())).collect();
         assert_eq!(shown[0], (0, "git"));
         assert_eq!(shown[1], (1, "sourcecode.Commit repo-1"));
         assert_eq!(shown.len(), 2 + FINISHED_SHOWN + 1);
         assert_eq!(shown.last(), Some(&(2, "sourcecode.Commit repo-8")));
+    }
+
+    #[test]
+    fn each_state_of_an_upgrade_is_said_once_and_each_fault() {
+        let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
+        let mut upgrade = UpgradeProgress {
+            attempt: "c1".into(),
+            state: UpgradeState::Downloading,
+            to: None,
+            scheduled_at: None,
+            percent: Some(1),
+            bytes_per_s: None,
+            retry_error: None,
+            retry_until: None,
+        };
+        let mut said = HashMap::new();
+        let mut lines = |upgrade: &UpgradeProgress| {
+            say_upgrade(&mut said, upgrade, now);
+            said.len()
+        };
+        assert_eq!(lines(&upgrade), 1);
+        upgrade.percent = Some(2);
+        assert_eq!(lines(&upgrade), 1);
+        upgrade.retry_error = Some("connection reset".into());
+        assert_eq!(lines(&upgrade), 2);
+        (upgrade.state, upgrade.percent, upgrade.retry_error) = (UpgradeState::Verifying, None, None);
+        assert_eq!(lines(&upgrade), 3);
+        assert_eq!(lines(&upgrade), 3);
+        let row =
+            upgrade_row(&UpgradeProgress { state: UpgradeState::Downloading, percent: Some(42), ..upgrade });
+        assert_eq!((row.current, row.total), (42, Some(100)));
     }
 
     #[test]
@@ -312,7 +367,7 @@ mod tests {
         let mut said = HashMap::new();
         let mut told = |state| {
             integration.state = state;
-            let progress = Progress { integrations: vec![integration.clone()], sessions: Vec::new() };
+            let progress = Progress { integrations: vec![integration.clone()], ..Progress::default() };
             say_changes(&mut said, &progress);
             said.values().next().map(|(text, _)| text.clone())
         };

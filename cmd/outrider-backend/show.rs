@@ -6,6 +6,7 @@ use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport,
     ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
 };
+use outrider_protocol::upgrade::UpgradeReport;
 
 use crate::output::{Column, bytes, count, line, ran, span, table};
 
@@ -16,6 +17,7 @@ const RECORDS_SHOWN: usize = 20;
 pub(crate) fn is_good(command: &Command) -> bool {
     let is_valid = match &command.report {
         Some(ActionReport::ValidateConfig(report)) => report.errors.is_empty(),
+        Some(ActionReport::Upgrade(report)) => report.state.is_good(),
         _ => true,
     };
     command.summary.state == CommandState::Done && is_valid
@@ -43,6 +45,7 @@ pub(crate) fn command(command: &Command) {
             ActionReport::ValidateConfig(report) => validate(report),
             ActionReport::ExportOnboardData(report) => onboard(report),
             ActionReport::DescribeIntegrations(report) => describe(report),
+            ActionReport::Upgrade(report) => return upgrade(report, command.error.as_ref()),
         }
     }
     if summary.files > 0 {
@@ -55,6 +58,17 @@ pub(crate) fn command(command: &Command) {
     }
     if let Some(error) = &command.error {
         failure("", error);
+    }
+}
+
+/// The outcome in one line, which says why as well; then what can be done about it.
+fn upgrade(report: &UpgradeReport, error: Option<&Failure>) {
+    line(&report.outcome());
+    if report.retryable {
+        line("  the same order may do better later");
+    }
+    if let Some(error) = error {
+        advice(error);
     }
 }
 
@@ -192,6 +206,10 @@ fn onboard(report: &OnboardReport) {
 /// What failed, with what can be done and the last lines.
 pub(crate) fn failure(prefix: &str, failure: &Failure) {
     line(&format!("{prefix}{}", failure.message));
+    advice(failure);
+}
+
+fn advice(failure: &Failure) {
     if let Some(hint) = &failure.hint {
         line(&format!("  hint: {hint}"));
     }

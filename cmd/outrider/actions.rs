@@ -57,6 +57,17 @@ fn only_one(integrations: Vec<IntegrationConfig>) -> Result<IntegrationConfig, E
     }
 }
 
+/// Carries an order out that needs no integration.
+pub(crate) fn by_hand(root: Root, order: Order) -> Result<Exit, Error> {
+    let programs = programs()?;
+    let runtime = runtime()?;
+    let finished = runtime.block_on(async {
+        let stop = signals()?;
+        run_by_hand(root, programs, order, std::io::stdout(), stop).await.map_err(|err| cannot_begin(&err))
+    })?;
+    conclude(finished, None)
+}
+
 fn run(
     action: &'static str,
     root: Root,
@@ -93,7 +104,7 @@ fn cannot_begin(err: &PrepareError) -> Error {
 }
 
 /// The folder of this program, where the integrations stand that came with it.
-fn programs() -> Result<PathBuf, Error> {
+pub(crate) fn programs() -> Result<PathBuf, Error> {
     let exe = std::env::current_exe().map_err(|err| Error::failure(&err))?;
     Ok(exe.parent().unwrap_or(Path::new(".")).to_owned())
 }

@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Status(Status),
     /// Look at what was exported, and at what is remembered for the next export
     Data(Data),
+    /// Put the unpacked package that this program is of into the root, without enrolling
+    Install(Install),
+    /// Upgrade the agent, or take an upgrade back
+    Upgrade(Upgrade),
     /// Run the agent: take the backend's orders and carry them out
     ServiceRun(ServiceRun),
     /// Export all data of the integrations
@@ -68,6 +72,9 @@ pub(crate) enum Command {
     /// Ask every installed integration what it is
     #[command(hide = true)]
     DescribeIntegrations(Describe),
+    /// Let a new version of the agent stay when it is well, or take it back
+    #[command(hide = true)]
+    Watch,
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +96,38 @@ pub(crate) struct Enroll {
     /// Do not put the agent on the system's startup
     #[arg(long)]
     pub(crate) no_service: bool,
+    /// Whose releases to trust: root.json, from `outrider-backend release export-root`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) releases_root: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Install {
+    /// Whose releases to trust: root.json, from `outrider-backend release export-root`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) releases_root: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Upgrade {
+    /// Which version, as 1.4.2 or 1.5.0-SNAPSHOT [default: the newest of the agent's channel]
+    #[arg(long, value_name = "V")]
+    pub(crate) version: Option<String>,
+    /// Where signed releases lie: an address or a folder [default: the backend's]
+    #[arg(long, value_name = "URL|DIR")]
+    pub(crate) source: Option<String>,
+    /// Allow a version older than the one that runs
+    #[arg(long)]
+    pub(crate) allow_downgrade: bool,
+    /// Try a version again that was taken back here
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Take the version on trial back
+    #[arg(long, conflicts_with_all = ["version", "source", "allow_downgrade", "force"])]
+    pub(crate) rollback: bool,
+    /// The service is at the other end of stdin and stdout
+    #[arg(long, hide = true)]
+    pub(crate) link: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -20,6 +20,9 @@ const LABEL: &str = "outrider";
 
 pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
     let no_service = flags.no_service;
+    if let Some(file) = &flags.releases_root {
+        crate::install::trust(root, file)?;
+    }
     let options = EnrollOptions {
         backend: flags.backend,
         code: flags.code,
@@ -48,6 +51,9 @@ pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
             "what this root held of another backend or customer is kept in {}: it is neither uploaded nor gone on with",
             aside.display()
         ));
+    }
+    if let Some(version) = crate::install::from_package(root)? {
+        say(format_args!("installed: {version}"));
     }
     if no_service {
         say(format_args!("run it with: outrider service-run --root {}", root.path().display()));
@@ -135,9 +141,16 @@ fn install(root: &Root) -> Result<(), Error> {
         )
     };
     let manager = manager().map_err(undone)?;
-    let program = std::env::current_exe().map_err(|err| Error::failure(&err))?;
+    let launcher = root.path().join(crate::install::LAUNCHER);
     let label = label()?;
-    let args = ["service-run".into(), "--root".into(), OsString::from(root.path())].into();
+    let root_args = ["--root".into(), OsString::from(root.path())];
+    // One that was not installed from a package cannot be upgraded, and needs no launcher.
+    let (program, args) = if launcher.exists() {
+        (launcher, root_args.into_iter().chain(["service-run".into()]).collect())
+    } else {
+        let program = std::env::current_exe().map_err(|err| Error::failure(&err))?;
+        (program, ["service-run".into()].into_iter().chain(root_args).collect())
+    };
     let ctx = ServiceInstallCtx {
         label: label.clone(),
         program,
@@ -147,7 +160,7 @@ fn install(root: &Root) -> Result<(), Error> {
         working_directory: Some(root.path().to_owned()),
         environment: None,
         autostart: true,
-        restart_policy: RestartPolicy::Always { delay_secs: Some(5) },
+        restart_policy: RestartPolicy::Always { delay_secs: Some(1) },
     };
     let started = manager.install(ctx).and_then(|()| manager.start(ServiceStartCtx { label: label.clone() }));
     started.map_err(|err| {

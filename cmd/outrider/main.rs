@@ -7,11 +7,14 @@ mod data;
 mod enroll;
 #[path = "../shared/input.rs"]
 mod input;
+mod install;
 #[path = "../shared/report.rs"]
 mod report;
 mod say;
 mod service;
 mod status;
+mod upgrade;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -27,11 +30,14 @@ fn main() -> ExitCode {
         Command::Unenroll(flags) => enroll::unenroll(&root, &flags),
         Command::Status(flags) => status::status(&root, &flags),
         Command::Data(flags) => data::data(&root, flags),
+        Command::Install(flags) => install::install(&root, &flags),
+        Command::Upgrade(flags) => upgrade::upgrade(root, flags),
         Command::ServiceRun(flags) => service::run(root, &flags),
         Command::Export(flags) => actions::export(root, flags),
         Command::ValidateConfig(flags) => actions::validate_config(root, flags),
         Command::ExportOnboardData(flags) => actions::export_onboard_data(root, flags),
         Command::DescribeIntegrations(flags) => actions::describe_integrations(root, flags),
+        Command::Watch => watch::watch(root),
     });
     report::finish(outcome)
 }

@@ -3,6 +3,7 @@
 use outrider_home::Root;
 use outrider_protocol::exit::Exit;
 use outrider_service::{Options, ServiceError};
+use outrider_versions::Versions;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::args::ServiceRun;
@@ -15,11 +16,21 @@ pub(crate) fn runtime() -> Result<Runtime, Error> {
 
 pub(crate) fn run(root: Root, flags: &ServiceRun) -> Result<Exit, Error> {
     let program = std::env::current_exe().map_err(|err| Error::failure(&err))?;
+    let versions = Versions::of(root.path());
     let options = Options { root, program, log: flags.log.clone() };
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let stopped = runtime.block_on(async {
         let stop = signals()?;
-        outrider_service::run(options, stop).await.map(|_| Exit::Ok).map_err(|err| cannot_run(&err))
-    })
+        outrider_service::run(options, stop).await.map_err(|err| cannot_run(&err))
+    })?;
+    if !stopped.goes_over {
+        return Ok(Exit::Ok);
+    }
+    // Nothing of this version runs on beside the next.
+    drop(runtime);
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let _not_started = outrider_versions::launch::launch(&versions, &args);
+    Err(Error::failed("no version could be started: its errors stand above"))
 }
 
 fn cannot_run(err: &ServiceError) -> Error {

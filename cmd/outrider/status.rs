@@ -2,6 +2,7 @@
 
 use outrider_home::Root;
 use outrider_protocol::exit::Exit;
+use outrider_protocol::upgrade::UpgradeReport;
 use outrider_service::{LinkStatus, ServiceStatus, Status};
 
 use crate::args;
@@ -34,6 +35,15 @@ fn tell(status: &Status) -> String {
     if let ServiceStatus::Running { link: Some(link), .. } = &status.service {
         lines.push(row("link", &told(link)));
     }
+    if let Some(build) = &status.build {
+        lines.push(row("build", &build.to_string()));
+    }
+    if let Some(it) = &status.upgrade {
+        lines.push(row("upgrade", &format!("to {}: {}", it.to, it.state.word())));
+    }
+    if let Some(it) = &status.last_upgrade {
+        lines.push(row("last upgrade", &ended(it)));
+    }
     for it in &status.commands {
         let taken = it.taken_at.strftime("%Y-%m-%d %H:%M:%SZ");
         lines.push(row("command", &format!("{} {} {} since {taken}", it.command, it.action, it.stage)));
@@ -58,6 +68,14 @@ fn tell(status: &Status) -> String {
     ));
     lines.extend(status.unknown.iter().map(|it| row("unknown", it)));
     lines.concat()
+}
+
+/// How the last upgrade ended.
+fn ended(it: &UpgradeReport) -> String {
+    let to = it.to.as_ref().map(|to| format!("to {to}: ")).unwrap_or_default();
+    let at = it.ended_at.strftime("%Y-%m-%d %H:%M:%SZ");
+    let why = it.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+    format!("{to}{} at {at}{why}", it.state.word())
 }
 
 fn service(status: &ServiceStatus) -> String {

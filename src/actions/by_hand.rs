@@ -14,6 +14,7 @@ use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportReport, Failure, IntegrationOutcome, OnboardOutcome, OnboardReport,
     ValidateReport,
 };
+use outrider_protocol::upgrade::{UpgradeReport, UpgradeState};
 
 use crate::context::{Context, PrepareError, Run};
 use crate::{Cancel, Outlet, carry_out, export};
@@ -85,6 +86,7 @@ fn tell(report: &ActionReport, cancelled: bool) -> (Exit, String) {
         ActionReport::ValidateConfig(report) => tell_validation(report),
         ActionReport::ExportOnboardData(report) => tell_onboarding(report),
         ActionReport::DescribeIntegrations(report) => tell_description(report),
+        ActionReport::Upgrade(report) => tell_upgrade(report),
     }
 }
 
@@ -159,6 +161,19 @@ fn tell_description(report: &DescribeReport) -> (Exit, String) {
         told.push_str(&format!("\n{}: {}", it.name, tell_failure(&it.error)));
     }
     (if report.failed.is_empty() { Exit::Ok } else { Exit::Failure }, told)
+}
+
+fn tell_upgrade(report: &UpgradeReport) -> (Exit, String) {
+    let to = report.to.as_ref().map(|it| format!(" to {it}")).unwrap_or_default();
+    match report.state {
+        UpgradeState::Arming => (Exit::Ok, format!("upgrade{to}: verified and in place")),
+        UpgradeState::AlreadyCurrent => (Exit::Ok, format!("upgrade{to}: it runs already")),
+        UpgradeState::Cancelled => (Exit::Cancelled, format!("upgrade{to}: cancelled")),
+        state => {
+            let failure = crate::upgrade::failure(report);
+            (Exit::Failure, format!("upgrade{to}: {}: {}", state.word(), tell_failure(&failure)))
+        }
+    }
 }
 
 fn tell_failure(failure: &Failure) -> String {

@@ -6,13 +6,15 @@
 //! | `validate-config` | [`validate`] | lets an integration try its configuration |
 //! | `export-onboard-data` | [`onboard`] | asks an integration for the lists a person chooses from |
 //! | `describe-integrations` | [`describe`] | asks every installed integration what it is |
+//! | `upgrade` | [`upgrade`] | puts another version of the agent into place |
+//! | `watch` | [`watch`] | lets a new version of the agent stay, or takes it back; no order, no link, no report |
 //!
 //! An action is run in one of two ways. *Linked*: the service is at the other end of stdin and stdout, gives the
 //! [`Order`] and gets progress, log lines, sealed files and the report. *By hand*: the
 //! order was made of flags, the log goes to stdout and the report becomes a line for a person. [`Outlet`] is the one
 //! place where the two differ.
 //!
-//! **Invariant:** this crate holds no credentials of the backend and opens no connection.
+//! **Invariant:** this crate holds no credentials of the backend, and opens no connection but to where signed releases lie.
 //!
 //! **Invariant:** objects are never parsed into a tree: they are cut out of the message as raw JSON and appended to the
 //! spool.
@@ -35,7 +37,10 @@ mod oauth;
 pub mod onboard;
 mod outlet;
 mod sealing;
+pub mod upgrade;
 pub mod validate;
+#[cfg(unix)]
+pub mod watch;
 
 pub use by_hand::{Finished, run_by_hand};
 pub use cancel::Cancel;
@@ -60,5 +65,6 @@ pub async fn carry_out(context: &Context, order: Order) -> Result<ActionReport, 
         Order::DescribeIntegrations(order) => {
             describe::run(context, order).await.map(ActionReport::DescribeIntegrations)
         }
+        Order::Upgrade(order) => upgrade::run(context, order).await.map(ActionReport::Upgrade),
     }
 }

@@ -27,6 +27,10 @@ pub struct Agent {
     pub arch: String,
     /// The version it runs.
     pub version: String,
+    /// The build it runs, as `1.4.2 (0123abcd)`; nothing where it runs outside of its root's versions, and so cannot be
+    /// upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
     /// Which releases it wants.
     pub channel: String,
     /// Whose agent it is.
@@ -140,12 +144,26 @@ pub struct NewCommand {
     /// at the agent; of an export that names none, all of them.
     #[serde(default)]
     pub configured: bool,
-    /// After how many seconds it is too late to begin; a week where nothing is said.
+    /// After how many seconds it is too late to begin. Where neither this nor `expires_at` is said: a week from now, or
+    /// from the start of an upgrade that is not to begin before a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
+    /// From when on it is too late to begin, in the place of `expires_in_s`: the end of an upgrade's window, whose
+    /// beginning is the order's `start_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub expires_at: Option<Timestamp>,
     /// How long it may run, in milliseconds; the agent's own limit where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
+}
+
+impl NewCommand {
+    /// An order of which nothing more is said.
+    #[must_use]
+    pub fn new(agent: AgentId, order: Order) -> Self {
+        Self { agent, order, configured: false, expires_in_s: None, expires_at: None, time_limit_ms: None }
+    }
 }
 
 /// Where a command is.
@@ -231,7 +249,7 @@ pub struct CommandSummary {
     pub id: CommandId,
     /// Who carries it out.
     pub agent: AgentId,
-    /// `export`, `validate-config`, `export-onboard-data`.
+    /// `export`, `validate-config`, `export-onboard-data`, `upgrade`.
     pub action: String,
     /// On which integrations.
     pub integrations: Vec<IntegrationRef>,

@@ -1,5 +1,6 @@
 //! What all requests share, and the operations that more than one of the APIs offers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -22,6 +23,8 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) hub: Arc<Hub>,
     pub(crate) data: DataFolder,
+    /// The folder of signed releases that anybody may read.
+    pub(crate) releases: PathBuf,
     pub(crate) limits: Limits,
     pub(crate) uploads: Uploads,
     /// The access tokens of integrations.

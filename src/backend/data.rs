@@ -6,6 +6,7 @@
 //! backend.json        where the running backend listens, for programs on the same machine
 //! outrider.db         the database (with -wal and -shm beside it), 0600
 //! exports/<agent>/<export>/<model>/<n>.json.gz    uploaded files, or .json.zst; with .part while they grow
+//! releases/           signed releases, which anybody may read through the backend, unless it is told of another folder
 //! ```
 //!
 //! **Invariant:** while a backend runs, no other user of the machine can look into the folder. One that was left open is
@@ -23,7 +24,7 @@ use crate::secret::{self, NoRandomness};
 use crate::store::FileKey;
 
 /// What lies in a data folder, by the beginnings of names.
-const OURS: [&str; 5] = ["lock", "admin-token", "backend.", "outrider.db", "exports"];
+const OURS: [&str; 6] = ["lock", "admin-token", "backend.", "outrider.db", "exports", "releases"];
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +123,12 @@ impl DataFolder {
     #[must_use]
     pub fn exports(&self) -> PathBuf {
         self.path.join("exports")
+    }
+
+    /// The signed releases that the backend serves, where it is told of no other folder.
+    #[must_use]
+    pub fn releases(&self) -> PathBuf {
+        self.path.join("releases")
     }
 
     /// The file that holds the admin token.

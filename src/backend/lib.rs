@@ -1,11 +1,12 @@
 //! The backend: takes agents in, gives them commands, and keeps what they report and export.
 //!
-//! **Duty.** Two HTTP APIs and a few pages on one port, over an embedded database and a folder of files:
+//! **Duty.** Two HTTP APIs, a mirror of releases and a few pages on one port, over an embedded database and a folder of files:
 //!
 //! | path | who | credential | module |
 //! | --- | --- | --- | --- |
 //! | `/agent/v1/…` | agents | the token that enrollment gave them | `agent_api`; the contract is `outrider_protocol::{control, bulk}` |
 //! | `/admin/v1/…` | operators, the command line, programs | the admin token of the data folder | `admin_api`, [`openapi`], [`client`] |
+//! | `/releases/…` | anybody: what lies there is signed | none | `mirror` |
 //! | `/…` | people with a browser | a login link, used once, then a cookie | `pages` |
 //!
 //! **Invariant:** what was answered to an agent is on disk, synced: an accepted command, an outcome, a complete file.
@@ -48,6 +49,8 @@ mod file_check;
 mod http_error;
 mod hub;
 mod janitor;
+mod mirror;
+pub mod moment;
 mod oauth;
 pub mod openapi;
 mod orders;

@@ -9,12 +9,13 @@ use outrider_protocol::ids::{AgentId, CommandId, IntegrationId};
 use outrider_protocol::integration::ConfigError;
 
 use crate::admin::NewCommand;
-use crate::admin_api::after;
 use crate::app::App;
 use crate::config_schema::{self, Checked};
 use crate::http_error::ApiError;
 use crate::hub::Change;
 use crate::store::{CreateFault, OrderBounds};
+
+mod upgrade;
 
 /// Takes a command; its agent is told at once, if it is there.
 pub(crate) async fn take(app: &App, mut new: NewCommand) -> Result<CommandId, ApiError> {
@@ -22,10 +23,13 @@ pub(crate) async fn take(app: &App, mut new: NewCommand) -> Result<CommandId, Ap
         fill_in(app, &new.agent, &mut new.order).await?;
     }
     check_configs(app, &new.agent, &new.order).await?;
+    if let Order::Upgrade(order) = &new.order {
+        upgrade::check(order)?;
+    }
     let now = Timestamp::now();
-    let waits = new.expires_in_s.map_or(app.limits.command_expiry, std::time::Duration::from_secs);
+    let expires_at = upgrade::expiry(&new, app.limits.command_expiry, now)?;
     let bounds = OrderBounds { open: app.limits.open_commands, bytes: app.limits.order_bytes };
-    let id = app.store.create_command(&new, Some(after(now, waits)?), bounds, now).await.map_err(refused)?;
+    let id = app.store.create_command(&new, Some(expires_at), bounds, now).await.map_err(refused)?;
     tracing::info!(command = %id, agent = %new.agent, action = new.order.action(), "Command taken.");
     app.hub.orders_changed(&new.agent);
     app.hub.changed(Change::Command(id.clone()));

@@ -25,6 +25,7 @@ mod login;
 mod parts;
 mod report;
 mod tree;
+mod upgrades;
 
 use live::Page;
 use login::Viewer;
@@ -36,6 +37,7 @@ pub(crate) fn routes(app: &Shared) -> Router<Shared> {
         .route("/agents/{agent}", get(agent_page))
         .route("/agents/{agent}/live", get(live::agent))
         .route("/agents/{agent}/export", post(integrations::export))
+        .route("/agents/{agent}/upgrade", post(upgrades::order))
         .route("/commands/{command}", get(command_page))
         .route("/commands/{command}/live", get(live::command))
         .route("/commands/{command}/cancel", post(command::cancel))

@@ -20,7 +20,7 @@ use crate::secret::Hash;
 use crate::settings::{Settings, Tls};
 use crate::store::{Store, StoreError};
 use crate::uploads::Uploads;
-use crate::{admin_api, agent_api, janitor, pages};
+use crate::{admin_api, agent_api, janitor, mirror, pages};
 
 /// A backend that could not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,16 @@ pub enum StartError {
     /// Its database cannot be used.
     #[error("prepare the database")]
     Store(#[from] StoreError),
+    /// The folder of releases would give away what is private.
+    #[error(
+        "{path} cannot be served as releases, which anybody may read: {why}; name a folder of releases with --releases"
+    )]
+    Releases {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
     /// Its address cannot be used.
     #[error("listen at {address}; is another program using that port? name another with --listen")]
     Listen {
@@ -83,6 +93,7 @@ pub async fn start(settings: Settings) -> Result<Backend, StartError> {
     let data = DataFolder::at(&settings.data);
     data.create()?;
     let lock = data.lock()?;
+    let releases = releases_of(&settings, &data)?;
     let admin = Hash::of(&data.make_admin_token()?);
     let tls = match &settings.tls {
         Some(tls) => Some(load_tls(tls).await?),
@@ -94,6 +105,7 @@ pub async fn start(settings: Settings) -> Result<Backend, StartError> {
         store,
         hub: Arc::new(Hub::new()),
         data,
+        releases,
         limits: settings.limits,
         uploads: Uploads::default(),
         tokens: Tokens::default(),
@@ -113,7 +125,22 @@ pub async fn start(settings: Settings) -> Result<Backend, StartError> {
 }
 
 fn router(app: &Shared) -> Router {
-    agent_api::routes(app).merge(admin_api::routes(app)).merge(pages::routes(app)).with_state(Arc::clone(app))
+    agent_api::routes(app)
+        .merge(admin_api::routes(app))
+        .merge(mirror::routes())
+        .merge(pages::routes(app))
+        .with_state(Arc::clone(app))
+}
+
+fn releases_of(settings: &Settings, data: &DataFolder) -> Result<PathBuf, StartError> {
+    let path = settings.releases.clone().unwrap_or_else(|| data.releases());
+    if let Some(why) = mirror::guard(data.path(), &data.releases(), &path) {
+        return Err(StartError::Releases { path, why });
+    }
+    if settings.releases.is_some() && !path.is_dir() {
+        tracing::warn!(releases = %path.display(), "The folder of releases is not there yet: nobody can download one.");
+    }
+    Ok(path)
 }
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -13,6 +13,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The certificate, for a backend that speaks TLS itself.
     pub tls: Option<Tls>,
+    /// The folder of signed releases that anybody may read; `releases` in the data folder where nothing is said.
+    pub releases: Option<PathBuf>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -21,7 +23,7 @@ impl Settings {
     /// A backend with its data in `data` that listens at `listen`, without TLS and with the usual limits.
     #[must_use]
     pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
-        Self { data, listen, tls: None, limits: Limits::default() }
+        Self { data, listen, tls: None, releases: None, limits: Limits::default() }
     }
 }
 

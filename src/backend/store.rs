@@ -27,6 +27,7 @@ mod passes;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod upgrades;
 mod upkeep;
 
 pub(crate) use agents::{Caller, EnrollFault};
@@ -37,6 +38,7 @@ pub(crate) use log_lines::LogBounds;
 pub(crate) use oauth::{Refreshed, Registration};
 pub(crate) use passes::Pass;
 pub(crate) use progress::TreeBounds;
+pub(crate) use upgrades::StoredUpgrade;
 
 /// Connections that read at the same time. SQLite serves each from the page cache; more only hold memory.
 const READERS: u32 = 4;

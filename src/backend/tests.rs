@@ -6,6 +6,8 @@ mod commands;
 mod crashes;
 pub(crate) mod harness;
 mod integrations;
+mod mirror;
 mod oauth;
 mod streams;
+mod upgrades;
 mod uploads;

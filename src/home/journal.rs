@@ -329,6 +329,8 @@ fn after_death(row: Result<Entry, Unread>, now: Timestamp, attempts_most: u32) -
     let state = match &command.order {
         Order::Export(_) if entry.starts.len() < attempts_most as usize => State::Queued(command),
         Order::Export(_) => end(set_aside(&entry.starts, now)),
+        // How far it is stands in the journal of versions, which says what the next service does of it.
+        Order::Upgrade(_) => State::Queued(command),
         Order::ValidateConfig(_) | Order::ExportOnboardData(_) | Order::DescribeIntegrations(_) => {
             end(interrupted())
         }

@@ -41,6 +41,8 @@ mod members;
 mod root;
 mod secret;
 mod session_path;
+#[cfg(unix)]
+pub mod socket;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -88,6 +88,7 @@ limits! {
         sent_keep_hours: u64 = 24, 0..=87_600, "How long an export file is kept after the backend has it, in hours.";
         upload_chunk_bytes: usize = 8 << 20, 65_536..=1 << 30, "How much of a file one upload request carries, in bytes.";
         uploads_at_once: usize = 2, 1..=16, "Files that are uploaded at once.";
+        upgrade_rate_bytes: u64 = 0, 0..=1 << 40, "The most bytes a second that the fetching of a new version takes; 0 for no bound.";
         log_file_bytes: u64 = 64 << 20, 65_536..=1 << 40, "The size of a log file, in bytes. A log of one run ends there, that of the service goes on in the next file.";
         log_files_kept: usize = 5, 1..=100, "Files of the service's log that are kept.";
         log_batch_lines: usize = 500, 1..=100_000, "Log lines in one request to the backend.";
@@ -108,6 +109,10 @@ limits! {
         spool_age_s / spool_age = 30 * 24 * HOUR, 60..=365 * 24 * HOUR, "How old the oldest export file that waits for the backend may be, in seconds; above it an export does not begin.";
         spool_wait_s / spool_wait = 24 * HOUR, 1..=30 * 24 * HOUR, "How long an export waits for room in the spool, in seconds; then it ends with an error, and what was done is kept.";
         retry_first_s / retry_first = 5, 1..=HOUR, "The pause before an integration that failed is started again, in seconds; it doubles each time.";
+        upgrade_green_s / upgrade_green = 60, 1..=HOUR, "How long a new version must be well without a break until it stays, in seconds.";
+        upgrade_bound_s / upgrade_bound = 600, 1..=WEEK, "How long a new version may take until it stays, in seconds; then the version before is run again.";
+        upgrade_hang_s / upgrade_hang = 20, 1..=HOUR, "How long a new version may give no answer until the version before is run again, in seconds.";
+        upgrade_fetch_s / upgrade_fetch = 2 * HOUR, 1..=WEEK, "How long the package of a new version is tried to be fetched, in seconds.";
         spool_file_age_s / spool_file_age = 60, 1..=WEEK, "The age at which an export file is completed although it is small, in seconds.";
     }
 }

@@ -133,6 +133,12 @@ impl Root {
         self.unchanged().join("reset")
     }
 
+    /// The socket on which the service is asked: see [`crate::socket`].
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.state().join("service.sock")
+    }
+
     /// Whose work lies in the root: see [`crate::Identity`].
     pub(crate) fn identity_path(&self) -> PathBuf {
         self.state().join("identity.json")

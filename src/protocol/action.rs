@@ -14,6 +14,7 @@ use crate::integration::{CancelParams, Empty, OAuthAccessTokenReply};
 use crate::log::LogLine;
 use crate::progress::Progress;
 use crate::report::ActionReport;
+use crate::upgrade::UpgradeOrder;
 use crate::version::Versions;
 
 calls! {
@@ -86,6 +87,8 @@ pub enum Order {
     ExportOnboardData(OnboardOrder),
     /// Ask each installed integration what it is.
     DescribeIntegrations(DescribeOrder),
+    /// Put another version of the agent into the root.
+    Upgrade(UpgradeOrder),
 }
 
 crate::tagged::tagged! { Order by "action":
@@ -93,6 +96,7 @@ crate::tagged::tagged! { Order by "action":
     "validate-config" => ValidateConfig,
     "export-onboard-data" => ExportOnboardData,
     "describe-integrations" => DescribeIntegrations,
+    "upgrade" => Upgrade,
 }
 
 impl Order {
@@ -104,6 +108,7 @@ impl Order {
             Self::ValidateConfig(_) => "validate-config",
             Self::ExportOnboardData(_) => "export-onboard-data",
             Self::DescribeIntegrations(_) => "describe-integrations",
+            Self::Upgrade(_) => "upgrade",
         }
     }
 
@@ -115,6 +120,7 @@ impl Order {
             Self::ValidateConfig(order) => &order.agent,
             Self::ExportOnboardData(order) => &order.agent,
             Self::DescribeIntegrations(order) => &order.agent,
+            Self::Upgrade(order) => &order.agent,
         }
     }
 
@@ -125,6 +131,7 @@ impl Order {
             Self::ValidateConfig(order) => &mut order.agent,
             Self::ExportOnboardData(order) => &mut order.agent,
             Self::DescribeIntegrations(order) => &mut order.agent,
+            Self::Upgrade(order) => &mut order.agent,
         }
     }
 
@@ -135,7 +142,7 @@ impl Order {
             Self::Export(order) => &order.integrations,
             Self::ValidateConfig(order) => std::slice::from_ref(&order.integration),
             Self::ExportOnboardData(order) => std::slice::from_ref(&order.integration),
-            Self::DescribeIntegrations(_) => &[],
+            Self::DescribeIntegrations(_) | Self::Upgrade(_) => &[],
         }
     }
 
@@ -145,7 +152,7 @@ impl Order {
             Self::Export(order) => &mut order.integrations,
             Self::ValidateConfig(order) => std::slice::from_mut(&mut order.integration),
             Self::ExportOnboardData(order) => std::slice::from_mut(&mut order.integration),
-            Self::DescribeIntegrations(_) => &mut [],
+            Self::DescribeIntegrations(_) | Self::Upgrade(_) => &mut [],
         }
     }
 }
@@ -238,6 +245,12 @@ pub struct IntegrationConfig {
 }
 
 impl IntegrationConfig {
+    /// One of this kind, with nothing configured.
+    #[must_use]
+    pub fn new(name: IntegrationName) -> Self {
+        Self { name, id: None, config: empty_config(), secrets: None }
+    }
+
     /// The id by which checkpoints, logs and reports know it.
     #[must_use]
     pub fn id(&self) -> IntegrationId {

@@ -9,6 +9,10 @@
 //!   appends the body at that offset. 409 says that the offset is not what the backend has (its header says what is).
 //!   The answer to the last byte is [`UPLOAD_COMPLETE`]` = ?1`, after the whole file was synced and its hash compared;
 //!   422 says that the hash was wrong, and the backend has forgotten the file.
+//!
+//! **Releases**: below [`RELEASES_PATH`] the backend is a mirror of signed releases, by `GET` and `HEAD`, for anybody: what lies
+//! there is verified by its signatures alone. `Range` gives a part, `If-Range` with the `ETag` of the first part that of
+//! the same file only; there is no content encoding.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +22,8 @@ use crate::ids::AgentId;
 
 /// Where an agent enrolls.
 pub const ENROLL_PATH: &str = "/agent/v1/enroll";
+/// Below which the backend serves signed releases.
+pub const RELEASES_PATH: &str = "/releases/";
 /// Header: the place in the file, in bytes.
 pub const UPLOAD_OFFSET: &str = "upload-offset";
 /// Header: the file's size in bytes.

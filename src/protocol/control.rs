@@ -23,6 +23,7 @@ use crate::integration::{Empty, OAuthAccessTokenReply};
 use crate::progress::Progress;
 use crate::report::{ActionReport, DescribeReport, Failure};
 use crate::tagged::Tagged;
+use crate::upgrade::Build;
 use crate::version::Versions;
 
 /// Where the agent's calls go.
@@ -67,6 +68,9 @@ pub struct HelloParams {
     pub protocol: Versions,
     /// The agent's version.
     pub version: String,
+    /// Its build, when it runs from a version of its root: one that can be upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
     /// Its host.
     pub host: HostInfo,
     /// When the service started.

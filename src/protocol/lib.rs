@@ -6,9 +6,10 @@
 //! | [`bulk`] | A bulk | the same: enrollment and uploads by plain HTTP |
 //! | [`action`] | B | service and action, on the action's stdin and stdout |
 //! | [`integration`] | C | action and integration, on the integration's stdin and stdout |
+//! | [`local`] | – | people's commands and the watcher, and the service: a socket in the root |
 //!
 //! [`crash`] says how a process died. [`exit`] holds the exit statuses that all programs share, [`fault`] the errors they tell each other, [`ids`] the
-//! names that may become parts of paths, [`version`] how two ends agree on a protocol.
+//! names that may become parts of paths, [`upgrade`] what an upgrade says, [`version`] how two ends agree on a protocol.
 //!
 //! **Invariant:** this crate does no I/O, reads no clock and is not async: it only says what is valid.
 //!
@@ -26,12 +27,14 @@ pub mod exit;
 pub mod fault;
 pub mod ids;
 pub mod integration;
+pub mod local;
 pub mod log;
 pub mod progress;
 pub mod report;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod tagged;
+pub mod upgrade;
 pub mod version;
 
 pub use call::{Call, Notice};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{IntegrationId, SessionId};
 use crate::integration::{SessionKind, SessionObject};
+use crate::upgrade::UpgradeProgress;
 
 /// Nodes of the progress tree that changed since the last update.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct Progress {
     /// Sessions that changed. Of many finished sessions below one parent only the last are kept: the parent's
     /// `children_done` counts them all.
     pub sessions: Vec<SessionProgress>,
+    /// How far an upgrade is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeProgress>,
 }
 
 /// Where one integration is.

@@ -11,6 +11,7 @@ use crate::fault::{Fault, Retry};
 use crate::ids::{ExportId, IntegrationId, IntegrationName, Model};
 use crate::integration::{ConfigError, InitializeReply, ProjectState, SourceInfo};
 use crate::tagged::Tagged;
+use crate::upgrade::UpgradeReport;
 
 /// Something that failed, as it is reported to the backend and to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub enum ActionReport {
     ExportOnboardData(OnboardReport),
     /// Of `describe-integrations`.
     DescribeIntegrations(DescribeReport),
+    /// Of `upgrade`.
+    Upgrade(UpgradeReport),
 }
 
 crate::tagged::tagged! { ActionReport by "action":
@@ -50,6 +53,7 @@ crate::tagged::tagged! { ActionReport by "action":
     "validate-config" => ValidateConfig,
     "export-onboard-data" => ExportOnboardData,
     "describe-integrations" => DescribeIntegrations,
+    "upgrade" => Upgrade,
 }
 
 /// How an export went.

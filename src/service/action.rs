@@ -194,7 +194,7 @@ async fn end(job: &Job, child: &mut Child, peer: &Peer, answer: &Answer, stopped
     };
     let for_ = match stopped {
         None | Some(Stop::TimeLimit(_)) => KilledFor::Time,
-        Some(Stop::Cancelled { .. } | Stop::ServiceStops) => KilledFor::Cancel,
+        Some(Stop::Cancelled { .. } | Stop::Superseded { .. } | Stop::ServiceStops) => KilledFor::Cancel,
     };
     let ended = child.stop_for(for_, peer.close(), budget).await;
     tracing::debug!(command = %job.command, how = %ended, "The process of an action has ended.");

@@ -6,6 +6,7 @@ mod settings;
 mod stopping;
 mod taking;
 mod telling;
+mod upgrading;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -17,7 +18,10 @@ use outrider_home::{Config, Journal, JournalError, Recorded, Root, State};
 use outrider_protocol::control::{Command, EndState, EndedParams, Envelope, HostInfo, Outcome};
 use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
+use outrider_protocol::report::ActionReport;
+use outrider_protocol::upgrade::Build;
 use outrider_spool::Spool;
+use outrider_versions::Versions;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -26,8 +30,10 @@ use crate::commands::{Commands, Due};
 use crate::crashes::Crashes;
 use crate::event::{Event, SpoolUse, WAITING};
 use crate::last_life::collect_panic;
+use crate::local::Local;
 use crate::mail::Mail;
 use crate::notes::{Note, Notes, Written};
+use crate::outcome::upgrade::keep;
 use crate::outcome::{Stop, word};
 use crate::run::{ServiceError, Stopped};
 use crate::snapshot::{LinkStatus, Snapshot};
@@ -40,6 +46,7 @@ use crate::uplink::ledger::Ledger;
 use crate::uplink::orders::Orders;
 use crate::uplink::uploads::{Uploads, Wake};
 use describing::Describing;
+use upgrading::Upgrading;
 
 /// Files that may wait to be told to the uploads; more are found when the spool is looked through.
 const WAKES: usize = 256;
@@ -60,6 +67,11 @@ pub(crate) struct Setup {
     pub(crate) host: HostInfo,
     pub(crate) started_at: Timestamp,
     pub(crate) crashes: Crashes,
+    /// Which build this is, when it runs from a version of the root.
+    pub(crate) build: Option<Build>,
+    pub(crate) versions: Versions,
+    /// Where questions come in.
+    pub(crate) local: Option<Local>,
 }
 
 /// A command that the service has taken and of which the backend has not answered the outcome.
@@ -110,6 +122,7 @@ pub(crate) struct Agent {
     crashes: Crashes,
     tokens: Tokens,
     describing: Describing,
+    upgrading: Upgrading,
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
     wake: mpsc::Sender<Wake>,
@@ -147,6 +160,7 @@ impl Agent {
             link: watch::Sender::new(LinkStatus::Connecting),
             spool_use: SpoolUse { acknowledged: Ledger::open(&setup.root).files(), ..SpoolUse::default() },
             describing: Describing::new(),
+            upgrading: Upgrading::new(setup.versions.clone()),
             crashes: setup.crashes.clone(),
             tokens: Tokens::new(setup.http.clone(), setup.timing.clone()),
             events,
@@ -160,6 +174,7 @@ impl Agent {
             setup,
         };
         entries.into_iter().for_each(|entry| agent.hold(entry));
+        agent.take_up_upgrades();
         agent.save_snapshot();
         agent.start_uplink(woken);
         Ok(agent)
@@ -175,10 +190,13 @@ impl Agent {
             spool.clone(),
             self.events.clone(),
         );
-        let orders =
-            Orders { http, timing, events: self.events.clone(), host: host.clone(), started_at: *started_at };
+        let (events, build) = (self.events.clone(), self.setup.build.clone());
+        let orders = Orders { http, timing, events, build, host: host.clone(), started_at: *started_at };
         self.keep("uploads", uploads.run(woken));
         self.keep("orders", orders.run());
+        if let Some(local) = self.setup.local.take() {
+            self.keep("local", local.run(self.events.clone()));
+        }
         self.keep("crashes", crate::uplink::crashes::tell(self.crashes.clone(), self.insist()));
         self.keep("integrations", crate::uplink::integrations::tell(self.describing.known(), self.insist()));
     }
@@ -207,6 +225,9 @@ impl Agent {
         tokio::pin!(stop);
         let reason = loop {
             self.start_due();
+            if self.upgrading.goes_over() {
+                break "another version takes over";
+            }
             tokio::select! {
                 biased;
                 reason = &mut stop => break reason,
@@ -220,15 +241,18 @@ impl Agent {
         let queued = self.commands.stages().count();
         let unreported = self.unreported();
         self.uplink.shutdown().await;
+        let goes_over = self.upgrading.goes_over();
         tracing::info!(reason, unreported, queued, "The service has stopped.");
-        Ok(Stopped { reason: reason.to_owned(), unreported, queued })
+        Ok(Stopped { reason: reason.to_owned(), unreported, queued, goes_over })
     }
 
     /// The next event. Does what is due by time meanwhile. May be dropped.
     async fn next(&mut self) -> Event {
         loop {
             while self.runs.try_join_next().is_some() || self.uplink.try_join_next().is_some() {}
-            let due = [self.snapshot_at, self.notes_at, self.describing.at()].into_iter().flatten().min();
+            let window = self.commands.next_at(Timestamp::now()).map(|at| Instant::now() + until(at));
+            let due = [self.snapshot_at, self.notes_at, self.describing.at(), self.upgrading.at(), window];
+            let due = due.into_iter().flatten().min();
             let due = async {
                 match due {
                     Some(at) => sleep_until(at).await,
@@ -244,8 +268,10 @@ impl Agent {
     }
 
     fn on_time(&mut self) {
+        self.start_due();
         let now = Instant::now();
         self.describe_if_due(now);
+        self.look_at_trial(now);
         // One that a task survived is a bug all the same.
         collect_panic(&self.setup.root, &self.crashes);
         if self.snapshot_at.is_some_and(|at| at <= now) {
@@ -270,7 +296,12 @@ impl Agent {
             }
             Event::Said(command, said) => self.said(&command, said),
             Event::RunEnded(command, end) => self.run_ended(&command, *end),
+            Event::Local(question) => self.asked(question),
+            Event::CheckedIn => self.checks_in(),
+            Event::Watched(command, watched) => self.watched(command, watched),
+            Event::SelfTested(end) => self.self_tested(*end),
             Event::Settled(command) => {
+                self.upgrade_told(&command);
                 self.held.remove(&command);
                 self.note(Note::Acknowledged(command));
             }
@@ -316,6 +347,11 @@ impl Agent {
             EndState::Failed => tracing::error!(command = %id, error, "Command failed."),
             state => tracing::info!(command = %id, state = word(state), error, "Command ended."),
         }
+        if let Some(ActionReport::Upgrade(report)) = &outcome.report
+            && let Err(err) = keep(&self.setup.root, report)
+        {
+            tracing::warn!(error = chain(&err), "The report of an upgrade was not kept in the root.");
+        }
         let ended = EndedParams { command: id.clone(), outcome, ended_at: Timestamp::now() };
         self.note(Note::Ended(Box::new(ended)));
     }
@@ -331,7 +367,13 @@ impl Agent {
     fn write_notes(&mut self) {
         while let Some(written) = self.notes.write_next(&self.setup.journal) {
             match written {
-                Ok(Written::Recorded(Recorded::New(entry) | Recorded::Known(entry))) => self.hold(entry),
+                Ok(Written::Recorded(Recorded::New(entry) | Recorded::Known(entry))) => {
+                    let id = entry.id.clone();
+                    self.hold(entry);
+                    if self.held.get(&id).is_some_and(|it| it.action == upgrading::UPGRADE) {
+                        self.supersede_upgrades(&id);
+                    }
+                }
                 Ok(Written::Started(id)) => self.start_run(id),
                 Ok(Written::Ended(ended)) => {
                     if let Some(held) = self.held.get(&ended.command) {
@@ -347,4 +389,10 @@ impl Agent {
             }
         }
     }
+}
+
+/// How long it is until then, by the host's clock; looked at again within a minute, since that may be set anew.
+fn until(at: Timestamp) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(60);
+    Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default().min(LONGEST)
 }

@@ -17,6 +17,8 @@ pub(crate) struct Commands {
 struct Open {
     id: CommandId,
     export: bool,
+    upgrade: bool,
+    not_before: Option<Timestamp>,
     expires_at: Option<Timestamp>,
     stage: Stage,
 }
@@ -78,6 +80,11 @@ impl Commands {
         self.open.push(Open {
             id: command.id.clone(),
             export: matches!(command.order, Order::Export(_)),
+            upgrade: matches!(command.order, Order::Upgrade(_)),
+            not_before: match &command.order {
+                Order::Upgrade(order) => order.start_at,
+                _ => None,
+            },
             expires_at: command.expires_at.filter(|_| !begun),
             stage: Stage::Queued,
         });
@@ -91,22 +98,37 @@ impl Commands {
         }
         let mut active = self.open.iter().filter(|it| it.stage != Stage::Queued).count();
         let mut exporting = self.open.iter().any(|it| it.export && it.stage != Stage::Queued);
+        let mut upgrading = self.open.iter().any(|it| it.upgrade && it.stage != Stage::Queued);
         self.open.retain_mut(|it| {
-            let fits = active < self.at_once && !(it.export && exporting);
-            if it.stage != Stage::Queued || !fits {
-                return true;
-            }
-            if is_late(it.expires_at, now) {
+            let fits = active < self.at_once && !(it.export && exporting) && !(it.upgrade && upgrading);
+            let late = it.stage == Stage::Queued && is_late(it.expires_at, now);
+            // One that waits for its window is told at once that this has passed.
+            if late && (fits || it.not_before.is_some()) {
                 due.push(Due::Expire(it.id.clone()));
                 return false;
             }
+            if it.stage != Stage::Queued || !fits || it.not_before.is_some_and(|at| at > now) {
+                return true;
+            }
             active += 1;
             exporting |= it.export;
+            upgrading |= it.upgrade;
             it.stage = Stage::Starting;
             due.push(Due::Start(it.id.clone()));
             true
         });
         due
+    }
+
+    /// When one that waits for its window is to be looked at again.
+    pub(crate) fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.open.iter().filter(|it| it.stage == Stage::Queued && it.not_before.is_some());
+        waiting.flat_map(|it| [it.not_before, it.expires_at]).flatten().filter(|at| *at > now).min()
+    }
+
+    /// The upgrades that have not ended, but for one.
+    pub(crate) fn other_upgrades(&self, than: &CommandId) -> Vec<CommandId> {
+        self.open.iter().filter(|it| it.upgrade && &it.id != than).map(|it| it.id.clone()).collect()
     }
 
     /// Its process has the order. Whether that is news: a command that is being stopped stays so.

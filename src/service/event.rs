@@ -7,6 +7,7 @@ use outrider_protocol::progress::Progress;
 
 use tokio::sync::oneshot;
 
+use crate::local::Asked;
 use crate::outcome::RunEnd;
 use crate::snapshot::LinkStatus;
 
@@ -57,6 +58,14 @@ pub(crate) enum Event {
     },
     /// The backend has so many complete files, fewer than it had acknowledged.
     BackendHas(u64),
+    /// Somebody on the host asks.
+    Local(Asked),
+    /// The backend has answered `agent.hello`.
+    CheckedIn,
+    /// The watcher of the version that a command upgrades to is at its post, or not.
+    Watched(CommandId, Result<(), String>),
+    /// The self-test of a version on trial is over.
+    SelfTested(Box<RunEnd>),
     /// The installed integrations were asked what they are.
     Described(Box<RunEnd>),
     /// Somebody wants to know what the service has taken.

@@ -47,6 +47,9 @@
 //! | `crashes` | deaths that the backend is to hear of: what counts as one, and the files that keep them | |
 //! | `last_life` | how the last service died: the marker, what a panic leaves | |
 //! | `tokens` | access tokens for integrations: one request at a time for each, however many ask | |
+//! | `ask` | the other end of that: what asks | |
+//! | `local` | the socket on which this host asks | |
+//! | `agent::upgrading` | the service's part of an upgrade: arming, going over, what became of a trial | |
 //! | `notes` | the order in which the journal is written, and what waits for a full disk | |
 //! | `mail` | what the backend is still to be told of one command; merges progress | yes |
 //! | `action` | one run: spawn, greet, run, cancel, time limit, the ladder of signals | |
@@ -77,11 +80,13 @@
 
 mod action;
 mod agent;
+mod ask;
 mod commands;
 mod crashes;
 mod enroll;
 mod event;
 mod last_life;
+mod local;
 mod mail;
 mod notes;
 mod order;
@@ -98,8 +103,10 @@ mod uplink;
 #[cfg(unix)]
 mod tests;
 
+pub use ask::{AskError, ask};
 pub use enroll::{EnrollError, EnrollOptions, Enrolled, enroll};
+pub use outcome::upgrade::last_upgrade;
 pub use run::{Options, ServiceError, Stopped, run};
 pub use snapshot::{CommandStatus, LinkStatus};
-pub use status::{ServiceStatus, Status, status};
+pub use status::{ServiceStatus, Status, UpgradeStatus, status};
 pub use uplink::http::{CallError, SetupError};

@@ -11,6 +11,7 @@ use outrider_protocol::action::LogBatch;
 use outrider_protocol::control::EndedParams;
 use outrider_protocol::ids::{IntegrationId, SessionId};
 use outrider_protocol::progress::{IntegrationProgress, Progress, SessionProgress, SessionState};
+use outrider_protocol::upgrade::UpgradeProgress;
 use tokio::sync::Notify;
 
 /// Nodes of a progress tree that wait for the backend. Above it the oldest finished ones are left out: their parents
@@ -137,11 +138,15 @@ impl Mail {
 struct Merged {
     integrations: BTreeMap<IntegrationId, IntegrationProgress>,
     sessions: BTreeMap<SessionId, SessionProgress>,
+    upgrade: Option<UpgradeProgress>,
 }
 
 impl Merged {
     fn merge(&mut self, news: Progress) {
         self.integrations.extend(news.integrations.into_iter().map(|it| (it.integration.clone(), it)));
+        if news.upgrade.is_some() {
+            self.upgrade = news.upgrade;
+        }
         self.sessions.extend(news.sessions.into_iter().map(|it| (it.session, it)));
         while self.sessions.len() > NODES {
             let done = self.sessions.iter().find(|(_, it)| it.state != SessionState::Open);
@@ -151,13 +156,14 @@ impl Merged {
     }
 
     fn take(&mut self) -> Option<Progress> {
-        if self.integrations.is_empty() && self.sessions.is_empty() {
+        if self.integrations.is_empty() && self.sessions.is_empty() && self.upgrade.is_none() {
             return None;
         }
-        let Self { integrations, sessions } = std::mem::take(self);
+        let Self { integrations, sessions, upgrade } = std::mem::take(self);
         Some(Progress {
             integrations: integrations.into_values().collect(),
             sessions: sessions.into_values().collect(),
+            upgrade,
         })
     }
 }
@@ -187,7 +193,7 @@ mod tests {
 
     fn sessions(ids: impl IntoIterator<Item = (u64, u64)>, state: SessionState) -> Progress {
         let sessions = ids.into_iter().map(|(id, current)| session(id, current, state)).collect();
-        Progress { integrations: Vec::new(), sessions }
+        Progress { sessions, ..Progress::default() }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! How a run's end becomes a command's outcome: decisions only.
 
+pub(crate) mod upgrade;
+
 use std::time::Duration;
 
 use outrider_protocol::control::{EndState, Outcome};
 use outrider_protocol::fault::{Fault, Retry, RpcError};
 use outrider_protocol::report::{ActionReport, ExportReport, Failure, IntegrationOutcome};
+use outrider_protocol::upgrade::UpgradeState;
 use outrider_supervisor::{Ended, How};
 
 /// The end of a run.
@@ -53,6 +56,11 @@ pub(crate) enum Stop {
     TimeLimit(Duration),
     /// The service goes down.
     ServiceStops,
+    /// A later command takes its place.
+    Superseded {
+        /// Which.
+        reason: String,
+    },
 }
 
 impl Stop {
@@ -63,6 +71,7 @@ impl Stop {
             Self::Cancelled { reason } => reason.clone(),
             Self::TimeLimit(limit) => format!("it ran for its time limit of {} s", limit.as_secs_f64()),
             Self::ServiceStops => "the service stops".to_owned(),
+            Self::Superseded { reason } => reason.clone(),
         }
     }
 }
@@ -184,20 +193,30 @@ fn bug(message: String) -> Failure {
 fn state(stopped: Option<&Stop>) -> EndState {
     match stopped {
         None | Some(Stop::TimeLimit(_)) => EndState::Failed,
-        Some(Stop::Cancelled { .. }) => EndState::Cancelled,
+        Some(Stop::Cancelled { .. } | Stop::Superseded { .. }) => EndState::Cancelled,
         Some(Stop::ServiceStops) => EndState::Interrupted,
     }
 }
 
 /// An action that did everything is done, also when a cancel crossed its answer.
 fn of_report(report: ActionReport, stopped: Option<&Stop>) -> Outcome {
+    let report = match report {
+        ActionReport::Upgrade(mut report) => {
+            if let (Some(Stop::Superseded { .. }), UpgradeState::Cancelled) = (stopped, report.state) {
+                report.state = UpgradeState::Superseded;
+            }
+            return upgrade::ended(report);
+        }
+        other => other,
+    };
     let missing = match &report {
         ActionReport::Export(report) if !report.succeeded() => Some(of_export(report)),
         // What was found may be bad news, but it was found.
         ActionReport::Export(_)
         | ActionReport::ValidateConfig(_)
         | ActionReport::ExportOnboardData(_)
-        | ActionReport::DescribeIntegrations(_) => None,
+        | ActionReport::DescribeIntegrations(_)
+        | ActionReport::Upgrade(_) => None,
     };
     match missing {
         None => Outcome { state: EndState::Done, report: Some(report), error: None },

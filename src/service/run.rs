@@ -7,11 +7,15 @@ use jiff::Timestamp;
 use outrider_home::{Config, ConfigErrors, Journal, JournalError, LockError, Root};
 use outrider_logs::{InitError, ServiceLog, init_service};
 use outrider_protocol::control::HostInfo;
+use outrider_protocol::fault::chain;
+use outrider_protocol::upgrade::Build;
 use outrider_spool::SpoolError;
+use outrider_versions::Versions;
 
 use crate::agent::{Agent, Setup};
 use crate::crashes::{Crashes, last_lines};
 use crate::last_life::{Life, watch_panics};
+use crate::local::Local;
 use crate::uplink::http::{Http, SetupError};
 use crate::uplink::{Timing, uploads};
 
@@ -38,6 +42,8 @@ pub struct Stopped {
     pub unreported: usize,
     /// Commands that had not begun; they will after the next start.
     pub queued: usize,
+    /// Another version was switched to: this process is to become it, by [`outrider_versions::launch::launch`].
+    pub goes_over: bool,
 }
 
 /// Why the service could not run, or could not go on.
@@ -108,7 +114,7 @@ pub async fn run(
     let timing = Timing::new(&config.limits);
     let stopped = serve(root, config, program, timing, stop).await;
     if let Err(err) = &stopped {
-        tracing::error!(error = outrider_protocol::fault::chain(err), "The service ends.");
+        tracing::error!(error = chain(err), "The service ends.");
     }
     drop((log, lock));
     stopped
@@ -132,6 +138,16 @@ pub(crate) async fn serve(
     tracing::info!(
         version, agent = %config.agent, backend = config.backend, root = %root.path().display(), "The service starts."
     );
+    let build = program.parent().and_then(outrider_upgrade::installed).as_ref().map(Build::from);
+    let versions = Versions::of(root.path());
+    let local = match Local::open(&root) {
+        Ok(local) => Some(local),
+        Err(err) => {
+            // An upgrade would be taken back for it; everything else goes on.
+            tracing::error!(%err, "The socket on which this host asks the service was not made.");
+            None
+        }
+    };
     let (at, crashes) = (root.clone(), Crashes::of(&root));
     let setup = Setup {
         root,
@@ -144,11 +160,19 @@ pub(crate) async fn serve(
         host: host(),
         started_at,
         crashes: crashes.clone(),
+        build,
+        versions: versions.clone(),
+        local,
     };
     let agent = Agent::start(setup).map_err(ServiceError::Journal)?;
     let life = Life::begin(&at, &crashes, started_at, before).map_err(|err| at_root(&at, err.into()))?;
     let stopped = agent.run(stop).await?;
     life.end();
+    let noted = if stopped.goes_over { Agent::switch(&versions) } else { Agent::stops_on_purpose(&versions) };
+    if let Err(err) = noted {
+        // Whatever is in between, the next start goes on from.
+        tracing::error!(error = chain(&err), "The journal of versions was not written.");
+    }
     Ok(stopped)
 }
 

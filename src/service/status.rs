@@ -6,9 +6,13 @@ use std::time::Duration;
 use outrider_home::{Config, ConfigErrors, Journal, LockError, Root, State};
 use outrider_protocol::fault::chain;
 use outrider_protocol::ids::AgentId;
+use outrider_protocol::upgrade::{Build, UpgradeReport, UpgradeState};
+use outrider_upgrade::installed;
+use outrider_versions::Versions;
 use serde::Serialize;
 
 use crate::crashes::Crashes;
+use crate::outcome::upgrade::{last_upgrade, state};
 use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
 use crate::uplink::uploads;
 
@@ -41,8 +45,23 @@ pub struct Status {
     pub spool_files: u64,
     /// Their size.
     pub spool_bytes: u64,
+    /// Which build `current` points to; nothing for an agent that cannot be upgraded.
+    pub build: Option<Build>,
+    /// The upgrade that is in progress: to which version, and how far it is.
+    pub upgrade: Option<UpgradeStatus>,
+    /// How the last upgrade ended.
+    pub last_upgrade: Option<UpgradeReport>,
     /// What could not be found out, each as a sentence.
     pub unknown: Vec<String>,
+}
+
+/// An upgrade that is in progress.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpgradeStatus {
+    /// To which version.
+    pub to: String,
+    /// How far it is.
+    pub state: UpgradeState,
 }
 
 /// How the service is.
@@ -79,8 +98,12 @@ pub fn status(root: &Root) -> Status {
         refused_files: 0,
         spool_files: 0,
         spool_bytes: 0,
+        build: None,
+        upgrade: None,
+        last_upgrade: last_upgrade(root),
         unknown: Vec::new(),
     };
+    status.versions(&Versions::of(root.path()));
     match Config::load(root) {
         Ok(config) => {
             status.enrolled = true;
@@ -109,6 +132,20 @@ pub fn status(root: &Root) -> Status {
 }
 
 impl Status {
+    fn versions(&mut self, versions: &Versions) {
+        let seen = match versions.see() {
+            Ok(seen) => seen,
+            Err(err) => return self.unknown.push(chain(&err)),
+        };
+        let current = seen.tree.whole(&seen.links.current);
+        let current = current.and_then(|it| installed(&versions.layout().version(it)));
+        self.build = current.as_ref().map(Build::from);
+        let record = seen.journal.record().filter(|it| !it.phase.is_terminal());
+        self.upgrade = record.map(|it| UpgradeStatus { to: it.to.to_string(), state: state(it.phase) });
+        let faults = versions.slot_faults();
+        self.unknown.extend(faults.iter().map(|it| format!("{}: {}", it.path.display(), it.found)));
+    }
+
     fn running(&mut self, snapshot: Option<Snapshot>, pid: Option<u32>) {
         let (version, link) = snapshot.as_ref().map(|it| (it.version.clone(), it.link.clone())).unzip();
         self.service = ServiceStatus::Running { pid, version, link };

@@ -3,11 +3,13 @@
 //! | module | duty |
 //! | --- | --- |
 //! | [`identity`] | which build a package is, and whether that is the running one |
+//! | [`installed()`] | which build a folder holds |
 //! | [`manifest`] | `manifest.yaml`, and the form of packages that have none |
 //! | [`mappings`] | where a package wants its files, by the longest prefix of whole segments |
 //! | [`path`], [`path_set`] | names from outside as paths that stay below a folder and do not collide on any system |
 //! | [`files`], [`tree`] | the signed list of files, made from a folder and held against one |
 //! | [`archive`], [`unpack()`] | a `.tar.gz` or `.zip`, looked at as a whole and then written |
+//! | [`mirror`], [`download`] | from a folder or a web server to the disk: bounded, resumed, verified as a whole |
 //! | [`mod@pack`] | the release's side: a folder made into a package |
 //!
 //! **Invariant:** nothing is written before all of a package was read and every name, kind and size in it was found good.
@@ -20,16 +22,20 @@
 //!
 //! **Invariant:** a list is taken as true here; its signature was checked by whoever hands it in.
 //!
-//! **Invariant:** nothing here knows the network, a clock, or which version runs, unless it is told.
+//! **Invariant:** only [`mirror`] and [`download`] know the network and a clock; what comes from there is not believed.
+//! Nothing here knows which version runs, unless it is told.
 
 pub mod archive;
 mod confined;
 mod digest;
+pub mod download;
 pub mod files;
 mod gate;
 pub mod identity;
+mod installed;
 pub mod manifest;
 pub mod mappings;
+pub mod mirror;
 pub mod pack;
 pub mod path;
 pub mod path_set;
@@ -46,6 +52,7 @@ pub use confined::Kind;
 pub use digest::Sha512Sum;
 pub use files::{FileList, ListError, ListedFile, Mode};
 pub use identity::{CommitHash, Identity, IdentityError, Release};
+pub use installed::{TrustedRootError, installed, kept_list, trusted_root, trusted_root_path};
 pub use manifest::{Manifest, ManifestError};
 pub use mappings::{MappingError, PathMappings};
 pub use pack::{PackError, Packed, Recipe, pack};

@@ -36,13 +36,7 @@ pub(super) async fn give(stack: &Stack, repositories: &[PathBuf]) -> Result<Done
 
 async fn one(stack: &Stack, order: Order) -> Result<Command, Error> {
     let client = stack.client()?;
-    let new = NewCommand {
-        agent: stack.agent()?.clone(),
-        order,
-        configured: false,
-        expires_in_s: None,
-        time_limit_ms: None,
-    };
+    let new = NewCommand::new(stack.agent()?.clone(), order);
     let command = client.create_command(&new).await?;
     let ended = to_end(client, &command.summary.id, Shown::progress_only()).await?;
     let summary = &ended.summary;

@@ -103,8 +103,11 @@ impl Export {
     }
 
     fn take_changes(&self) -> Option<Progress> {
-        let progress =
-            Progress { integrations: self.board().take_changes(), sessions: self.sessions().take_changes() };
+        let progress = Progress {
+            integrations: self.board().take_changes(),
+            sessions: self.sessions().take_changes(),
+            upgrade: None,
+        };
         (!progress.integrations.is_empty() || !progress.sessions.is_empty()).then_some(progress)
     }
 }

@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 use outrider_protocol::ids::AgentId;
 
-use super::integrations;
 use super::live::Fragment;
 use super::parts::{ago, bytes, commands, counted};
+use super::{integrations, upgrades};
 use crate::admin::{Agent, CommandFilter, CrashFilter};
 use crate::admin_api::integrations_of;
 use crate::app::Shared;
@@ -13,6 +13,8 @@ use crate::http_error::ApiError;
 
 /// Commands shown on a page.
 const COMMANDS_SHOWN: u32 = 50;
+/// Upgrades shown on a page.
+const UPGRADES_SHOWN: u32 = 10;
 /// Crashes shown on a page.
 const CRASHES_SHOWN: u32 = 20;
 
@@ -32,6 +34,7 @@ pub(super) async fn one(app: &Shared, id: &AgentId) -> Result<Vec<Fragment>, Api
     let filter =
         CommandFilter { agent: Some(id.clone()), limit: Some(COMMANDS_SHOWN), ..CommandFilter::default() };
     let recent = app.store.commands(&filter).await?;
+    let upgraded = app.store.upgrades(id, None, UPGRADES_SHOWN).await?;
     let known = integrations_of(app, id).await?;
     let earlier =
         if known.configured.is_empty() { app.store.configured_beside(id).await? } else { Vec::new() };
@@ -39,6 +42,8 @@ pub(super) async fn one(app: &Shared, id: &AgentId) -> Result<Vec<Fragment>, Api
     let crashes = app.store.crashes(&crashes).await?;
     Ok(vec![
         Fragment::new("agent", facts(&agent)),
+        Fragment::new("upgrades", upgrades::all(&upgraded)),
+        Fragment::new("upgrade-order", upgrades::form(&agent)),
         Fragment::new("configured", integrations::configured(&known, &earlier)),
         Fragment::new("commands", html! { h2 { "Commands" } (commands(&recent, false)) }),
         Fragment::new("crashes", integrations::crashes(&crashes)),
@@ -67,7 +72,9 @@ fn table(agents: &[Agent]) -> Markup {
                             }
                             td data-label="State" { (presence(agent)) }
                             td data-label="System" { (agent.os) " " (agent.arch) }
-                            td data-label="Version" { span { (agent.version) " " span.dim { (agent.channel) } } }
+                            td data-label="Version" {
+                                span { (agent.build.as_ref().unwrap_or(&agent.version)) " " span.dim { (agent.channel) } }
+                            }
                             td data-label="Seen" { (seen(agent)) }
                             td.num data-label="Open commands" { (agent.open_commands) }
                             td.num data-label="In spool" { (bytes(agent.spool_bytes)) }
@@ -86,6 +93,7 @@ fn facts(agent: &Agent) -> Markup {
             div { dt { "Agent" } dd.id { (agent.id) } }
             div { dt { "System" } dd { (agent.os) " " (agent.arch) } }
             div { dt { "Version" } dd { (agent.version) " " span.dim { (agent.channel) } } }
+            @if let Some(build) = &agent.build { div { dt { "Build" } dd { (build) } } }
             @if let Some(customer) = &agent.customer_id { div { dt { "Customer" } dd { (customer) } } }
             div { dt { "Seen" } dd { (seen(agent)) } }
             @if let Some(started) = agent.service_started_at { div { dt { "Service started" } dd { (ago(started)) } } }

@@ -4,11 +4,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use outrider_protocol::ids::CommandId;
+use outrider_protocol::report::ActionReport;
 
 use super::live::Fragment;
 use super::login::Viewer;
 use super::parts::{ago, bytes, chip, count, counted, failure, ran};
-use super::{PageError, report, tree};
+use super::{PageError, report, tree, upgrades};
 use crate::admin::{Command, File, FileFilter, NumberedLine};
 use crate::app::Shared;
 use crate::http_error::{ApiError, InPath};
@@ -27,8 +28,14 @@ pub(super) async fn fragments(app: &Shared, id: &CommandId) -> Result<Vec<Fragme
         limit: Some(FILES_SHOWN),
     };
     let files = app.files(&filter).await?;
+    let upgrade = app.store.upgrades(&command.summary.agent, Some(id), 1).await?.pop();
+    let can_cancel = !upgrades::is_switched(progress.upgrade.as_ref());
     Ok(vec![
-        Fragment::new("head", head(&command)),
+        Fragment::new("head", head(&command, upgrade.is_some(), can_cancel)),
+        Fragment::new(
+            "upgrade",
+            html! { @if let Some(upgrade) = &upgrade { (upgrades::in_progress(upgrade)) } },
+        ),
         Fragment::new("outcome", outcome(&command)),
         Fragment::new("sessions", sessions(&tree::tree(&progress), progress.integrations.is_empty())),
         Fragment::new("files", file_list(&command, &files)),
@@ -68,7 +75,7 @@ pub(super) async fn cancel(
     Ok(Redirect::to(&format!("/commands/{command}")).into_response())
 }
 
-fn head(command: &Command) -> Markup {
+fn head(command: &Command, is_upgrade: bool, can_cancel: bool) -> Markup {
     let summary = &command.summary;
     let integrations: Vec<&str> = summary.integrations.iter().map(|it| it.id.as_str()).collect();
     html! {
@@ -77,7 +84,7 @@ fn head(command: &Command) -> Markup {
             (chip(summary.state))
             @if let (Some(asked), false) = (summary.cancel_requested_at, summary.state.is_end()) {
                 (tree::cancel_note(asked))
-            } @else if !summary.state.is_end() {
+            } @else if can_cancel && !summary.state.is_end() {
                 form method="post" action=(format!("/commands/{}/cancel", summary.id)) {
                     button.danger { "Cancel" }
                 }
@@ -85,12 +92,18 @@ fn head(command: &Command) -> Markup {
         }
         dl.facts {
             div { dt { "Command" } dd.id { (summary.id) } }
-            div { dt { "Integrations" } dd { (integrations.join(", ")) } }
+            @if is_upgrade {
+                div { dt { "Agent" } dd { a href=(format!("/agents/{}", summary.agent)) { (summary.agent) } } }
+            } @else {
+                div { dt { "Integrations" } dd { (integrations.join(", ")) } }
+            }
             div { dt { "Ordered" } dd { (ago(summary.created_at)) } }
             div { dt { "Ran" } dd { (ran(summary.started_at, summary.ended_at)) } }
-            div { dt { "Received" } dd {
-                (counted(summary.objects, "object")) ", " (bytes(summary.bytes)) " in " (counted(summary.files, "file"))
-            } }
+            @if !is_upgrade {
+                div { dt { "Received" } dd {
+                    (counted(summary.objects, "object")) ", " (bytes(summary.bytes)) " in " (counted(summary.files, "file"))
+                } }
+            }
             @if let (Some(expires), false) = (summary.expires_at, summary.accepted_at.is_some() || summary.state.is_end()) {
                 div { dt { "Expires" } dd { (ago(expires)) } }
             }
@@ -104,8 +117,13 @@ fn sessions(tree: &Markup, is_empty: bool) -> Markup {
 
 fn outcome(command: &Command) -> Markup {
     html! {
-        @if let Some(error) = &command.error { (failure(error)) }
-        @if let Some(answer) = &command.report { (report::report(answer)) }
+        // The report of an upgrade says itself why it failed.
+        @if let Some(ActionReport::Upgrade(report)) = &command.report {
+            (upgrades::outcome(report, command.error.as_ref()))
+        } @else {
+            @if let Some(error) = &command.error { (failure(error)) }
+            @if let Some(answer) = &command.report { (report::report(answer)) }
+        }
     }
 }
 

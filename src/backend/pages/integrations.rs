@@ -23,13 +23,7 @@ pub(super) async fn export(
 ) -> Result<Response, PageError> {
     let order =
         ExportOrder { agent: AgentConfig::default(), integrations: Vec::new(), reprocess_historical: false };
-    let new = NewCommand {
-        agent,
-        order: Order::Export(order),
-        configured: true,
-        expires_in_s: None,
-        time_limit_ms: None,
-    };
+    let new = NewCommand { configured: true, ..NewCommand::new(agent, Order::Export(order)) };
     let command = orders::take(&app, new).await?;
     Ok(Redirect::to(&format!("/commands/{command}")).into_response())
 }

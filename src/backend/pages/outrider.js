@@ -4,6 +4,7 @@
 const LOG_LINES = 2000; // Older lines leave the page; the backend still has them.
 const state = document.getElementById('live-state');
 const log = document.getElementById('log');
+const shown = {}; // What was last set of each fragment.
 
 function toEnd() { if (log) log.scrollTop = log.scrollHeight; }
 
@@ -28,7 +29,9 @@ function connect() {
     const patch = JSON.parse(event.data);
     for (const [id, html] of Object.entries(patch.set)) {
       const element = document.getElementById(id);
-      if (element) element.innerHTML = html;
+      // A stream that was opened again sends everything: a form that somebody fills in stays as it is.
+      if (element && shown[id] !== html) element.innerHTML = html;
+      shown[id] = html;
     }
     append(patch.log);
     times();

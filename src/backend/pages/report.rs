@@ -12,6 +12,7 @@ use outrider_protocol::report::{
 
 use super::integrations::installed_table;
 use super::parts::{bytes, count, failure, last_lines, span};
+use super::upgrades;
 
 /// Records of onboarding data listed.
 const RECORDS_SHOWN: usize = 50;
@@ -24,6 +25,7 @@ pub(super) fn report(report: &ActionReport) -> Markup {
         ActionReport::ValidateConfig(report) => validation(report),
         ActionReport::ExportOnboardData(report) => onboarding(report),
         ActionReport::DescribeIntegrations(report) => described(report),
+        ActionReport::Upgrade(report) => upgrades::outcome(report, None),
     }
 }
 

@@ -75,6 +75,7 @@ struct Row {
     os: String,
     arch: String,
     version: String,
+    build: Option<String>,
     channel: String,
     customer_id: Option<String>,
     enrolled_at: i64,
@@ -94,6 +95,7 @@ impl Row {
             os: self.os,
             arch: self.arch,
             version: self.version,
+            build: self.build,
             channel: self.channel,
             customer_id: self.customer_id,
             online: false,
@@ -178,7 +180,7 @@ impl Store {
     /// All agents by name of host; only one of them where an id is given.
     pub(crate) async fn agents(&self, only: Option<&AgentId>) -> Result<Vec<Agent>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT a.id, a.hostname, a.os, a.arch, a.version, a.channel, a.customer_id, a.enrolled_at, a.seen_at,
+            "SELECT a.id, a.hostname, a.os, a.arch, a.version, a.build, a.channel, a.customer_id, a.enrolled_at, a.seen_at,
                     a.service_started_at, a.spool_files, a.spool_bytes, a.revoked_at,
                     (SELECT COUNT(*) FROM command c
                      WHERE c.agent = a.id AND c.state IN ('queued', 'delivered', 'running')) AS open_commands
@@ -227,7 +229,8 @@ impl Store {
         hello: &HelloParams,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE agent SET hostname = $2, os = $3, arch = $4, version = $5, service_started_at = $6 WHERE id = $1",
+            "UPDATE agent SET hostname = $2, os = $3, arch = $4, version = $5, service_started_at = $6,
+                 build = $7 WHERE id = $1",
         )
         .bind(agent.as_str())
         .bind(&hello.host.hostname)
@@ -235,6 +238,7 @@ impl Store {
         .bind(&hello.host.arch)
         .bind(&hello.version)
         .bind(hello.started_at.as_millisecond())
+        .bind(hello.build.as_ref().map(ToString::to_string))
         .execute(&self.write)
         .await
         .during("note what an agent says of itself")?;

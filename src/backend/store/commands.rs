@@ -464,7 +464,7 @@ fn new_id(now: Timestamp) -> Result<CommandId, StoreError> {
     CommandId::new(format!("{}-{random}", now.strftime("%Y%m%d-%H%M%S"))).during(WHAT)
 }
 
-fn state(text: &str) -> Result<CommandState, StoreError> {
+pub(super) fn state(text: &str) -> Result<CommandState, StoreError> {
     CommandState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| StoreError::Unknown {
         what: "read a command's state",
         found: text.chars().take(40).collect(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::progress::{Progress, SessionProgress, SessionState};
+use outrider_protocol::upgrade::UpgradeProgress;
 use sqlx::SqliteTransaction;
 
 use super::{During, Store, StoreError, count, from_json, to_json};
@@ -42,6 +43,9 @@ impl Store {
         for node in &progress.sessions {
             upsert_session(&mut tx, command, node).await?;
         }
+        if let Some(upgrade) = &progress.upgrade {
+            set_upgrade(&mut tx, command, upgrade.clone()).await?;
+        }
         let parents: BTreeSet<Option<u64>> = progress
             .sessions
             .iter()
@@ -73,14 +77,46 @@ impl Store {
                 .fetch_all(&self.read)
                 .await
                 .during(WHAT)?;
+        let upgrade: Option<(Option<String>,)> = sqlx::query_as("SELECT upgrade FROM command WHERE id = $1")
+            .bind(command.as_str())
+            .fetch_optional(&self.read)
+            .await
+            .during(WHAT)?;
         Ok(Progress {
             integrations: integrations
                 .iter()
                 .map(|(node,)| from_json(node, WHAT))
                 .collect::<Result<_, _>>()?,
             sessions: sessions.iter().map(|(node,)| from_json(node, WHAT)).collect::<Result<_, _>>()?,
+            upgrade: upgrade.and_then(|(it,)| it).map(|it| from_json(&it, WHAT)).transpose()?,
         })
     }
+}
+
+/// Keeps the latest of an attempt. What it upgrades to stays known, though not every later word repeats it.
+async fn set_upgrade(
+    tx: &mut SqliteTransaction<'_>,
+    command: &CommandId,
+    mut upgrade: UpgradeProgress,
+) -> Result<(), StoreError> {
+    const WHAT: &str = "store how far an upgrade is";
+    if upgrade.to.is_none() {
+        let before: Option<(Option<String>,)> = sqlx::query_as("SELECT upgrade FROM command WHERE id = $1")
+            .bind(command.as_str())
+            .fetch_optional(&mut **tx)
+            .await
+            .during(WHAT)?;
+        let before: Option<UpgradeProgress> =
+            before.and_then(|(it,)| it).map(|it| from_json(&it, WHAT)).transpose()?;
+        upgrade.to = before.filter(|it| it.attempt == upgrade.attempt).and_then(|it| it.to);
+    }
+    sqlx::query("UPDATE command SET upgrade = $2 WHERE id = $1")
+        .bind(command.as_str())
+        .bind(to_json(&upgrade, WHAT)?)
+        .execute(&mut **tx)
+        .await
+        .during(WHAT)?;
+    Ok(())
 }
 
 async fn upsert_session(

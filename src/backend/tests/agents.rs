@@ -117,6 +117,7 @@ async fn an_agent_of_another_protocol_is_told_so() {
     let params = HelloParams {
         protocol: Versions { min: 8, max: 9 },
         version: "9.0.0".into(),
+        build: None,
         host,
         started_at: Timestamp::now(),
         commands: Vec::new(),

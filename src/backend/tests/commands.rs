@@ -58,7 +58,7 @@ fn session(id: u64, parent: Option<u64>, state: SessionState) -> SessionProgress
 }
 
 async fn progress(agent: &FakeAgent, command: &CommandId, sessions: Vec<SessionProgress>) {
-    let progress = Progress { integrations: Vec::new(), sessions };
+    let progress = Progress { sessions, ..Progress::default() };
     agent.call::<ProgressChanged>(&ProgressParams { command: command.clone(), progress }).await.unwrap();
 }
 

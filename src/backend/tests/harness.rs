@@ -132,13 +132,7 @@ pub(crate) fn new_command(agent: &AgentId) -> NewCommand {
         integrations: vec![integration],
         reprocess_historical: false,
     };
-    NewCommand {
-        agent: agent.clone(),
-        order: Order::Export(order),
-        configured: false,
-        expires_in_s: None,
-        time_limit_ms: None,
-    }
+    NewCommand::new(agent.clone(), Order::Export(order))
 }
 
 /// An agent made by hand.
@@ -183,6 +177,7 @@ impl FakeAgent {
         let params = HelloParams {
             protocol: CONTROL,
             version: "0.1.0".into(),
+            build: None,
             host: host(),
             started_at: Timestamp::now(),
             commands,

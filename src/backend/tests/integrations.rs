@@ -70,7 +70,7 @@ fn export(agent: &FakeAgent, integrations: Vec<IntegrationConfig>, configured: b
 }
 
 fn command(agent: &FakeAgent, order: Order, configured: bool) -> NewCommand {
-    NewCommand { agent: agent.id.clone(), order, configured, expires_in_s: None, time_limit_ms: None }
+    NewCommand { configured, ..NewCommand::new(agent.id.clone(), order) }
 }
 
 fn refusal(answer: Result<crate::admin::Command, ClientError>) -> (u16, String) {

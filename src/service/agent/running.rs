@@ -11,9 +11,11 @@ use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::report::ActionReport;
+use outrider_protocol::upgrade::UpgradeState;
 use tokio::sync::watch;
 
 use super::settings::advise;
+use super::upgrading::UPGRADE;
 use super::{Agent, Setup};
 use crate::action::{Job, carry_out};
 use crate::crashes::of_action;
@@ -27,6 +29,9 @@ use crate::uplink::uploads::{self, Wake};
 impl Agent {
     /// Starts the process of a command that the journal has as running.
     pub(super) fn start_run(&mut self, id: CommandId) {
+        if self.held.get(&id).is_some_and(|it| it.action == UPGRADE) && self.is_beyond_action(&id) {
+            return;
+        }
         let config_fault = self.setup.reload().err();
         let Some(held) = self.held.get_mut(&id) else { return };
         let Some(command) = held.command.take() else { return };
@@ -111,6 +116,14 @@ impl Agent {
         let Some(held) = self.held.get_mut(id) else { return };
         held.stop = None;
         let is_export = held.action == "export";
+        if let Answer::Report(report) = &end.answer
+            && let ActionReport::Upgrade(report) = &**report
+            && report.state == UpgradeState::Arming
+            && end.stopped.is_none()
+        {
+            return self.arm(id.clone());
+        }
+        let (upgrades, stopped) = (held.action == UPGRADE, end.stopped.clone());
         let crash = of_action(held.action, Some(id), &end);
         let mut ended = outcome(held.action, end);
         if let Some((_, why)) = std::mem::take(&mut held.refused).pop_first() {
@@ -131,6 +144,9 @@ impl Agent {
         }
         if is_export && ended.state == EndState::Interrupted {
             return self.requeue(id);
+        }
+        if upgrades && self.upgrade_ended(id, stopped.as_ref()) {
+            return;
         }
         self.commands.ended(id);
         self.end(id, ended);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use outrider_home::{Entry, State};
+use outrider_protocol::action::Order;
 use outrider_protocol::control::{Command, EndState, EndedParams, Outcome};
 use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::report::Failure;
+use outrider_protocol::upgrade::UpgradeState;
 
+use super::upgrading::UPGRADE;
 use super::{Agent, Held};
 use crate::commands::{Cancel, is_late};
 use crate::event::Event;
@@ -47,10 +50,18 @@ impl Agent {
             }
             State::Queued(command) => {
                 self.commands.add(&command, begun);
+                let upgrade = match &command.order {
+                    Order::Upgrade(order) if !begun => Some(order.clone()),
+                    _ => None,
+                };
                 held.action = command.order.action();
                 held.command = Some(*command);
                 if !entry.starts.is_empty() {
                     held.mail.log.push(started_again(entry.starts.len(), now));
+                }
+                if let Some(order) = upgrade {
+                    self.hold_mail(id.clone(), held);
+                    return self.scheduled(&id, &order);
                 }
             }
             State::Running(_) => {
@@ -111,7 +122,10 @@ impl Agent {
                     false => "it was cancelled before it began",
                 };
                 let message = if reason.is_empty() { default } else { &reason };
-                self.end(id, without_run(EndState::Cancelled, message));
+                match self.held.get(id).is_some_and(|it| it.action == UPGRADE) {
+                    true => self.end_upgrade_unbegun(id, UpgradeState::Cancelled, message),
+                    false => self.end(id, without_run(EndState::Cancelled, message)),
+                }
             }
             Cancel::Stop => {
                 tracing::info!(command = %id, reason, "Cancelling a command.");
@@ -147,7 +161,10 @@ impl Agent {
 
     pub(super) fn expired(&mut self, id: &CommandId, message: &str) {
         tracing::warn!(command = %id, message, "Command expired before it could begin.");
-        self.end(id, without_run(EndState::Expired, message));
+        match self.held.get(id).is_some_and(|it| it.action == UPGRADE) {
+            true => self.end_upgrade_unbegun(id, UpgradeState::Expired, message),
+            false => self.end(id, without_run(EndState::Expired, message)),
+        }
     }
 }
 

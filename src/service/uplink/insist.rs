@@ -30,6 +30,11 @@ impl Insist {
                 Err(err) => err,
             };
             let error = chain(&err);
+            if err.is_no_command() {
+                // Of an order that was given on the host, or that the backend has forgotten: nobody there waits for it.
+                tracing::debug!(about, method = M::NAME, "The backend has no such command.");
+                return Err(err);
+            }
             if err.verdict() == Verdict::GiveUp {
                 tracing::error!(about, method = M::NAME, error, "The backend does not take this.");
                 return Err(err);

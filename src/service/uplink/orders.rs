@@ -12,6 +12,7 @@ use outrider_protocol::control::{
 };
 use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
+use outrider_protocol::upgrade::Build;
 use outrider_protocol::version::CONTROL;
 use reqwest::{Method, StatusCode, header};
 use serde::Deserialize;
@@ -39,6 +40,7 @@ pub(crate) struct Orders {
     pub(crate) http: Http,
     pub(crate) timing: Timing,
     pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) build: Option<Build>,
     pub(crate) host: HostInfo,
     pub(crate) started_at: Timestamp,
 }
@@ -96,6 +98,7 @@ impl Orders {
         if let Some(has) = hello.files.filter(|has| *has < acknowledged) {
             self.events.send(Event::BackendHas(has)).await.map_err(|_| Gone)?;
         }
+        self.events.send(Event::CheckedIn).await.map_err(|_| Gone)?;
         let polling = matches!(way, Way::Poll { .. });
         tracing::info!(agent = %hello.agent, polling, "Connected to the backend.");
         self.link(LinkStatus::Connected { since: Timestamp::now(), polling }).await?;
@@ -110,6 +113,7 @@ impl Orders {
         let params = HelloParams {
             protocol: CONTROL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: self.build.clone(),
             host: self.host.clone(),
             started_at: self.started_at,
             commands: view.open,

@@ -1,0 +1,143 @@
+//! `outrider upgrade`: by a person on the host, through the service where one runs.
+
+use std::time::Duration;
+
+use outrider_actions::run_linked;
+use outrider_home::Root;
+use outrider_protocol::action::Order;
+use outrider_protocol::exit::Exit;
+use outrider_protocol::ids::CommandId;
+use outrider_protocol::integration::Empty;
+use outrider_protocol::local::{Rollback, Upgrade};
+use outrider_protocol::upgrade::{UpgradeOrder, UpgradeReport, UpgradeState};
+use outrider_service::{AskError, ask, last_upgrade};
+use outrider_versions::{Phase, Reason, Versions};
+use tokio::time::sleep;
+
+use crate::actions::programs;
+use crate::args;
+use crate::report::Error;
+use crate::say::say;
+use crate::service::runtime;
+
+/// How long the service may take to take the order.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the journal is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const WRITER_WAIT: Duration = Duration::from_secs(5);
+
+pub(crate) fn upgrade(root: Root, flags: args::Upgrade) -> Result<Exit, Error> {
+    if flags.link {
+        let linked = runtime()?.block_on(run_linked("upgrade", root, programs()?));
+        return linked.map_err(|err| Error::of(Exit::Usage, &err));
+    }
+    if flags.rollback {
+        return roll_back(&root);
+    }
+    let order = UpgradeOrder {
+        version: flags.version,
+        source: flags.source.map(absolute).transpose()?,
+        allow_downgrade: flags.allow_downgrade,
+        force: flags.force,
+        ..UpgradeOrder::default()
+    };
+    let asked = runtime()?.block_on(async {
+        match ask::<Upgrade>(&root, &order, PATIENCE).await {
+            Ok(taken) => follow(&root, &taken.command).await.map(Some),
+            Err(AskError::Away { .. }) => Ok(None),
+            Err(err) => Err(Error::failure(&err)),
+        }
+    })?;
+    match asked {
+        Some(exit) => Ok(exit),
+        None => alone(&root, order),
+    }
+}
+
+/// A folder is named from where the person stands, and read from where the service does.
+fn absolute(source: String) -> Result<String, Error> {
+    if source.contains("://") {
+        return Ok(source);
+    }
+    let path =
+        std::path::absolute(&source).map_err(|err| Error::usage(format!("--source {source}: {err}")))?;
+    Ok(path.display().to_string())
+}
+
+/// Says each step of the attempt until it has ended.
+async fn follow(root: &Root, command: &CommandId) -> Result<Exit, Error> {
+    say(format_args!("the service has taken the order as {command}"));
+    let versions = Versions::of(root.path());
+    let mut told = None;
+    loop {
+        if let Some(report) = last_upgrade(root).filter(|it| it.command.as_ref() == Some(command)) {
+            return Ok(conclude(&report));
+        }
+        let seen = versions.see().map_err(|err| Error::failure(&err))?;
+        let phase = seen.journal.record().filter(|it| it.command == command.as_str()).map(|it| it.phase);
+        if phase != told {
+            if let Some(phase) = phase {
+                say(phase);
+            }
+            told = phase;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn conclude(report: &UpgradeReport) -> Exit {
+    let to = report.to.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
+    let why = report.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+    say(format_args!("{}{to}{why}", report.state.word()));
+    match report.state {
+        UpgradeState::Done | UpgradeState::AlreadyCurrent => Exit::Ok,
+        UpgradeState::Cancelled => Exit::Cancelled,
+        _ => Exit::Failure,
+    }
+}
+
+/// Without a service: the version is put into place and switched to, and the next start runs it on trial.
+fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
+    let exit = crate::actions::by_hand(root.clone(), Order::Upgrade(order))?;
+    if exit != Exit::Ok {
+        return Ok(exit);
+    }
+    let versions = Versions::of(root.path());
+    let failed = |err: outrider_versions::VersionsError| Error::failure(&err);
+    let writer = versions.write(WRITER_WAIT).map_err(failed)?;
+    let seen = versions.see().map_err(|err| Error::failure(&err))?;
+    if let Some(record) = seen.journal.record().filter(|it| it.phase == Phase::Staged) {
+        writer.enter(Phase::Armed, None).map_err(failed)?;
+        writer.switch().map_err(failed)?;
+        say(format_args!("switched to {}: the next start of the service runs it on trial", record.to));
+    }
+    Ok(Exit::Ok)
+}
+
+fn roll_back(root: &Root) -> Result<Exit, Error> {
+    let asked = runtime()?.block_on(ask::<Rollback>(root, &Empty {}, PATIENCE));
+    match asked {
+        Ok(taken) => {
+            say(format_args!("the service goes back to the version before ({})", taken.command));
+            return Ok(Exit::Ok);
+        }
+        Err(AskError::Away { .. }) => {}
+        Err(err) => return Err(Error::failure(&err)),
+    }
+    let versions = Versions::of(root.path());
+    let failed = |err: outrider_versions::VersionsError| Error::failure(&err);
+    let writer = versions.write(WRITER_WAIT).map_err(failed)?;
+    let on_trial = versions
+        .see()
+        .map_err(|err| Error::failure(&err))?
+        .journal
+        .record()
+        .is_some_and(|it| it.phase == Phase::Probation);
+    if !on_trial {
+        return Err(Error::failed("no version is on trial, so there is nothing to take back")
+            .hint("to go to an older version: outrider upgrade --version V --allow-downgrade"));
+    }
+    writer.roll_back(Reason::ByHand, "a person on this host wanted it").map_err(failed)?;
+    say("the version before is current again");
+    Ok(Exit::Ok)
+}

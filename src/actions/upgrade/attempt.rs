@@ -1,0 +1,407 @@
+//! One attempt, step by step.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use outrider_home::Config;
+use outrider_protocol::bulk::RELEASES_PATH;
+use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeState};
+use outrider_releases::{Archive as Packed, Downgrade, Platform, Release, Settings, Trust, Version};
+use outrider_upgrade::download::{Download, News, download};
+use outrider_upgrade::mirror::Mirror;
+use outrider_upgrade::{Archive, FileList, Identity, installed, trusted_root, unpack, verify_tree};
+use outrider_versions::{Begun, Phase, Post, Reason, Record, VersionName, Versions, VersionsError};
+
+use super::room::{free, needed};
+use super::{bare, because, tell};
+use crate::context::Context;
+
+/// The most that a version's files may have together, in bytes.
+const MOST_BYTES: u64 = 1 << 30;
+/// How long to wait for the right to change the journal; others have it for a moment only.
+const WRITER_WAIT: Duration = Duration::from_secs(5);
+
+/// How an attempt ended here; [`UpgradeState::Arming`] is the good end.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) state: UpgradeState,
+    pub(super) from: Option<Build>,
+    pub(super) to: Option<Build>,
+    pub(super) reason: Option<String>,
+    pub(super) failed_at: Option<UpgradeState>,
+    pub(super) retryable: bool,
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self {
+            state: UpgradeState::Failed,
+            from: None,
+            to: None,
+            reason: None,
+            failed_at: None,
+            retryable: false,
+        }
+    }
+}
+
+/// What carries it out.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    context: &'a Context,
+    order: UpgradeOrder,
+    config: Option<&'a Config>,
+    versions: Versions,
+    from: OnceLock<Build>,
+    to: OnceLock<Build>,
+}
+
+/// A release that was found, and what is to become of it.
+struct Found {
+    mirrors: Vec<Mirror>,
+    package: Packed,
+    list: FileList,
+    name: VersionName,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(context: &'a Context, order: UpgradeOrder, config: Option<&'a Config>) -> Self {
+        let versions = Versions::of(context.root().path());
+        Self { context, order, config, versions, from: OnceLock::new(), to: OnceLock::new() }
+    }
+
+    pub(super) fn from(&self) -> Option<Build> {
+        self.from.get().cloned()
+    }
+
+    pub(super) fn to(&self) -> Option<Build> {
+        self.to.get().cloned()
+    }
+
+    pub(super) async fn carry_out(&self) -> Ended {
+        match self.steps().await {
+            Ok(state) => Ended { state, ..Ended::default() },
+            Err(ended) => *ended,
+        }
+    }
+
+    async fn steps(&self) -> Result<UpgradeState, Box<Ended>> {
+        let at = UpgradeState::Requested;
+        let failed = |err: &dyn std::error::Error, retryable| Box::new(because(at, err, retryable));
+        self.tell(at, bare(self.context)).await;
+        let _worker = self.versions.take(Post::Worker, Duration::ZERO).map_err(|err| failed(&err, true))?;
+        let running = self.running()?;
+        let found = self.find().await?;
+        let package = found.list.package();
+        drop(self.to.set(Build::from(package)));
+        if let Some(running) = &running {
+            if running == package {
+                return Ok(UpgradeState::AlreadyCurrent);
+            }
+            if package.version < running.version && !self.order.allow_downgrade {
+                let reason = format!(
+                    "{package} is older than {running}, which runs: allow the downgrade if it is meant"
+                );
+                return Err(self.refused(at, reason));
+            }
+        }
+        match self.begin(&found)? {
+            Phase::Armed => return Ok(UpgradeState::Arming),
+            phase if phase.is_terminal() => {
+                return Err(self.refused(at, format!("this attempt has ended before: {phase}")));
+            }
+            phase if !phase.is_before_switch() => {
+                return Err(self.refused(at, format!("this attempt is beyond the action: {phase}")));
+            }
+            _ => {}
+        }
+        match self.bring_into_place(&found).await {
+            Ok(()) => Ok(UpgradeState::Arming),
+            Err(ended) => {
+                self.note_failure(&ended);
+                Err(ended)
+            }
+        }
+    }
+
+    /// Which build runs from `current`; nothing for one that does not say.
+    fn running(&self) -> Result<Option<Identity>, Box<Ended>> {
+        let at = UpgradeState::Requested;
+        let seen = self.versions.see().map_err(|err| Box::new(because(at, &err, true)))?;
+        let Some(current) = seen.tree.whole(&seen.links.current) else {
+            let reason = format!(
+                "{} has no version that `current` points to: this agent was not installed from a package; unpack one, and \
+                 run its `outrider install`",
+                self.context.root().path().display()
+            );
+            return Err(self.refused(at, reason));
+        };
+        let running = installed(&self.versions.layout().version(current));
+        if let Some(running) = &running {
+            drop(self.from.set(Build::from(running)));
+        }
+        Ok(running)
+    }
+
+    fn refused(&self, at: UpgradeState, reason: String) -> Box<Ended> {
+        Box::new(Ended { reason: Some(reason), failed_at: Some(at), ..Ended::default() })
+    }
+
+    /// Finds the release in what was signed.
+    async fn find(&self) -> Result<Found, Box<Ended>> {
+        let at = UpgradeState::Requested;
+        let root = self.context.root();
+        let mirror = self.mirror()?;
+        let trusted = trusted_root(root).map_err(|err| Box::new(because(at, &err, false)))?;
+        let folder = root.state().join("trust");
+        let settings = Settings::new(&trusted, &folder, Timestamp::now());
+        let trust = Trust::open(settings, Arc::new(mirror.clone()))
+            .await
+            .map_err(|err| Box::new(because(at, &err, err.is_retryable())))?;
+        let release = self.release(&trust)?;
+        let listed = trust.read(&release.files).await;
+        let listed = listed.map_err(|err| Box::new(because(at, &err, err.is_retryable())))?;
+        let list = FileList::parse(&listed, MOST_BYTES).map_err(|err| Box::new(because(at, &err, false)))?;
+        self.check_list(&list, &release)?;
+        let Identity { version, snapshot, hash } = list.package();
+        let name = VersionName::of_build(&version.to_string(), *snapshot, hash.as_str())
+            .map_err(|err| Box::new(because(at, &err, false)))?;
+        let Some(package) = release.archives.into_iter().next() else {
+            return Err(self.refused(at, "the release has no package".to_owned()));
+        };
+        Ok(Found { mirrors: vec![mirror], package, list, name })
+    }
+
+    fn mirror(&self) -> Result<Mirror, Box<Ended>> {
+        let at = UpgradeState::Requested;
+        let backend = || Some(format!("{}{RELEASES_PATH}", self.config?.backend));
+        let Some(source) = self.order.source.clone().or_else(backend) else {
+            let reason = "this root has no backend to take releases from: name a source of them".to_owned();
+            return Err(self.refused(at, reason));
+        };
+        let ca_file = self.config.and_then(|it| it.ca_file.as_deref());
+        Mirror::named(&source, ca_file).map_err(|err| Box::new(because(at, &err, false)))
+    }
+
+    fn release(&self, trust: &Trust) -> Result<Release, Box<Ended>> {
+        let at = UpgradeState::Requested;
+        let platform = Platform::here();
+        let Some(wanted) = &self.order.version else {
+            let channel = self.config.map_or("stable", |it| &it.channel);
+            return trust.latest(channel, &platform).ok_or_else(|| {
+                let reason = format!("the source has no release of the channel {channel:?} for {platform}");
+                self.refused(at, reason)
+            });
+        };
+        let version: Version = wanted.parse().map_err(|err| Box::new(because(at, &err, false)))?;
+        let downgrade = if self.order.allow_downgrade { Downgrade::Allowed } else { Downgrade::Refused };
+        trust
+            .find(version, &platform, downgrade)
+            .map_err(|err| Box::new(because(at, &err, err.is_retryable())))
+    }
+
+    /// The list of files must be of the release that lists it.
+    fn check_list(&self, list: &FileList, release: &Release) -> Result<(), Box<Ended>> {
+        let about = &release.about;
+        let found =
+            (list.package().release().to_string(), list.package().hash.as_str(), list.os(), list.arch());
+        let expected =
+            (about.version.to_string(), about.hash.as_str(), about.os.as_str(), about.arch.as_str());
+        if found == expected {
+            return Ok(());
+        }
+        let reason = format!("the list of files is of {found:?}, expected {expected:?}");
+        Err(self.refused(UpgradeState::Requested, reason))
+    }
+
+    /// Begins the attempt in the journal, or finds it there.
+    fn begin(&self, found: &Found) -> Result<Phase, Box<Ended>> {
+        let at = UpgradeState::Requested;
+        let id = self.context.run_id().to_string();
+        // The journal knows which version runs.
+        let mut record = Record::new(id.clone(), id, found.name.clone(), found.name.clone());
+        record.force = self.order.force;
+        let begun = self.versions.write(WRITER_WAIT).and_then(|writer| writer.begin(record));
+        match begun {
+            Ok(Begun::New(record)) => Ok(record.phase),
+            Ok(Begun::Before(record)) if record.to == found.name => Ok(record.phase),
+            Ok(Begun::Before(record)) => {
+                let reason = format!(
+                    "the attempt was for {}, and now {} would be taken: order it again",
+                    record.to, found.name
+                );
+                let ended = self.refused(at, reason);
+                self.note_failure(&ended);
+                Err(ended)
+            }
+            Err(err @ VersionsError::Busy { .. }) => Err(Box::new(because(at, &err, true))),
+            Err(err) => Err(Box::new(because(at, &err, false))),
+        }
+    }
+
+    /// From the mirror to its final name.
+    async fn bring_into_place(&self, found: &Found) -> Result<(), Box<Ended>> {
+        let at = UpgradeState::Extracting;
+        let layout = self.versions.layout().clone();
+        let there = layout.version(&found.name);
+        if there.exists() {
+            if self.is_as_listed(&there, &found.list).await {
+                self.enter(Phase::Staged, at)?;
+                return self.keep_list(found);
+            }
+            let discarded = self.versions.write(WRITER_WAIT).and_then(|it| it.discard(&found.name));
+            discarded.map_err(|err| Box::new(because(at, &err, false)))?;
+        }
+        let staging = layout.staging();
+        make_private(&staging).map_err(|err| Box::new(because(at, &err, true)))?;
+        let archive = staging.join(format!("{}.part", found.package.target.sha256));
+        self.check_room(found, &archive, &staging)?;
+        self.fetch(found, &archive).await?;
+        let tree = staging.join(self.context.run_id().as_str());
+        self.enter(Phase::Verified, UpgradeState::Verifying)?;
+        self.tell(UpgradeState::Extracting, bare(self.context)).await;
+        self.unpacked(found, &archive, &tree).await?;
+        self.enter(Phase::Staged, at)?;
+        self.keep_list(found)?;
+        let placed = self.versions.write(WRITER_WAIT).and_then(|it| it.place(&tree, &found.name));
+        placed.map(drop).map_err(|err| Box::new(because(at, &err, true)))
+    }
+
+    fn check_room(&self, found: &Found, archive: &Path, staging: &Path) -> Result<(), Box<Ended>> {
+        let have = std::fs::metadata(archive).map_or(0, |it| it.len());
+        let need = needed(found.package.target.length, have, found.list.total_bytes());
+        match free(staging) {
+            Ok(free) if free < need => {
+                let reason = format!(
+                    "the disk of {} is too full: the upgrade needs {need} bytes, {free} are free",
+                    staging.display()
+                );
+                let mut ended = self.refused(UpgradeState::Downloading, reason);
+                ended.retryable = true;
+                Err(ended)
+            }
+            Ok(_) => Ok(()),
+            Err(err) => Err(Box::new(because(UpgradeState::Downloading, &err, true))),
+        }
+    }
+
+    async fn fetch(&self, found: &Found, archive: &Path) -> Result<(), Box<Ended>> {
+        let at = UpgradeState::Downloading;
+        self.enter(Phase::Fetching, at)?;
+        let limits = self.context.limits();
+        let within = limits.upgrade_fetch();
+        let until = Timestamp::now() + SignedDuration::try_from(within).unwrap_or_default();
+        let what = Download {
+            mirrors: &found.mirrors,
+            target: &found.package.target,
+            into: archive,
+            rate: limits.upgrade_rate_bytes,
+            within,
+        };
+        let (news, mut heard) = tokio::sync::mpsc::channel(8);
+        let telling = async {
+            while let Some(it) = heard.recv().await {
+                self.tell(at, progress(self.context, &it, what.target.length, until)).await;
+            }
+        };
+        let fetching = async {
+            // Where nobody keeps up, the next says more.
+            let fetched = download(&what, |it| drop(news.try_send(it))).await;
+            drop(news);
+            fetched
+        };
+        let (fetched, ()) = tokio::join!(fetching, telling);
+        fetched.map_err(|err| Box::new(because(at, &err, err.is_retryable())))
+    }
+
+    /// Unpacks into a folder of its own and holds it against the list.
+    async fn unpacked(&self, found: &Found, archive: &Path, tree: &Path) -> Result<(), Box<Ended>> {
+        let at = UpgradeState::Extracting;
+        let (archive, tree, list) = (archive.to_owned(), tree.to_owned(), found.list.clone());
+        let work = move || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            if tree.exists() {
+                std::fs::remove_dir_all(&tree)?;
+            }
+            make_private(&tree)?;
+            let mut archive = Archive::open(&archive)?;
+            let plan = archive.inspect(&list, None)?;
+            if plan.manifest.identity != *list.package() {
+                let (found, expected) = (&plan.manifest.identity, list.package());
+                return Err(format!("the package says that it is {found}, expected {expected}").into());
+            }
+            unpack(&mut archive, &plan, &list, &tree)?;
+            Ok(verify_tree(&tree, &list)?)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(unpacked) => unpacked.map_err(|err| Box::new(because(at, &*err, false))),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    async fn is_as_listed(&self, folder: &Path, list: &FileList) -> bool {
+        let (folder, list) = (folder.to_owned(), list.clone());
+        tokio::task::spawn_blocking(move || verify_tree(&folder, &list)).await.is_ok_and(|it| it.is_ok())
+    }
+
+    /// The list is needed once more right before the switch.
+    fn keep_list(&self, found: &Found) -> Result<(), Box<Ended>> {
+        let at = UpgradeState::Extracting;
+        let path = outrider_upgrade::kept_list(&self.versions.layout().staging(), found.name.as_str());
+        let text = found.list.to_json().map_err(|err| Box::new(because(at, &err, false)))?;
+        let staging = self.versions.layout().staging();
+        make_private(&staging).map_err(|err| Box::new(because(at, &err, true)))?;
+        outrider_home::atomic::write(&path, &text, outrider_home::atomic::PRIVATE)
+            .map_err(|err| Box::new(because(at, &err, true)))
+    }
+
+    /// Notes the next phase, where the attempt is not there already.
+    fn enter(&self, phase: Phase, at: UpgradeState) -> Result<(), Box<Ended>> {
+        let entered = self.versions.write(WRITER_WAIT).and_then(|writer| {
+            let now = self.versions.see()?.journal.record().map(|it| it.phase);
+            if now == Some(phase) { Ok(()) } else { writer.enter(phase, None).map(drop) }
+        });
+        entered.map_err(|err| Box::new(because(at, &err, true)))
+    }
+
+    fn note_failure(&self, ended: &Ended) {
+        let why = ended.reason.as_deref().unwrap_or_default();
+        let noted = self.versions.write(WRITER_WAIT).and_then(|writer| {
+            writer.update(|record| record.retryable = ended.retryable)?;
+            writer.enter(Phase::Failed, Some((Reason::Package, why)))
+        });
+        if let Err(err) = noted {
+            tracing::error!(
+                error = outrider_protocol::fault::chain(&err),
+                "The end of the attempt was not noted."
+            );
+        }
+    }
+
+    async fn tell(&self, state: UpgradeState, more: UpgradeProgress) {
+        tell(self.context, self.to.get(), state, more).await;
+    }
+}
+
+fn progress(context: &Context, news: &News, length: u64, until: Timestamp) -> UpgradeProgress {
+    let bare = bare(context);
+    match news {
+        News::Have { bytes, per_second } => {
+            let percent = u8::try_from(u128::from(*bytes) * 100 / u128::from(length.max(1))).unwrap_or(100);
+            UpgradeProgress { percent: Some(percent.min(100)), bytes_per_s: Some(*per_second), ..bare }
+        }
+        News::Again { error, .. } => {
+            UpgradeProgress { retry_error: Some(context.redact(error)), retry_until: Some(until), ..bare }
+        }
+    }
+}
+
+/// A folder for its owner alone, with those above it.
+fn make_private(folder: &PathBuf) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
