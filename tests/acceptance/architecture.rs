@@ -19,10 +19,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spool", &[]),
     ("releases", &[]),
     ("integration", &["protocol", "peer"]),
-    ("actions", &["protocol", "peer", "supervisor", "home", "logs", "spool"]),
-    ("service", &["protocol", "peer", "supervisor", "home", "logs", "spool"]),
+    (
+        "actions",
+        &["protocol", "peer", "supervisor", "home", "logs", "spool", "releases", "upgrade", "versions"],
+    ),
+    ("service", &["protocol", "peer", "supervisor", "home", "logs", "spool", "upgrade", "versions"]),
     ("backend", &["protocol"]),
-    ("upgrade", &["protocol", "home", "supervisor"]),
+    ("upgrade", &["protocol", "home", "releases"]),
     ("testkit", &["protocol", "peer"]),
     ("versions", &[]),
 ];
@@ -30,7 +33,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Crates of others that only some of ours may use, and why.
 const RESERVED: &[(&str, &[&str], &str)] = &[
     ("clap", &["outrider"], "arguments are parsed in cmd only"),
-    ("reqwest", &["outrider-service", "outrider-backend"], "only the uplink and the admin client speak HTTP"),
+    (
+        "reqwest",
+        &["outrider-service", "outrider-backend", "outrider-upgrade"],
+        "only the uplink, the admin client and the fetching of packages speak HTTP",
+    ),
     ("process-wrap", &["outrider-supervisor"], "only the supervisor starts processes"),
     ("redb", &["outrider-home"], "the small store is home's"),
     ("sqlx", &["outrider-backend"], "the database is the backend's"),

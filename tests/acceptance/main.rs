@@ -30,4 +30,6 @@ mod support;
 mod traffic;
 mod troubles;
 mod unchanged;
+#[cfg(target_os = "linux")]
+mod upgrade;
 mod uplink;

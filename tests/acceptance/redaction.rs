@@ -106,7 +106,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().unwrap().is_dir() {
             found.extend(files(&entry.path()));
-        } else {
+        } else if entry.file_type().unwrap().is_file() {
             found.push(entry.path());
         }
     }

@@ -182,19 +182,18 @@ impl Stack {
 
     /// Orders something of the agent.
     pub(crate) fn order(&self, order: Order) -> CommandId {
-        let new = NewCommand {
-            agent: self.agent.clone(),
-            order,
-            configured: false,
-            expires_in_s: None,
-            time_limit_ms: None,
-        };
+        let new = NewCommand::new(self.agent.clone(), order);
         let ordered = self.runtime.block_on(self.client.create_command(&new));
         ordered.unwrap_or_else(|err| panic!("order an export: {err}\n{}", self.backend.printed())).summary.id
     }
 
     pub(crate) fn command(&self, id: &CommandId) -> Ordered {
         self.runtime.block_on(self.client.command(id)).unwrap()
+    }
+
+    /// How far a command is.
+    pub(crate) fn progress(&self, id: &CommandId) -> outrider_protocol::progress::Progress {
+        self.runtime.block_on(self.client.progress(id)).unwrap()
     }
 
     pub(crate) fn cancel(&self, id: &CommandId) {
