@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use outrider_releases::{Target, TrustError, verify_file};
+use outrider_releases::{ByteStream, Target, TrustError, verify_file};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep, timeout};
@@ -203,16 +203,24 @@ async fn one_try(what: &Download<'_>, mirror: &Mirror, until: Instant, news: &mu
     if reading.from != have {
         return Try::Later { why: "the server began at another place than asked".to_owned(), after: None };
     }
-    let mut options = File::options();
-    options.create(true).write(true).truncate(false);
-    let mut file = match options.open(what.into).await {
+    let file = match open_at(what.into, have).await {
         Ok(file) => file,
         Err(err) => return disk("open")(err),
     };
-    if let Err(err) = seek_to(&mut file, have).await {
-        return disk("cut off")(err);
-    }
-    let mut pieces = reading.pieces;
+    pour(what, reading.pieces, (file, have), (mirror, until), news).await
+}
+
+/// Writes what comes behind the `have` bytes that are there.
+async fn pour(
+    what: &Download<'_>,
+    mut pieces: ByteStream,
+    (mut file, have): (File, u64),
+    (mirror, until): (&Mirror, Instant),
+    news: &mut impl FnMut(News),
+) -> Try {
+    let disk =
+        |operation| move |err| Try::Disk(DownloadError::Disk { operation, path: what.into.to_owned(), err });
+    let length = what.target.length;
     let mut meter = Meter::new(have);
     let mut bytes = have;
     let ended = loop {
@@ -269,10 +277,13 @@ async fn one_try(what: &Download<'_>, mirror: &Mirror, until: Instant, news: &mu
     }
 }
 
-async fn seek_to(file: &mut File, at: u64) -> io::Result<()> {
+/// A file to go on with behind so many bytes.
+async fn open_at(path: &Path, at: u64) -> io::Result<File> {
     use tokio::io::AsyncSeekExt as _;
+    let mut file = File::options().create(true).write(true).truncate(false).open(path).await?;
     file.set_len(at).await?;
-    file.seek(io::SeekFrom::Start(at)).await.map(drop)
+    file.seek(io::SeekFrom::Start(at)).await?;
+    Ok(file)
 }
 
 async fn verify(what: &Download<'_>) -> Result<(), TrustError> {
