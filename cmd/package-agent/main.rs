@@ -17,7 +17,7 @@ const INTEGRATIONS: [&str; 2] = ["integration-git", "integration-mock"];
 /// The most that all files together may have, in bytes.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// Build the agent and pack it: outrider-<version>[-SNAPSHOT]-<os>-<arch>.tar.gz and .zip
+/// Build the agent and pack it: outrider-VERSION[-SNAPSHOT]-OS-ARCH.tar.gz and .zip
 #[derive(Debug, Parser)]
 #[command(name = "package-agent")]
 struct Args {

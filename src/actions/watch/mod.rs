@@ -19,7 +19,7 @@
 //! | --- | --- |
 //! | not armed yet, or armed | waits, as long as the service may take to stop and a while longer, then ends |
 //! | switched, or being rolled back, for some seconds | finishes that: whoever did it is gone |
-//! | on trial | asks each half second, and does as [`verdict`] says |
+//! | on trial | asks each half second, and does as `verdict` says |
 //! | ended | keeps the diagnosis if it was rolled back, sees that a service runs if it was it that went back, and ends |
 //!
 //! # A stop on purpose
