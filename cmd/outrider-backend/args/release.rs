@@ -99,7 +99,7 @@ pub(crate) struct Init {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Add {
-    /// The archives: outrider-<version>[-SNAPSHOT]-<os>-<arch>.tar.gz or .zip
+    /// The archives: outrider-VERSION[-SNAPSHOT]-OS-ARCH.tar.gz or .zip
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
