@@ -178,6 +178,23 @@ pub struct UpgradeProgress {
     pub retry_until: Option<Timestamp>,
 }
 
+impl UpgradeProgress {
+    /// Where an attempt is, and nothing else of it.
+    #[must_use]
+    pub fn new(attempt: impl Into<String>, state: UpgradeState) -> Self {
+        Self {
+            attempt: attempt.into(),
+            state,
+            to: None,
+            scheduled_at: None,
+            percent: None,
+            bytes_per_s: None,
+            retry_error: None,
+            retry_until: None,
+        }
+    }
+}
+
 /// How an attempt ended: the one terminal record of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

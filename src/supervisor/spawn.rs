@@ -89,6 +89,24 @@ impl Spawn {
         self
     }
 
+    /// The folder it runs in, where that is not this process's own.
+    fn folder(&self) -> Option<&Path> {
+        (!self.cwd.as_os_str().is_empty()).then_some(self.cwd.as_path())
+    }
+
+    /// The program's full path, and what starts it, but for its streams.
+    fn command(&self) -> Result<(PathBuf, Command), SpawnError> {
+        let variables = self.env.resolve(env::vars_os());
+        let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);
+        let program = locate(&self.program, path)?;
+        let mut command = command(&program);
+        command.args(&self.args).env_clear().envs(&variables);
+        if let Some(cwd) = self.folder() {
+            command.current_dir(cwd);
+        }
+        Ok((program, command))
+    }
+
     /// Starts a program that is to outlive this process and what started it: in a group of its own, with nothing on stdin
     /// and with stdout and stderr closed. Answers its process id.
     ///
@@ -96,15 +114,8 @@ impl Spawn {
     /// As [`Spawn::start`].
     #[cfg(unix)]
     pub fn start_for_good(self) -> Result<u32, SpawnError> {
-        let variables = self.env.resolve(env::vars_os());
-        let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);
-        let program = locate(&self.program, path)?;
-        let cwd = (!self.cwd.as_os_str().is_empty()).then_some(self.cwd.as_path());
-        let mut command = command(&program);
-        command.args(&self.args).env_clear().envs(&variables);
-        if let Some(cwd) = cwd {
-            command.current_dir(cwd);
-        }
+        let (program, mut command) = self.command()?;
+        let cwd = self.folder();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(false);
         command.process_group(0);
         let child = command.spawn().map_err(|err| diagnose(&program, cwd, err))?;
@@ -120,15 +131,8 @@ impl Spawn {
     /// # Panics
     /// Outside a tokio runtime with its I/O and time enabled.
     pub fn start(self) -> Result<Child, SpawnError> {
-        let variables = self.env.resolve(env::vars_os());
-        let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);
-        let program = locate(&self.program, path)?;
-        let cwd = (!self.cwd.as_os_str().is_empty()).then_some(self.cwd.as_path());
-        let mut command = command(&program);
-        command.args(&self.args).env_clear().envs(&variables);
-        if let Some(cwd) = cwd {
-            command.current_dir(cwd);
-        }
+        let (program, mut command) = self.command()?;
+        let cwd = self.folder();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |err| diagnose(&program, cwd, err);
         let watch = ExitWatch::new().map_err(failed)?;

@@ -65,16 +65,7 @@ async fn tell(context: &Context, to: Option<&Build>, state: UpgradeState, more: 
 
 /// Nothing but which attempt it is.
 fn bare(context: &Context) -> UpgradeProgress {
-    UpgradeProgress {
-        attempt: context.run_id().to_string(),
-        state: UpgradeState::Requested,
-        to: None,
-        scheduled_at: None,
-        percent: None,
-        bytes_per_s: None,
-        retry_error: None,
-        retry_until: None,
-    }
+    UpgradeProgress::new(context.run_id().to_string(), UpgradeState::Requested)
 }
 
 /// The failure of an upgrade that was done by hand, for a person.

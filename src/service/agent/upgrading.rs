@@ -280,16 +280,7 @@ impl Agent {
 
     fn upgrade_is(&self, id: &CommandId, state: UpgradeState) {
         let Some(held) = self.held.get(id) else { return };
-        let progress = UpgradeProgress {
-            attempt: id.to_string(),
-            state,
-            to: None,
-            scheduled_at: None,
-            percent: None,
-            bytes_per_s: None,
-            retry_error: None,
-            retry_until: None,
-        };
+        let progress = UpgradeProgress::new(id.to_string(), state);
         held.mail.progress(Progress { upgrade: Some(progress), ..Progress::default() });
     }
 
@@ -297,14 +288,8 @@ impl Agent {
     pub(super) fn scheduled(&self, id: &CommandId, order: &UpgradeOrder) {
         let (Some(held), Some(at)) = (self.held.get(id), order.start_at) else { return };
         let progress = UpgradeProgress {
-            attempt: id.to_string(),
-            state: UpgradeState::Scheduled,
-            to: None,
             scheduled_at: Some(at),
-            percent: None,
-            bytes_per_s: None,
-            retry_error: None,
-            retry_until: None,
+            ..UpgradeProgress::new(id.to_string(), UpgradeState::Scheduled)
         };
         held.mail.progress(Progress { upgrade: Some(progress), ..Progress::default() });
     }
