@@ -224,10 +224,11 @@ impl Agent {
     ) -> Result<Stopped, ServiceError> {
         tokio::pin!(stop);
         let reason = loop {
-            self.start_due();
+            // Before anything else is started: the upgrade itself waits for its turn again, in the next life.
             if self.upgrading.goes_over() {
                 break "another version takes over";
             }
+            self.start_due();
             tokio::select! {
                 biased;
                 reason = &mut stop => break reason,
