@@ -96,7 +96,10 @@ fn told(link: &LinkStatus) -> String {
         LinkStatus::Connected { since, polling: true } => {
             format!("connected since {since:.0}, by long poll: something on the way holds streams back")
         }
-        LinkStatus::Away { since, error } => format!("backend out of reach since {since:.0}: {error}"),
+        LinkStatus::Away { since, error, busy: true } => {
+            format!("backend busy, or in trouble, since {since:.0}: {error}")
+        }
+        LinkStatus::Away { since, error, .. } => format!("backend out of reach since {since:.0}: {error}"),
         LinkStatus::Refused { since, error } => format!("token refused since {since:.0}: {error}"),
     }
 }

@@ -75,9 +75,14 @@ pub enum BackendLink {
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         at: Timestamp,
     },
-    /// It cannot be reached, is busy, or has an error of its own: no fault of this service.
+    /// It cannot be reached.
     Away {
         /// What went wrong last.
+        error: String,
+    },
+    /// It is reached, and is busy or has an error of its own: HTTP 429 or 5xx. No fault of this service.
+    Busy {
+        /// What it said last.
         error: String,
     },
     /// It does not take this agent.

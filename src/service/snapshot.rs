@@ -47,6 +47,9 @@ pub enum LinkStatus {
         since: Timestamp,
         /// What went wrong last.
         error: String,
+        /// Whether it is reached, and is busy or has an error of its own.
+        #[serde(default)]
+        busy: bool,
     },
     /// The backend does not take this agent's token. It is tried again now and then.
     Refused {
@@ -61,7 +64,9 @@ impl LinkStatus {
     /// This status after another one: what goes on goes on since then.
     pub(crate) fn after(self, before: &Self) -> Self {
         match (self, before) {
-            (Self::Away { error, .. }, Self::Away { since, .. }) => Self::Away { since: *since, error },
+            (Self::Away { error, busy, .. }, Self::Away { since, .. }) => {
+                Self::Away { since: *since, error, busy }
+            }
             (Self::Refused { error, .. }, Self::Refused { since, .. }) => {
                 Self::Refused { since: *since, error }
             }

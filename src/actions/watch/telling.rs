@@ -75,6 +75,7 @@ fn in_words(reply: &HealthReply) -> String {
         BackendLink::Unknown => "nothing of the backend yet".to_owned(),
         BackendLink::CheckedIn { .. } => "the backend has taken its check-in".to_owned(),
         BackendLink::Away { error } => format!("the backend is away: {error}"),
+        BackendLink::Busy { error } => format!("the backend is busy, or in trouble: {error}"),
         BackendLink::Refused { error } => format!("the backend refuses it: {error}"),
     };
     format!("{build} answers; {self_test}; {backend}")

@@ -10,6 +10,7 @@
 //! | the backend, which took the old version, refuses it at [`Terms::refusals`] looks in a row | unhealthy |
 //! | no answer for [`Terms::hang`], whether a process has the root or none | hang |
 //! | stopped on purpose | nothing: no time passes |
+//! | all of that, but that the backend is busy or has an error of its own | well when no time is left: nothing says otherwise |
 //! | anything else, until no time is left | not well: deadline |
 //!
 //! What is well when the time is over may finish proving it: nothing is missing of it. Whoever was found not well stays so.
@@ -153,7 +154,9 @@ impl Trial {
         }
         let green = self.green.map_or(Duration::ZERO, |it| it.saturating_add(passed));
         self.green = Some(green);
-        if green >= self.terms.green_for { Verdict::Commit } else { Verdict::GoOn }
+        // It may take the check-in yet; until then nothing is proved, and nothing said against it either.
+        let is_proved = !self.waits_for_backend(reply) || self.left.is_zero();
+        if green >= self.terms.green_for && is_proved { Verdict::Commit } else { Verdict::GoOn }
     }
 
     fn unanswered(&mut self, passed: Duration, what: &str) -> Verdict {
@@ -172,6 +175,11 @@ impl Trial {
         Verdict::GoOn
     }
 
+    /// Whether only a backend that is in trouble of its own keeps it from being proved.
+    fn waits_for_backend(&self, reply: &HealthReply) -> bool {
+        self.terms.old_reach == OldReach::Reached && matches!(reply.backend, BackendLink::Busy { .. })
+    }
+
     /// Which of the signs is missing.
     fn missing(&self, reply: &HealthReply) -> Option<String> {
         if reply.build != self.terms.build {
@@ -188,7 +196,7 @@ impl Trial {
             return None;
         }
         match &reply.backend {
-            BackendLink::CheckedIn { .. } => None,
+            BackendLink::CheckedIn { .. } | BackendLink::Busy { .. } => None,
             BackendLink::Unknown => Some("the backend has not answered its check-in".to_owned()),
             BackendLink::Away { error } => {
                 Some(format!("it does not reach the backend, as the version before did: {error}"))

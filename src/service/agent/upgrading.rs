@@ -432,6 +432,7 @@ impl Agent {
         let backend = match (&*self.link.borrow(), self.upgrading.checked_in) {
             (LinkStatus::Refused { error, .. }, _) => BackendLink::Refused { error: error.clone() },
             (_, Some(at)) => BackendLink::CheckedIn { at },
+            (LinkStatus::Away { error, busy: true, .. }, None) => BackendLink::Busy { error: error.clone() },
             (LinkStatus::Away { error, .. }, None) => BackendLink::Away { error: error.clone() },
             _ => BackendLink::Unknown,
         };

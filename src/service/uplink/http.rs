@@ -146,6 +146,20 @@ impl CallError {
     pub(crate) fn is_token(&self) -> bool {
         matches!(self, Self::Token { .. })
     }
+
+    /// Whether the backend is there, and is busy or has an error of its own.
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => {
+                *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+            }
+            Self::Rpc { error, .. } => {
+                error.code == code::INTERNAL
+                    || error.data.as_ref().is_some_and(|it| it.retry == Some(Retry::Later))
+            }
+            Self::Unreachable { .. } | Self::Token { .. } | Self::BadReply { .. } => false,
+        }
+    }
 }
 
 /// Requests to one backend with one token. Cheap to clone.

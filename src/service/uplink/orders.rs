@@ -227,17 +227,20 @@ impl Orders {
 
     async fn tell(&self, went: &Went) -> Result<(), Gone> {
         let since = Timestamp::now();
-        let (error, refused) = match went {
+        let (error, refused, busy) = match went {
             Went::PolledEnough => return Ok(()),
             Went::HeldBack { why } => {
                 tracing::info!(why, "Orders do not come by stream here; polling for them.");
                 return Ok(());
             }
-            Went::Ended { why, .. } => (why.clone(), false),
-            Went::Failed(err) => (chain(err), err.is_token()),
+            Went::Ended { why, .. } => (why.clone(), false, false),
+            Went::Failed(err) => (chain(err), err.is_token(), err.is_busy()),
         };
-        let status =
-            if refused { LinkStatus::Refused { since, error } } else { LinkStatus::Away { since, error } };
+        let status = if refused {
+            LinkStatus::Refused { since, error }
+        } else {
+            LinkStatus::Away { since, error, busy }
+        };
         self.link(status).await
     }
 }

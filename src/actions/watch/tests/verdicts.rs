@@ -28,9 +28,9 @@ fn answer(version: &str, self_test: SelfTest, backend: BackendLink) -> Observati
     }))
 }
 
-/// | `g` | `p` | `f` | `o` | `u` | `a` | `r` | `s` | `x` | `n` | `-` |
-/// | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-/// | good | self-test pending | failed | old build | no check-in | away | refused | silent | gone | not started | stopped |
+/// | `g` | `p` | `f` | `o` | `u` | `a` | `b` | `r` | `s` | `x` | `n` | `-` |
+/// | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+/// | good | self-test pending | failed | old build | no check-in | away | busy | refused | silent | gone | not started | stopped |
 fn seen(letter: char) -> Observation {
     let error = || "E".to_owned();
     let linked = |backend| answer("2.0.0", SelfTest::Answered, backend);
@@ -42,6 +42,7 @@ fn seen(letter: char) -> Observation {
         'o' => answer("1.0.0", SelfTest::Answered, checked_in()),
         'u' => linked(BackendLink::Unknown),
         'a' => linked(BackendLink::Away { error: error() }),
+        'b' => linked(BackendLink::Busy { error: error() }),
         'r' => linked(BackendLink::Refused { error: error() }),
         's' => Observation::Silent { why: error() },
         'x' => Observation::Gone,
@@ -121,6 +122,12 @@ fn each_course_has_its_verdict() {
         (Unknown, "uuuuuu", "commit 6"),
         (Unreached, "aarrug", "commit 6"),
         (Unreached, "aaapaaaaaa", "commit 10"),
+        // A backend in trouble of its own is waited for, and says nothing against it.
+        (Reached, "bbbbbbbbbb", "on"),
+        (Reached, "bbbbbbg", "commit 7"),
+        (Reached, "bbabbbg", "on"),
+        (Unreached, "bbbbbb", "commit 6"),
+        (Reached, "bbbbbbbf", "unhealthy 8: its self-test failed: E"),
         // A clock that jumps, a machine that slept.
         (Reached, "gJg", "on"),
         (Reached, "gJgggg", "commit 5"),
@@ -135,6 +142,8 @@ fn each_course_has_its_verdict() {
         (Unreached, "p".repeat(21), late("its self-test has not ended")),
         (Reached, "u".repeat(21), late("the backend has not answered its check-in")),
         (Reached, "a".repeat(21), late("it does not reach the backend, as the version before did: E")),
+        (Reached, "b".repeat(21), "commit 21".into()),
+        (Reached, "a".repeat(19) + "bbbbbb", "commit 25".into()),
         (Reached, "o".repeat(21), late("1.0.0 (01234567) answers, expected 2.0.0 (01234567)")),
         (Reached, "rra".repeat(7), late("it does not reach the backend, as the version before did: E")),
         (Reached, "sss".to_owned() + &"p".repeat(15) + "sss", late("it gives no answer: E")),
