@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use outrider_home::{Root, atomic};
 use outrider_protocol::exit::Exit;
-use outrider_upgrade::{Identity, installed, list_folder, trusted_root_path, verify_tree};
+use outrider_upgrade::{
+    FileList, Identity, installed, keep_list, list_folder, trusted_root_path, verify_tree,
+};
 use outrider_versions::{VersionName, Versions};
 
 use crate::args;
@@ -59,7 +61,8 @@ pub(crate) fn from_package(root: &Root) -> Result<Option<VersionName>, Error> {
     root.create().map_err(|err| Error::failure(&err))?;
     let versions = Versions::of(root.path());
     let staging = versions.layout().staging().join(format!("install-{}", std::process::id()));
-    let installed = copy(home, &manifest, &identity, &staging).and_then(|()| {
+    let installed = copy(home, &manifest, &identity, &staging).and_then(|list| {
+        keep_list(root.path(), name.as_str(), &list).map_err(|err| Error::failure(&err))?;
         let writer = versions.write(WRITER_WAIT).map_err(|err| Error::failure(&err))?;
         writer.install(&staging, &name).map_err(|err| Error::failure(&err))
     });
@@ -86,8 +89,8 @@ fn manifest_of(home: &Path) -> Option<(PathBuf, Identity)> {
     })
 }
 
-/// Copies a version's folder, and holds the copy against it.
-fn copy(home: &Path, manifest: &Path, identity: &Identity, to: &Path) -> Result<(), Error> {
+/// Copies a version's folder, and holds the copy against it. Answers the files of the copy.
+fn copy(home: &Path, manifest: &Path, identity: &Identity, to: &Path) -> Result<FileList, Error> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let list =
         list_folder(home, identity.clone(), os, arch, MOST_BYTES).map_err(|err| Error::failure(&err))?;
@@ -102,11 +105,12 @@ fn copy(home: &Path, manifest: &Path, identity: &Identity, to: &Path) -> Result<
     copied().map_err(|err| Error::failed(format!("copy {} to {}: {err}", home.display(), to.display())))?;
     verify_tree(to, &list).map_err(|err| Error::failure(&err))?;
     let inside = to.join(MANIFEST);
-    if !inside.exists() {
-        fs::copy(manifest, &inside)
-            .map_err(|err| Error::failed(format!("copy {}: {err}", manifest.display())))?;
+    if inside.exists() {
+        return Ok(list);
     }
-    Ok(())
+    fs::copy(manifest, &inside)
+        .map_err(|err| Error::failed(format!("copy {}: {err}", manifest.display())))?;
+    list_folder(to, identity.clone(), os, arch, MOST_BYTES).map_err(|err| Error::failure(&err))
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

@@ -3,11 +3,13 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use outrider_home::Root;
+use outrider_home::{FileError, Root, atomic};
 use outrider_protocol::upgrade::Build;
 
+use crate::files::{FileList, ListError};
 use crate::identity::Identity;
 use crate::manifest::{MANIFEST, MANIFEST_BYTES, Manifest};
+use crate::tree::{TreeError, verify_tree};
 
 /// The build in a folder, which is a version's or an unpacked package's; nothing where it has no manifest that can be read.
 #[must_use]
@@ -28,12 +30,106 @@ impl From<&Identity> for Build {
     }
 }
 
-/// The list of a version's files, kept from its unpacking to its switch.
-#[must_use]
-pub fn kept_list(staging: &Path, version: &str) -> PathBuf {
-    staging.join(format!("{version}.files.json"))
+/// The lists of the files of versions that are in place.
+fn kept_lists(root: &Path) -> PathBuf {
+    root.join("upgrade/lists")
 }
 
+/// The list of a version's files: it is held against it right before the switch to it, and before it is gone back to.
+#[must_use]
+pub fn kept_list(root: &Path, version: &str) -> PathBuf {
+    kept_lists(root).join(format!("{version}{LIST_ENDING}"))
+}
+
+/// Keeps the list of a version that is put into place.
+///
+/// # Errors
+/// When it cannot be written, durably.
+pub fn keep_list(root: &Path, version: &str, list: &FileList) -> Result<(), KeepError> {
+    let text = list.to_json()?;
+    let folder = kept_lists(root);
+    std::fs::create_dir_all(&folder).map_err(|err| FileError {
+        operation: "make the folder",
+        path: folder,
+        err,
+    })?;
+    Ok(atomic::write(&kept_list(root, version), &text, atomic::PRIVATE)?)
+}
+
+/// Removes the lists of versions that are not in place any more.
+///
+/// # Errors
+/// When the folder cannot be read, or a list not removed.
+pub fn forget_lists(root: &Path, is_there: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    let lists = match std::fs::read_dir(kept_lists(root)) {
+        Ok(lists) => lists,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err),
+    };
+    for list in lists {
+        let list = list?;
+        if list
+            .file_name()
+            .to_str()
+            .and_then(|it| it.strip_suffix(LIST_ENDING))
+            .is_some_and(|it| !is_there(it))
+        {
+            std::fs::remove_file(list.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The list of a version was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// It is none that can be written.
+    #[error("the list of files cannot be written down")]
+    List(#[from] ListError),
+    /// The disk.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// A version that is in place is not what its list says, or nobody can tell.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Its list cannot be read.
+    #[error("read {}", path.display())]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        err: std::io::Error,
+    },
+    /// Its list is none.
+    #[error("{} is no list of files", path.display())]
+    Parse {
+        /// The list.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        err: ListError,
+    },
+    /// It is not what its list says.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Holds a version that is in place against the list that was kept of it.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_in_place(root: &Path, version: &str) -> Result<(), CheckError> {
+    let path = kept_list(root, version);
+    let text = std::fs::read(&path).map_err(|err| CheckError::List { path: path.clone(), err })?;
+    let list = FileList::parse(&text, u64::MAX).map_err(|err| CheckError::Parse { path, err })?;
+    Ok(verify_tree(&root.join("versions").join(version), &list)?)
+}
+
+/// What the names of lists end with.
+const LIST_ENDING: &str = ".files.json";
 /// The file in a root that names whose releases are trusted there, in place of those that the program was built with.
 const ROOT_FILE: &str = "releases-root.json";
 /// The longest that is read, in bytes.

@@ -36,6 +36,7 @@ mod installed;
 pub mod manifest;
 pub mod mappings;
 pub mod mirror;
+mod older;
 pub mod pack;
 pub mod path;
 pub mod path_set;
@@ -52,9 +53,13 @@ pub use confined::Kind;
 pub use digest::Sha512Sum;
 pub use files::{FileList, ListError, ListedFile, Mode};
 pub use identity::{CommitHash, Identity, IdentityError, Release};
-pub use installed::{TrustedRootError, installed, kept_list, trusted_root, trusted_root_path};
+pub use installed::{
+    CheckError, KeepError, TrustedRootError, check_in_place, forget_lists, installed, keep_list, kept_list,
+    trusted_root, trusted_root_path,
+};
 pub use manifest::{Manifest, ManifestError};
 pub use mappings::{MappingError, PathMappings};
+pub use older::{Completed, OlderError, lacking};
 pub use pack::{PackError, Packed, Recipe, pack};
 pub use path::{PathError, PathFault, RelPath};
 pub use path_set::{Collision, Node, PathSet};

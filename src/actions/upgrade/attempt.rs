@@ -11,7 +11,9 @@ use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeSt
 use outrider_releases::{Archive as Packed, Downgrade, Platform, Release, Settings, Trust, Version};
 use outrider_upgrade::download::{Download, News, download};
 use outrider_upgrade::mirror::Mirror;
-use outrider_upgrade::{Archive, FileList, Identity, installed, trusted_root, unpack, verify_tree};
+use outrider_upgrade::{
+    Archive, Completed, FileList, Identity, installed, keep_list, lacking, trusted_root, unpack, verify_tree,
+};
 use outrider_versions::{Begun, Phase, Post, Reason, Record, VersionName, Versions, VersionsError};
 
 use super::room::{free, needed};
@@ -62,8 +64,18 @@ pub(super) struct Attempt<'a> {
 struct Found {
     mirrors: Vec<Mirror>,
     package: Packed,
+    /// As signed.
     list: FileList,
+    /// What the package lacks of what a version has.
+    lacks: Option<Completed>,
     name: VersionName,
+}
+
+impl Found {
+    /// The files of the version when it is in place.
+    fn placed(&self) -> &FileList {
+        self.lacks.as_ref().map_or(&self.list, |it| &it.list)
+    }
 }
 
 impl<'a> Attempt<'a> {
@@ -171,7 +183,8 @@ impl<'a> Attempt<'a> {
         let Some(package) = release.archives.into_iter().next() else {
             return Err(self.refused(at, "the release has no package".to_owned()));
         };
-        Ok(Found { mirrors: vec![mirror], package, list, name })
+        let lacks = lacking(&list).map_err(|err| Box::new(because(at, &err, false)))?;
+        Ok(Found { mirrors: vec![mirror], package, list, lacks, name })
     }
 
     fn mirror(&self) -> Result<Mirror, Box<Ended>> {
@@ -247,7 +260,7 @@ impl<'a> Attempt<'a> {
         let layout = self.versions.layout().clone();
         let there = layout.version(&found.name);
         if there.exists() {
-            if self.is_as_listed(&there, &found.list).await {
+            if self.is_as_listed(&there, found.placed()).await {
                 self.enter(Phase::Staged, at)?;
                 return self.keep_list(found);
             }
@@ -319,7 +332,8 @@ impl<'a> Attempt<'a> {
     /// Unpacks into a folder of its own and holds it against the list.
     async fn unpacked(&self, found: &Found, archive: &Path, tree: &Path) -> Result<(), Box<Ended>> {
         let at = UpgradeState::Extracting;
-        let (archive, tree, list) = (archive.to_owned(), tree.to_owned(), found.list.clone());
+        let (archive, tree) = (archive.to_owned(), tree.to_owned());
+        let (list, lacks) = (found.list.clone(), found.lacks.clone());
         let work = move || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             if tree.exists() {
                 std::fs::remove_dir_all(&tree)?;
@@ -332,7 +346,8 @@ impl<'a> Attempt<'a> {
                 return Err(format!("the package says that it is {found}, expected {expected}").into());
             }
             unpack(&mut archive, &plan, &list, &tree)?;
-            Ok(verify_tree(&tree, &list)?)
+            verify_tree(&tree, &list)?;
+            Ok(lacks.map_or(Ok(()), |it| it.write(&tree))?)
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(unpacked) => unpacked.map_err(|err| Box::new(because(at, &*err, false))),
@@ -345,14 +360,10 @@ impl<'a> Attempt<'a> {
         tokio::task::spawn_blocking(move || verify_tree(&folder, &list)).await.is_ok_and(|it| it.is_ok())
     }
 
-    /// The list is needed once more right before the switch.
+    /// The list is needed once more right before the switch, and before this version is gone back to.
     fn keep_list(&self, found: &Found) -> Result<(), Box<Ended>> {
         let at = UpgradeState::Extracting;
-        let path = outrider_upgrade::kept_list(&self.versions.layout().staging(), found.name.as_str());
-        let text = found.list.to_json().map_err(|err| Box::new(because(at, &err, false)))?;
-        let staging = self.versions.layout().staging();
-        make_private(&staging).map_err(|err| Box::new(because(at, &err, true)))?;
-        outrider_home::atomic::write(&path, &text, outrider_home::atomic::PRIVATE)
+        keep_list(self.context.root().path(), found.name.as_str(), found.placed())
             .map_err(|err| Box::new(because(at, &err, true)))
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use outrider_home::{LockError, Root};
 use outrider_protocol::fault::chain;
 use outrider_supervisor::{ForeignEnd, Spawn, end_foreign};
-use outrider_versions::{Link, Points, Reason, Record, VersionsError, back};
+use outrider_upgrade::{CheckError, check_in_place};
+use outrider_versions::{Link, Phase, Points, Reason, Record, VersionName, VersionsError, back};
 use tokio::time::Instant;
 
 use super::watcher::{WRITER_WAIT, Watcher};
@@ -48,6 +49,16 @@ impl Watcher {
             tracing::error!(version = %record.to, from = %record.from,
                 "There is nothing to go back to: the version before is not there, or not whole. The new one stays.");
         }
+        if let Some(Err(why)) = way.map(|it| self.is_sound(it)) {
+            tracing::error!(version = %record.to, from = %record.from, why,
+                "There is nothing to go back to: the version before is damaged. The new one stays.");
+            let detail = format!("the version before is damaged, so the new one stays ({detail}): {why}");
+            let why = Some((Reason::RollbackImpossible, &*shortened(&detail)));
+            return match early {
+                Some(writer) => writer.enter(Phase::Failed, why).map(drop),
+                None => versions.write(WRITER_WAIT)?.enter(Phase::Failed, why).map(drop),
+            };
+        }
         if way.is_some() || reason == Reason::Hang {
             self.stop_service().await;
         }
@@ -60,6 +71,19 @@ impl Watcher {
             writer.roll_back(reason, detail)?;
         }
         Ok(())
+    }
+
+    /// Holds a version that is to be gone back to against its list. One whose list was never kept, or was lost, counts as
+    /// sound: it ran.
+    fn is_sound(&self, version: &VersionName) -> Result<(), String> {
+        match check_in_place(self.root.path(), version.as_str()) {
+            Err(err @ CheckError::Tree(_)) => Err(chain(&err)),
+            Err(err) => {
+                tracing::warn!(%version, error = chain(&err), "The version before cannot be verified.");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn stop_service(&mut self) {

@@ -15,7 +15,7 @@ use outrider_protocol::local::{BackendLink, HealthReply, SelfTest, TakenReply};
 use outrider_protocol::progress::Progress;
 use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeReport, UpgradeState};
 use outrider_supervisor::Spawn;
-use outrider_upgrade::{FileList, installed, kept_list, verify_tree};
+use outrider_upgrade::{check_in_place, forget_lists, installed};
 use outrider_versions::{
     Duty, Journal, OldReach, Phase, Post, Reason, Record, Told, VersionName, Versions, VersionsError, back,
     duties,
@@ -268,6 +268,12 @@ impl Agent {
             it.prune(&own)?;
             it.clear_staging()
         });
+        let layout = self.upgrading.versions.layout();
+        let forgotten =
+            forget_lists(layout.root(), |it| it.parse().is_ok_and(|it| layout.version(&it).exists()));
+        if let Err(err) = forgotten {
+            tracing::warn!(%err, "The lists of files of old versions were not removed.");
+        }
     }
 
     /// The backend has acknowledged a command's outcome.
@@ -510,10 +516,7 @@ async fn still_as_signed(versions: &Versions) -> Result<(), String> {
     let verified = tokio::task::spawn_blocking(move || {
         let seen = versions.see().map_err(|err| chain(&err))?;
         let record = seen.journal.record().ok_or("the journal of versions has no attempt")?;
-        let path = kept_list(&versions.layout().staging(), record.to.as_str());
-        let text = std::fs::read(&path).map_err(|err| format!("read {}: {err}", path.display()))?;
-        let list = FileList::parse(&text, u64::MAX).map_err(|err| chain(&err))?;
-        verify_tree(&versions.layout().version(&record.to), &list).map_err(|err| chain(&err))
+        check_in_place(versions.layout().root(), record.to.as_str()).map_err(|err| chain(&err))
     });
     verified.await.unwrap_or_else(|err| Err(err.to_string()))
 }
