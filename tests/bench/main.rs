@@ -2,7 +2,7 @@
 //! shared and noisy: nothing here fails on a number, the table is for a person to read.
 //!
 //! `cargo bench -- start export` runs only those parts: `start`, `export`, `tools`, `sessions`, `big`, `git`, `idle`,
-//! `unchanged`, `size`.
+//! `unchanged`, `upgrade`, `size`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts the built programs and their peers")]
 #![allow(clippy::print_stdout, reason = "the table is the benchmark's result")]
@@ -14,8 +14,15 @@ mod idle;
 mod measure;
 mod sessions;
 mod start;
+#[path = "../acceptance/support.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "what the acceptance tests set up serves here as well")]
+mod support;
 mod tools;
 mod unchanged;
+mod upgrade;
+#[path = "../acceptance/upgrade/world.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "what the acceptance tests set up serves here as well")]
+mod world;
 
 use measure::Table;
 
@@ -46,6 +53,9 @@ fn main() {
     }
     if wanted("unchanged") {
         unchanged::run(&mut table);
+    }
+    if wanted("upgrade") {
+        upgrade::run(&mut table);
     }
     if wanted("size") {
         let size = std::fs::metadata(measure::OUTRIDER).map(|it| it.len()).unwrap_or_default();
