@@ -11,7 +11,7 @@ use outrider_protocol::integration::Empty;
 use outrider_protocol::local::{Rollback, Upgrade};
 use outrider_protocol::upgrade::{UpgradeOrder, UpgradeReport, UpgradeState};
 use outrider_service::{AskError, ask, last_upgrade};
-use outrider_versions::{Phase, Reason, Versions};
+use outrider_versions::{Journal, Phase, Reason, Versions};
 use tokio::time::sleep;
 
 use crate::actions::programs;
@@ -106,12 +106,25 @@ fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
     let failed = |err: outrider_versions::VersionsError| Error::failure(&err);
     let writer = versions.write(WRITER_WAIT).map_err(failed)?;
     let seen = versions.see().map_err(|err| Error::failure(&err))?;
-    if let Some(record) = seen.journal.record().filter(|it| it.phase == Phase::Staged) {
-        writer.enter(Phase::Armed, None).map_err(failed)?;
-        writer.switch().map_err(failed)?;
-        say(format_args!("switched to {}: the next start of the service runs it on trial", record.to));
+    match &seen.journal {
+        Journal::Attempt(record) if record.phase == Phase::Staged => {
+            writer.enter(Phase::Armed, None).map_err(failed)?;
+            writer.switch().map_err(failed)?;
+            say(format_args!("switched to {}: the next start of the service runs it on trial", record.to));
+            Ok(Exit::Ok)
+        }
+        Journal::Attempt(record) if record.phase.is_before_switch() => Err(Error::failed(format!(
+            "switch to {}: the journal of versions says {}, expected {}: try again",
+            record.to,
+            record.phase,
+            Phase::Staged
+        ))),
+        Journal::Unreadable => {
+            Err(Error::failed("switch to the new version: the journal of versions cannot be read"))
+        }
+        // What was wanted runs already.
+        Journal::Attempt(_) | Journal::Absent => Ok(Exit::Ok),
     }
-    Ok(Exit::Ok)
 }
 
 fn roll_back(root: &Root) -> Result<Exit, Error> {
