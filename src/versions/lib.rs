@@ -24,6 +24,7 @@
 //! <root>/upgrade/journal.a, journal.b     the latest attempt, in two slots
 //! <root>/upgrade/lock                     held to change journal and links; also worker.lock, watcher.lock
 //! <root>/upgrade/staging/                 downloads and unpacked trees; nothing in it is run
+//! <root>/upgrade/lists/                   the files of each version in place, kept by others
 //! <root>/upgrade/untold/                  how earlier attempts ended, until the backend has acknowledged it
 //! <root>/upgrade/failed/<version>/        why it is not tried again (`rolled-back`), and its diagnosis
 //! <root>/upgrade/failed/journal.a.<n>     slots that could not be read
