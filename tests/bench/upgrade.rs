@@ -70,7 +70,7 @@ fn undone(table: &mut Table) {
         let world = World::start();
         world.publish_script("1.1.0", &format!("#!/bin/sh\n{script}\n"));
         let id = world.order("1.1.0");
-        while !world.record().is_some_and(|it| it.phase >= Phase::Switched) {
+        while world.record().is_none_or(|it| it.phase < Phase::Switched) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let began = Instant::now();

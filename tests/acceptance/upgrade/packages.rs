@@ -32,7 +32,7 @@ fn a_package_without_a_manifest_is_taken_and_known_again() {
     let copied = run(Command::new("cp").arg("-r").arg(programs()).arg(&home));
     assert!(copied.status.success(), "{}", printed(&copied));
     fs::write(dir.join(&stem).join(".outrider.active.commit"), package.hash.as_str()).unwrap();
-    let list = list_folder(&home, package.clone(), os, arch, 1 << 30).unwrap();
+    let list = list_folder(&home, package, os, arch, 1 << 30).unwrap();
     fs::write(dir.join(format!("{stem}.files.json")), list.to_json().unwrap()).unwrap();
     let packed = run(Command::new("sh").current_dir(&dir).args([
         "-c",

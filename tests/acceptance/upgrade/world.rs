@@ -224,7 +224,7 @@ impl World {
 
     /// What the journal of versions says.
     pub(crate) fn record(&self) -> Option<Record> {
-        Versions::of(&self.root()).see().ok()?.journal.record().cloned()
+        Versions::of(self.root()).see().ok()?.journal.record().cloned()
     }
 
     pub(crate) fn until_phase(&self, phase: Phase) {
