@@ -59,7 +59,6 @@ pub(crate) fn programs() -> PathBuf {
 
 /// An agent that was installed from version 1.0.0, its backend, and whoever signs releases.
 pub(crate) struct World {
-    /// First, so that it is stopped before its root goes.
     system: Option<System>,
     pub(crate) stack: Stack,
     keys: PathBuf,
@@ -280,6 +279,18 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// Its watcher, too: it would start the service again, which nobody would end.
+    fn drop(&mut self) {
+        self.system = None;
+        let (root, started) = (self.root(), Instant::now());
+        while !processes(&root, |_| true).is_empty() && started.elapsed() < SOON {
+            kill_below(&root);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 /// A script, or whatever else, that can be run.
 pub(crate) fn make_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
@@ -306,7 +317,7 @@ fn processes(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
 
 /// Kills everything of a root's agent at once.
 pub(crate) fn kill_below(root: &Path) {
-    kill(&processes(root, |line| !line.contains("backend")));
+    kill(&processes(root, |_| true));
 }
 
 fn kill(pids: &[u32]) {
