@@ -79,10 +79,12 @@ fn undone(table: &mut Table) {
         world.until_runs("1.0.0");
         table.row(what, format!("{:.1} s", began.elapsed().as_secs_f64()), goal);
     }
-    // The same with what is usual: a hang is found after its limit, a look and an answer, and the stop takes 4 s at most.
-    let limits = outrider_home::Limits::default();
-    let usual = limits.upgrade_hang() + Duration::from_millis(500) + Duration::from_secs(2 + 4);
-    table.row("the same with the usual limits, computed", format!("{} s", usual.as_secs()), "at most 30 s");
+    // The same with what is usual: a hang is found after its limit and a look. One that has the root may keep an answer
+    // waiting for 2 s, and its stop for 4; where none has it, the system is given 8 s to start the version before.
+    let found = outrider_home::Limits::default().upgrade_hang() + Duration::from_millis(500);
+    let (holds, hangs_before) = (found + Duration::from_secs(2 + 4), found + Duration::from_secs(8));
+    let most = holds.max(hangs_before).as_secs_f64();
+    table.row("the same with the usual limits, computed", format!("{most:.1} s"), "at most 30 s");
 }
 
 /// Upgrades by hand, without a service.
