@@ -2,11 +2,17 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use sha2::{Digest, Sha512};
 
 /// What is read and written at a time, in bytes.
 const BUFFER: usize = 256 << 10;
+/// From this many bytes on a thread of its own is worth it.
+const LARGE: u64 = 1 << 20;
+/// Pieces that wait to be hashed.
+const AHEAD: usize = 4;
 
 /// A SHA-512.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +68,9 @@ pub(crate) fn copy(
     most: u64,
     buffer: &mut Vec<u8>,
 ) -> Result<(u64, Sha512Sum), CopyError> {
+    if most >= LARGE {
+        return copy_large(from, to, most);
+    }
     buffer.resize(BUFFER, 0);
     let mut from = from.take(most.saturating_add(1));
     let mut hash = Sha512::new();
@@ -78,6 +87,41 @@ pub(crate) fn copy(
         size += read as u64;
     }
     Ok((size, Sha512Sum(hash.finalize().into())))
+}
+
+/// The same, hashed by a thread of its own meanwhile: that takes as long as it takes to inflate what is hashed.
+fn copy_large(from: &mut dyn Read, to: &mut dyn Write, most: u64) -> Result<(u64, Sha512Sum), CopyError> {
+    let mut from = from.take(most.saturating_add(1));
+    let (full, filled) = sync_channel::<Vec<u8>>(AHEAD);
+    let (empty, emptied) = sync_channel::<Vec<u8>>(AHEAD + 2);
+    thread::scope(|scope| {
+        let hashing = scope.spawn(move || {
+            let mut hash = Sha512::new();
+            for piece in filled {
+                hash.update(&piece);
+                // Where nobody reads any more, it is of no use.
+                drop(empty.send(piece));
+            }
+            Sha512Sum(hash.finalize().into())
+        });
+        let mut size = 0;
+        loop {
+            let mut piece = emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
+            piece.clear();
+            (&mut from).take(BUFFER as u64).read_to_end(&mut piece).map_err(CopyError::Read)?;
+            if piece.is_empty() {
+                break;
+            }
+            to.write_all(&piece).map_err(CopyError::Write)?;
+            size += piece.len() as u64;
+            if full.send(piece).is_err() {
+                break;
+            }
+        }
+        drop(full);
+        let sum = hashing.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
+        Ok((size, sum))
+    })
 }
 
 /// Reads to the end, but no more than `most` bytes and one; tells the size and the hash.
@@ -111,5 +155,18 @@ mod tests {
     fn an_endless_reader_is_left() {
         let (size, _) = sum(&mut io::repeat(0), 1000, &mut Vec::new()).unwrap();
         assert_eq!(size, 1001);
+        let (size, _) = sum(&mut io::repeat(0), LARGE, &mut Vec::new()).unwrap();
+        assert_eq!(size, LARGE + 1);
+    }
+
+    #[test]
+    fn a_large_copy_is_whole_and_hashed_as_any_other() {
+        for size in [0, 1, BUFFER, BUFFER + 1, 7 * BUFFER, (3 << 20) + 17] {
+            let bytes: Vec<u8> = (0..size).map(|it| (it % 251) as u8).collect();
+            let mut copied = Vec::new();
+            let large = copy(&mut &*bytes, &mut copied, u64::MAX, &mut Vec::new()).unwrap();
+            assert_eq!(copied, bytes);
+            assert_eq!(large, (size as u64, Sha512Sum(Sha512::digest(&bytes).into())));
+        }
     }
 }
