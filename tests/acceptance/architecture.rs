@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("service", &["protocol", "peer", "supervisor", "home", "logs", "spool", "upgrade", "versions"]),
     ("backend", &["protocol"]),
+    ("collect", &["protocol"]),
     ("upgrade", &["protocol", "home", "releases"]),
     ("testkit", &["protocol", "peer"]),
     ("versions", &[]),
