@@ -6,6 +6,22 @@
 //! - A file that is missing or broken costs its own metrics and nothing else, and is told once.
 //! - Nothing here knows a network, a command or another process of ours.
 
+mod descriptors;
+mod reading;
+mod surroundings;
+
 pub mod catalogue;
+pub mod collector;
+pub mod detect;
+pub mod discover;
+pub mod files;
+pub mod identify;
 pub mod model;
+pub mod original;
 pub mod parse;
+pub mod points;
+pub mod rates;
+pub mod settings;
+
+pub use collector::{Collector, Event, Trouble};
+pub use descriptors::Budget;

@@ -1,0 +1,240 @@
+//! One cgroup in one cycle: each file that is due is read, and what it says becomes points.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::AtFlags;
+
+use crate::catalogue::{RUNNING, STARTED};
+use crate::collector::{Event, Trouble};
+use crate::descriptors::{self, Budget, Unread};
+use crate::detect::Layout;
+use crate::discover::Found;
+use crate::files::{self, Group, Intervals, Spec, due};
+use crate::model::{Moment, Number, Sample, Source, Tags, Time};
+use crate::points::{Labels, State, Taker};
+use crate::settings::{Settings, Target};
+use crate::surroundings;
+
+/// A file of a cgroup.
+#[derive(Debug, Default)]
+pub(crate) struct File {
+    pub(crate) kept: Option<OwnedFd>,
+    /// It is not looked at until limits are due.
+    resting: bool,
+    told: bool,
+}
+
+/// A cgroup.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(crate) found: Found,
+    pub(crate) source: Arc<Source>,
+    pub(crate) state: State,
+    pub(crate) files: Vec<File>,
+    pub(crate) last: Option<Duration>,
+    pub(crate) surroundings_told: bool,
+    pub(crate) is_container: bool,
+}
+
+/// What all cgroups use in turn.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) labels: Labels,
+    pub(crate) sample: Sample,
+    buffer: Vec<u8>,
+    path: String,
+}
+
+impl Tools {
+    pub(crate) fn new() -> Self {
+        let source = Arc::new(Source { key: "".into(), tags: Tags::default() });
+        let sample = Sample { source, time: Time::from_unix_nanos(0), points: Vec::new() };
+        Self { labels: Labels::default(), sample, buffer: vec![0; 16 << 10], path: String::new() }
+    }
+
+    pub(crate) fn begin(&mut self, source: &Arc<Source>, moment: Moment) -> &mut Sample {
+        self.sample.source = Arc::clone(source);
+        self.sample.time = moment.wall;
+        self.sample.points.clear();
+        &mut self.sample
+    }
+}
+
+/// A cycle, as one cgroup sees it.
+#[derive(Debug)]
+pub(crate) struct Reading<'c> {
+    pub(crate) settings: &'c Settings,
+    pub(crate) specs: &'c [Spec],
+    pub(crate) roots: &'c [Arc<OwnedFd>],
+    pub(crate) walked: &'c OwnedFd,
+    pub(crate) layout: &'c Layout,
+    pub(crate) budget: &'c mut Budget,
+    pub(crate) tools: &'c mut Tools,
+    pub(crate) moment: Moment,
+}
+
+/// Which groups are due of a cgroup in a cycle.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    pressure: bool,
+    details: bool,
+    limits: bool,
+    network: bool,
+}
+
+impl Due {
+    fn of(tracked: &Tracked, intervals: &Intervals, now: Duration) -> Self {
+        // Inodes that follow each other are spread over the interval by the golden ratio.
+        let phase = tracked.found.inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        let is = |interval| due(interval, phase, tracked.last, now);
+        Self {
+            pressure: is(intervals.of(Group::Pressure)),
+            details: is(intervals.of(Group::Details)),
+            limits: is(intervals.of(Group::Limits)),
+            network: is(Duration::from_secs(intervals.network_s.into())),
+        }
+    }
+
+    fn is(self, group: Group) -> bool {
+        match group {
+            Group::Each => true,
+            Group::Pressure => self.pressure,
+            Group::Details => self.details,
+            Group::Limits => self.limits,
+        }
+    }
+}
+
+impl Reading<'_> {
+    /// Reads what is due and hands out the sample; says whether the cgroup is still there.
+    pub(crate) fn read(&mut self, tracked: &mut Tracked, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let due = Due::of(tracked, &self.settings.intervals, self.moment.monotonic);
+        self.tools.begin(&tracked.source, self.moment);
+        if tracked.files.iter().all(|it| it.kept.is_none()) && !self.is_there(&tracked.found) {
+            return false;
+        }
+        self.take(tracked).push(&RUNNING, Number::Flag(true));
+        for at in 0..self.specs.len() {
+            let group = self.specs[at].group;
+            let rests = tracked.files[at].resting && !due.limits;
+            if due.is(group) && !rests && !self.file(tracked, at, sink) {
+                return false;
+            }
+        }
+        if due.network || due.limits {
+            self.surroundings(tracked, due, sink);
+        }
+        tracked.last = Some(self.moment.monotonic);
+        sink(Event::Sample(&self.tools.sample));
+        true
+    }
+
+    fn take<'t>(&'t mut self, tracked: &'t mut Tracked) -> Taker<'t> {
+        let Tools { labels, sample, .. } = &mut *self.tools;
+        Taker { state: &mut tracked.state, labels, moment: self.moment, points: &mut sample.points }
+    }
+
+    fn is_there(&self, found: &Found) -> bool {
+        let stat = rustix::fs::statat(self.walked, relative(&found.path), AtFlags::empty());
+        stat.is_ok_and(|it| it.st_ino == found.inode)
+    }
+
+    /// Reads one file; says whether the cgroup is still there.
+    fn file(&mut self, tracked: &mut Tracked, at: usize, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let spec = &self.specs[at];
+        let Tools { labels, sample, buffer, path } = &mut *self.tools;
+        let file = &mut tracked.files[at];
+        if file.kept.is_none() {
+            path.clear();
+            path.push_str(relative(&tracked.found.path));
+            path.push('/');
+            path.push_str(&spec.name);
+        }
+        let keep = spec.group == Group::Each;
+        let text = descriptors::read(&mut file.kept, keep, (&self.roots[at], path), self.budget, buffer);
+        let trouble = match text {
+            Ok(text) => {
+                let mut taker = Taker {
+                    state: &mut tracked.state,
+                    labels,
+                    moment: self.moment,
+                    points: &mut sample.points,
+                };
+                match taker.file(spec.what, spec.size.as_deref(), text) {
+                    Ok(()) => {
+                        (file.resting, file.told) = (false, false);
+                        return true;
+                    }
+                    Err(fault) => Trouble::Broken { path: self.whole(at, &tracked.found), fault },
+                }
+            }
+            Err(Unread::Gone) => return false,
+            Err(Unread::Missing) if !spec.needed => {
+                file.resting = true;
+                return true;
+            }
+            Err(unread) => self.trouble(at, &tracked.found, unread),
+        };
+        file.resting = true;
+        if !std::mem::replace(&mut file.told, true) {
+            sink(Event::Trouble(trouble));
+        }
+        true
+    }
+
+    fn trouble(&mut self, at: usize, found: &Found, unread: Unread) -> Trouble {
+        let path = self.whole(at, found);
+        let error = match unread {
+            Unread::Binary(fault) => return Trouble::Broken { path, fault },
+            Unread::Full => {
+                self.budget.exhaust();
+                rustix::io::Errno::MFILE
+            }
+            Unread::Missing | Unread::Gone => rustix::io::Errno::NOENT,
+            Unread::Refused(errno) => errno,
+        };
+        Trouble::Unread { path, error: error.into() }
+    }
+
+    fn whole(&self, at: usize, found: &Found) -> PathBuf {
+        let root = files::root(self.layout, self.specs[at].at).unwrap_or(self.layout.walked());
+        root.join(relative(&found.path)).join(&*self.specs[at].name)
+    }
+
+    /// What is not in the cgroup's files: its namespace's network, its start, the disk.
+    fn surroundings(&mut self, tracked: &mut Tracked, due: Due, sink: &mut dyn FnMut(Event<'_>)) {
+        let proc = &self.settings.proc_path;
+        let mut trouble = None;
+        let one = !matches!(self.settings.target, Target::Below(_));
+        let mount = self.settings.mount_path.as_deref().filter(|_| one);
+        let folder = self.layout.walked().join(relative(&tracked.found.path));
+        let pid = tracked.is_container.then(|| surroundings::first_process(&folder)).flatten();
+        let mut taker = self.take(tracked);
+        if let Some(path) = mount {
+            trouble = surroundings::disk(path, &mut taker).err();
+        }
+        if let Some(pid) = pid {
+            if due.limits {
+                taker.gauge(&STARTED, surroundings::started(proc, pid));
+            }
+            let told = due.network.then(|| surroundings::network(proc, pid, &mut taker));
+            trouble = trouble.or(told.and_then(Result::err));
+        }
+        if let Some(trouble) = trouble
+            && !std::mem::replace(&mut tracked.surroundings_told, true)
+        {
+            sink(Event::Trouble(trouble));
+        }
+    }
+}
+
+/// Without the slash before it.
+fn relative(path: &str) -> &str {
+    match path.trim_start_matches('/') {
+        "" => ".",
+        path => path,
+    }
+}
