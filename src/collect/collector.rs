@@ -18,7 +18,7 @@ use crate::catalogue::RUNNING;
 use crate::descriptors::Budget;
 use crate::detect::Layout;
 use crate::discover::{self, DiscoverError, Found, Watch};
-use crate::files::{self, Spec};
+use crate::files::{self, Group, Spec};
 use crate::identify;
 use crate::model::{Moment, Number, Sample, Source, Tags};
 use crate::parse::Fault;
@@ -87,6 +87,8 @@ pub struct Collector {
     absent: bool,
     many: bool,
     sizes_known: bool,
+    /// The slowest files that keep their descriptors.
+    keep: Group,
     tools: Tools,
 }
 
@@ -110,6 +112,7 @@ impl Collector {
             absent: false,
             many: false,
             sizes_known: false,
+            keep: Group::Each,
             tools: Tools::new(),
             layout,
         };
@@ -151,6 +154,7 @@ impl Collector {
                 roots: &self.roots,
                 walked: &self.walked,
                 layout: &self.layout,
+                keep: self.keep,
                 budget: &mut self.budget,
                 tools: &mut self.tools,
                 moment,
@@ -212,6 +216,8 @@ impl Collector {
             self.tracked.push(tracked);
         }
         self.tracked.sort_by(|one, other| one.found.cmp(&other.found));
+        let kept = self.tracked.iter().flat_map(|it| &it.files).filter(|it| it.kept.is_some()).count();
+        self.keep = files::kept(&self.specs, self.tracked.len(), self.budget.left() + kept as u64);
     }
 
     fn say_what_is_odd(&mut self, found: &[Found], sink: &mut dyn FnMut(Event<'_>)) {

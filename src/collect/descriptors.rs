@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! - A kept file is read by `pread` from its start: one call, a third of the cost of opening it each time.
-//! - Descriptors go to what is read in each cycle, as long as there are some; the rest is opened for each reading, relative
-//!   to its hierarchy's folder. No cache by age: cycles read all files in turn, so the oldest is the one needed next.
+//! - Descriptors go to what is read most often, as long as there are some; the rest is opened for each reading, relative to
+//!   its hierarchy's folder. No cache by age: cycles read all files in turn, so the oldest is the one needed next.
 //! - A share of the process's descriptors is left to others.
 //! - A text is read whole, in one piece: where the buffer was too small, it grows and the file is read again from its start.
 
@@ -38,6 +38,10 @@ impl Budget {
     #[must_use]
     pub fn of(descriptors: u64) -> Self {
         Self(descriptors)
+    }
+
+    pub(crate) fn left(self) -> u64 {
+        self.0
     }
 
     fn take(&mut self) -> bool {

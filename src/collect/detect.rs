@@ -28,7 +28,7 @@ impl Controller {
     pub const ALL: [Self; 7] =
         [Self::Memory, Self::Cpu, Self::Cpuacct, Self::Blkio, Self::Pids, Self::Cpuset, Self::Hugetlb];
 
-    fn v1_name(self) -> &'static str {
+    pub(crate) fn v1_name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpu",

@@ -14,7 +14,7 @@ use crate::detect::{Controller, Layout, Place};
 use Controller::{Blkio, Cpu, Cpuacct, Cpuset, Hugetlb, Memory, Pids};
 
 /// Files with one interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// Read in each cycle.
     Each,
@@ -43,6 +43,18 @@ pub struct Intervals {
 impl Default for Intervals {
     fn default() -> Self {
         Self { pressure_s: 5, details_s: 10, limits_s: 60, network_s: 10 }
+    }
+}
+
+impl At {
+    /// The controller's name in `cgroup.controllers`, for a file that the unified tree has only where it is in force.
+    pub(crate) fn unified_controller(self) -> Option<&'static str> {
+        match self {
+            Self::V2(Blkio) => Some("io"),
+            // Without its controller it still counts time.
+            Self::V2(Cpu | Cpuacct) | Self::V1(_) | Self::Unified => None,
+            Self::V2(controller) => Some(controller.v1_name()),
+        }
     }
 }
 
@@ -200,6 +212,16 @@ pub(crate) fn specs<'s>(layout: &Layout, sizes: impl IntoIterator<Item = &'s str
     plain.chain(huge.filter(|spec| has(spec.at))).collect()
 }
 
+/// The slowest group whose files may keep their descriptors: each group comes before the slower ones, and one that does
+/// not fit as a whole is kept in part, before it nothing is left out.
+pub(crate) fn kept(specs: &[Spec], cgroups: usize, descriptors: u64) -> Group {
+    let fits = |group| {
+        let files = specs.iter().filter(|it| it.group <= group).count();
+        u64::try_from(files.saturating_mul(cgroups)).is_ok_and(|it| it <= descriptors)
+    };
+    [Group::Details, Group::Pressure].into_iter().find(|group| fits(*group)).unwrap_or(Group::Each)
+}
+
 /// The hierarchy in which a file is.
 pub(crate) fn root(layout: &Layout, at: At) -> Option<&std::path::Path> {
     match at {
@@ -218,6 +240,17 @@ pub(crate) fn root(layout: &Layout, at: At) -> Option<&std::path::Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptors_go_to_what_is_read_most_often() {
+        let layout = Layout::of_tree(std::path::Path::new("/b"), ["cgroup.controllers"]).unwrap();
+        let specs = specs(&layout, []);
+        let each = specs.iter().filter(|it| it.group == Group::Each).count() as u64;
+        assert_eq!(kept(&specs, 10, 10 * each), Group::Each);
+        assert_eq!(kept(&specs, 10, 10 * (each + 3)), Group::Pressure);
+        assert_eq!(kept(&specs, 10, 1000), Group::Details);
+        assert_eq!(kept(&specs, 10, 0), Group::Each);
+    }
 
     #[test]
     fn a_group_is_due_once_in_its_interval_at_a_time_of_the_cgroups_own() {

@@ -20,7 +20,9 @@ pub mod model;
 pub mod original;
 pub mod parse;
 pub mod points;
+pub mod processes;
 pub mod rates;
+pub mod sampler;
 pub mod settings;
 
 pub use collector::{Collector, Event, Trouble};

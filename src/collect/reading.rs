@@ -14,6 +14,7 @@ use crate::detect::Layout;
 use crate::discover::Found;
 use crate::files::{self, Group, Intervals, Spec, due};
 use crate::model::{Moment, Number, Sample, Source, Tags, Time};
+use crate::parse;
 use crate::points::{Labels, State, Taker};
 use crate::settings::{Settings, Target};
 use crate::surroundings;
@@ -25,6 +26,16 @@ pub(crate) struct File {
     /// It is not looked at until limits are due.
     resting: bool,
     told: bool,
+}
+
+impl File {
+    /// Tells what is wrong with it the first time, and leaves it alone for a while.
+    fn rests(&mut self, trouble: Trouble, sink: &mut dyn FnMut(Event<'_>)) {
+        self.resting = true;
+        if !std::mem::replace(&mut self.told, true) {
+            sink(Event::Trouble(trouble));
+        }
+    }
 }
 
 /// A cgroup.
@@ -71,6 +82,7 @@ pub(crate) struct Reading<'c> {
     pub(crate) roots: &'c [Arc<OwnedFd>],
     pub(crate) walked: &'c OwnedFd,
     pub(crate) layout: &'c Layout,
+    pub(crate) keep: Group,
     pub(crate) budget: &'c mut Budget,
     pub(crate) tools: &'c mut Tools,
     pub(crate) moment: Moment,
@@ -153,36 +165,54 @@ impl Reading<'_> {
             path.push('/');
             path.push_str(&spec.name);
         }
-        let keep = spec.group == Group::Each;
+        let keep = spec.group <= self.keep;
         let text = descriptors::read(&mut file.kept, keep, (&self.roots[at], path), self.budget, buffer);
-        let trouble = match text {
-            Ok(text) => {
-                let mut taker = Taker {
-                    state: &mut tracked.state,
-                    labels,
-                    moment: self.moment,
-                    points: &mut sample.points,
-                };
-                match taker.file(spec.what, spec.size.as_deref(), text) {
-                    Ok(()) => {
-                        (file.resting, file.told) = (false, false);
-                        return true;
-                    }
-                    Err(fault) => Trouble::Broken { path: self.whole(at, &tracked.found), fault },
-                }
-            }
-            Err(Unread::Gone) => return false,
-            Err(Unread::Missing) if !spec.needed => {
-                file.resting = true;
-                return true;
-            }
-            Err(unread) => self.trouble(at, &tracked.found, unread),
+        let text = match text {
+            Ok(text) => text,
+            Err(unread) => return self.unread(tracked, at, unread, sink),
         };
-        file.resting = true;
-        if !std::mem::replace(&mut file.told, true) {
-            sink(Event::Trouble(trouble));
+        let mut taker =
+            Taker { state: &mut tracked.state, labels, moment: self.moment, points: &mut sample.points };
+        match taker.file(spec.what, spec.size.as_deref(), text) {
+            Ok(()) => (file.resting, file.told) = (false, false),
+            Err(fault) => {
+                let path = self.whole(at, &tracked.found);
+                file.rests(Trouble::Broken { path, fault }, sink);
+            }
         }
         true
+    }
+
+    fn unread(
+        &mut self,
+        tracked: &mut Tracked,
+        at: usize,
+        unread: Unread,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> bool {
+        match unread {
+            Unread::Gone => return false,
+            Unread::Missing if !self.specs[at].needed || !self.is_expected(at, &tracked.found) => {
+                tracked.files[at].resting = true;
+            }
+            unread => {
+                let trouble = self.trouble(at, &tracked.found, unread);
+                tracked.files[at].rests(trouble, sink);
+            }
+        }
+        true
+    }
+
+    /// Whether a file that is not there should be: a cgroup need not be in every hierarchy of v1, and in the unified tree
+    /// its parent says which controllers it has.
+    fn is_expected(&self, at: usize, found: &Found) -> bool {
+        let (root, path) = (&*self.roots[at], relative(&found.path));
+        let Some(controller) = self.specs[at].at.unified_controller() else {
+            return rustix::fs::statat(root, path, AtFlags::empty()).is_ok();
+        };
+        let point = files::root(self.layout, self.specs[at].at).unwrap_or(self.layout.walked());
+        let text = std::fs::read_to_string(point.join(path).join("cgroup.controllers"));
+        text.is_ok_and(|text| parse::controllers(&text).any(|it| it == controller))
     }
 
     fn trouble(&mut self, at: usize, found: &Found, unread: Unread) -> Trouble {

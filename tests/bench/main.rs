@@ -2,12 +2,13 @@
 //! shared and noisy: nothing here fails on a number, the table is for a person to read.
 //!
 //! `cargo bench -- start export` runs only those parts: `start`, `export`, `tools`, `sessions`, `big`, `git`, `idle`,
-//! `unchanged`, `upgrade`, `size`.
+//! `unchanged`, `upgrade`, `cgroups`, `size`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts the built programs and their peers")]
 #![allow(clippy::print_stdout, reason = "the table is the benchmark's result")]
 
 mod big;
+mod cgroups;
 mod export;
 mod git;
 mod idle;
@@ -28,6 +29,11 @@ use measure::Table;
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    if let [part, base, seconds] = &asked[..]
+        && part == cgroups::READER
+    {
+        return cgroups::reader::run(base, seconds.parse().unwrap_or(1));
+    }
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|it| it == part);
     let mut table = Table::default();
     if wanted("start") {
@@ -56,6 +62,9 @@ fn main() {
     }
     if wanted("upgrade") {
         upgrade::run(&mut table);
+    }
+    if wanted("cgroups") {
+        cgroups::run(&mut table);
     }
     if wanted("size") {
         let size = std::fs::metadata(measure::OUTRIDER).map(|it| it.len()).unwrap_or_default();
