@@ -14,6 +14,7 @@ pub mod catalogue;
 pub mod collector;
 pub mod detect;
 pub mod discover;
+pub mod encode;
 pub mod files;
 pub mod identify;
 pub mod model;

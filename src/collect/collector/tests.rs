@@ -23,7 +23,7 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().flatten() {
         let to = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy(&entry.path(), &to)
+            copy(&entry.path(), &to);
         } else {
             let _ = fs::copy(entry.path(), to).unwrap();
         }
@@ -218,8 +218,7 @@ fn real_cgroups_are_read_and_their_end_is_seen() {
     if !make() {
         return unmake();
     }
-    let mut collector =
-        Collector::open(Settings::of(Target::Path(name.clone())), layout.clone(), Budget::of(100)).unwrap();
+    let mut collector = Collector::open(Settings::of(Target::Path(name)), layout, Budget::of(100)).unwrap();
     let (first, troubles) = cycle(&mut collector, 0);
     unmake();
     let (last, _) = cycle(&mut collector, 1000);

@@ -1,0 +1,52 @@
+//! From samples to what an output takes: pure functions from a batch to bytes, one module a protocol.
+//!
+//! # Invariants
+//! - Every body keeps its protocol's limits: what is too large is split, and a batch of any size is encoded whole.
+//! - A body says how many points are in it; the sum over a batch's bodies is the batch's.
+//! - Names and tags from outside cannot break out of their place: each protocol's own characters are escaped or replaced.
+//! - No network, no clock, no state: what needs the batch before (differences of counters) is not made here, so that a body
+//!   may be sent twice.
+
+pub mod datadog;
+pub mod influx;
+pub mod json_lines;
+pub mod statsd;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{Sample, Tag, Unit};
+
+/// What is sent at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// As it goes out.
+    pub bytes: Vec<u8>,
+    /// How many points it holds.
+    pub points: usize,
+}
+
+/// Points of a batch.
+#[must_use]
+pub fn points(batch: &[Sample]) -> usize {
+    batch.iter().map(|it| it.points.len()).sum()
+}
+
+/// A unit as UCUM and OpenTelemetry write it.
+#[must_use]
+pub fn ucum(unit: Unit) -> &'static str {
+    match unit {
+        Unit::One | Unit::Flag => "1",
+        Unit::Bytes => "By",
+        Unit::Nanoseconds => "ns",
+        Unit::UnixSeconds => "s",
+        Unit::MilliCpu => "m{cpu}",
+        Unit::Percent => "%",
+        Unit::BytesPerSecond => "By/s",
+        Unit::PerSecond => "1/s",
+    }
+}
+
+/// The tags of a source and of one of its points, each name once: a point's own wins.
+fn tags<'s>(sample: &'s Sample, point: &'s crate::model::Tags) -> impl Iterator<Item = &'s Tag> {
+    sample.source.tags.iter().filter(|it| point.get(&it.name).is_none()).chain(point)
+}
