@@ -149,7 +149,8 @@ const NO: bool = false;
 
 /// In the order in which they are read: a period before its quota, usage before what is subtracted of it.
 const TABLE: &[(At, &str, What, Group, bool)] = &[
-    (At::V2(Cpu), "cpu.stat", What::CpuStat, Group::Each, YES),
+    // The unified tree counts time for whoever has no `cpuacct` of v1, with or without its own controller.
+    (At::V2(Cpuacct), "cpu.stat", What::CpuStat, Group::Each, YES),
     (At::V1(Cpuacct), "cpuacct.usage", What::CpuacctUsage, Group::Each, YES),
     (At::V1(Cpu), "cpu.stat", What::CpuStat, Group::Each, YES),
     (At::V1(Cpuacct), "cpuacct.stat", What::CpuacctStat, Group::Details, NO),
@@ -181,7 +182,6 @@ const TABLE: &[(At, &str, What, Group, bool)] = &[
     (At::V1(Memory), "memory.limit_in_bytes", What::MemoryLimit, Group::Limits, NO),
     (At::V2(Memory), "memory.high", What::MemoryHigh, Group::Limits, NO),
     (At::V2(Memory), "memory.low", What::MemoryLow, Group::Limits, NO),
-    (At::V1(Memory), "memory.soft_limit_in_bytes", What::MemoryHigh, Group::Limits, NO),
     (At::V2(Memory), "memory.peak", What::MemoryPeak, Group::Limits, NO),
     (At::V1(Memory), "memory.max_usage_in_bytes", What::MemoryPeak, Group::Limits, NO),
     (At::V2(Memory), "memory.swap.max", What::SwapLimit, Group::Limits, NO),

@@ -6,6 +6,8 @@
 //!   line is refused for another's type.
 //! - A line is never split. Tags with no value are left out, as the protocol has none.
 
+use std::fmt::{self, Write};
+
 use super::Body;
 use crate::model::{Number, Point, Sample};
 
@@ -15,15 +17,17 @@ pub fn encode(batch: &[Sample], measurement: &str, most: usize) -> Vec<Body> {
     let mut bodies = Vec::new();
     let mut body = Body { bytes: Vec::new(), points: 0 };
     let mut line = String::new();
+    let (mut done, mut same) = (Vec::new(), Vec::<usize>::new());
     for sample in batch {
-        let mut done = vec![false; sample.points.len()];
+        done.clear();
+        done.resize(sample.points.len(), false);
         for first in 0..sample.points.len() {
             if done[first] {
                 continue;
             }
-            let same = (first..sample.points.len())
-                .filter(|at| sample.points[*at].tags == sample.points[first].tags);
-            let same: Vec<_> = same.collect();
+            let tags = &sample.points[first].tags;
+            same.clear();
+            same.extend((first..sample.points.len()).filter(|at| sample.points[*at].tags == *tags));
             same.iter().for_each(|at| done[*at] = true);
             line.clear();
             write_line(&mut line, measurement, sample, same.iter().map(|at| &sample.points[*at]));
@@ -58,15 +62,15 @@ fn write_line<'p>(
     for (at, point) in points.enumerate() {
         line.push(if at == 0 { ' ' } else { ',' });
         escaped(line, &point.metric.name, KEY);
-        line.push('=');
-        line.push_str(&match point.number {
-            Number::Unsigned(value) => format!("{}i", i64::try_from(value).unwrap_or(i64::MAX)),
-            Number::Signed(value) => format!("{value}i"),
-            Number::Float(value) => value.to_string(),
-            Number::Flag(value) => value.to_string(),
-        });
+        // Writing into text cannot fail.
+        let _: fmt::Result = match point.number {
+            Number::Unsigned(value) => write!(line, "={}i", i64::try_from(value).unwrap_or(i64::MAX)),
+            Number::Signed(value) => write!(line, "={value}i"),
+            Number::Float(value) => write!(line, "={value}"),
+            Number::Flag(value) => write!(line, "={value}"),
+        };
     }
-    line.push_str(&format!(" {}\n", sample.time.unix_nanos()));
+    let _: fmt::Result = writeln!(line, " {}", sample.time.unix_nanos());
 }
 
 /// What has to be escaped in keys and values of tags, and in keys of fields.
@@ -75,6 +79,10 @@ const KEY: &[char] = &[',', '=', ' '];
 /// A line end would begin another line, and a backslash at the end would take the next character with it: neither can be
 /// escaped, so they become spaces and slashes.
 fn escaped(line: &mut String, text: &str, special: &[char]) {
+    // Most texts are names of ours, which have none of them.
+    if text.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-' | b'/' | b':')) {
+        return line.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '\n' | '\r' if special.contains(&' ') => line.push_str("\\ "),

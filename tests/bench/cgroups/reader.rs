@@ -1,4 +1,5 @@
-//! The process that is measured: it reads the cgroups below a base folder and says what that took, as one line of JSON.
+//! The process that is measured: it reads the cgroups below a base folder, encodes what they say as lines of InfluxDB, and
+//! says what that took, as one line of JSON.
 //!
 //! The benchmark starts itself again for it, so that the memory is the collector's alone.
 
@@ -6,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use outrider_collect::detect::Layout;
+use outrider_collect::encode::influx;
 use outrider_collect::model::{Moment, Time};
 use outrider_collect::settings::{Settings, Target};
 use outrider_collect::{Budget, Collector, Event};
@@ -31,7 +33,10 @@ pub(crate) fn run(base: &str, seconds: u32) {
         let moment = Moment { wall: Time::now(), monotonic: started.elapsed() + shift };
         points = 0;
         collector.cycle(moment, &mut |event| match event {
-            Event::Sample(sample) => points += std::hint::black_box(sample).points.len(),
+            Event::Sample(sample) => {
+                let bodies = influx::encode(std::slice::from_ref(sample), "outrider", usize::MAX);
+                points += std::hint::black_box(bodies).iter().map(|it| it.points).sum::<usize>();
+            }
             Event::Trouble(_) => troubles += 1,
         });
         collector.count()
