@@ -4,6 +4,7 @@
 //! - The table is the whole of it: a file that is not in it is never opened.
 //! - What changes all the time and is cheap is read each cycle. `memory.stat` costs the kernel as much as all others
 //!   together, pressure is averaged by the kernel every 2 s, and limits hardly change: each has an interval of its own.
+//!   v1's counts of throttling are read with the limits as long as there is no quota, since they cannot change.
 
 use std::borrow::Cow;
 use std::time::Duration;

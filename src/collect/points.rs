@@ -21,6 +21,7 @@ pub struct State {
     start: Option<Time>,
     memory_usage: Option<u64>,
     period: Option<u64>,
+    unlimited: bool,
     swap_seen: bool,
 }
 
@@ -29,6 +30,11 @@ impl State {
     #[must_use]
     pub fn since(start: Option<Time>) -> Self {
         Self { start, ..Self::default() }
+    }
+
+    /// Whether it is known to have no quota, so that it cannot be held back.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.unlimited
     }
 }
 
@@ -72,7 +78,9 @@ impl Taker<'_> {
             What::CpuMax => self.gauge(&CPU_LIMIT, parse::cpu_max(text)?.milli_cpu()),
             What::CfsPeriod => self.state.period = Some(parse::number(text)?),
             What::CfsQuota => {
-                let quota = parse::limit(text)?.at().zip(self.state.period);
+                let quota = parse::limit(text)?;
+                self.state.unlimited = quota == Limit::Unlimited;
+                let quota = quota.at().zip(self.state.period);
                 let milli = quota.and_then(|(quota, period)| quota.saturating_mul(1000).checked_div(period));
                 self.gauge(&CPU_LIMIT, milli);
             }

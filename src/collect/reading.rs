@@ -12,7 +12,7 @@ use crate::collector::{Event, Trouble};
 use crate::descriptors::{self, Budget, Unread};
 use crate::detect::Layout;
 use crate::discover::Found;
-use crate::files::{self, Group, Intervals, Spec, due};
+use crate::files::{self, At, Group, Intervals, Spec, What, due};
 use crate::model::{Moment, Number, Sample, Source, Tags, Time};
 use crate::parse;
 use crate::points::{Labels, State, Taker};
@@ -131,7 +131,7 @@ impl Reading<'_> {
         self.take(tracked).push(&RUNNING, Number::Flag(true));
         for at in 0..self.specs.len() {
             let group = self.specs[at].group;
-            let rests = tracked.files[at].resting && !due.limits;
+            let rests = !due.limits && (tracked.files[at].resting || self.is_still(at, tracked));
             if due.is(group) && !rests && !self.file(tracked, at, sink) {
                 return false;
             }
@@ -142,6 +142,12 @@ impl Reading<'_> {
         tracked.last = Some(self.moment.monotonic);
         sink(Event::Sample(&self.tools.sample));
         true
+    }
+
+    /// Whether a file cannot say anything new: v1's counts of throttling, where there is no quota.
+    fn is_still(&self, at: usize, tracked: &Tracked) -> bool {
+        let Spec { at, what, .. } = &self.specs[at];
+        *what == What::CpuStat && matches!(at, At::V1(_)) && tracked.state.is_unlimited()
     }
 
     fn take<'t>(&'t mut self, tracked: &'t mut Tracked) -> Taker<'t> {
