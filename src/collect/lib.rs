@@ -1,4 +1,5 @@
-//! What the host, its containers and its management APIs say, turned into points of metrics.
+//! What cgroups say, or processes where there are none, turned into points of metrics, and these into what outputs take.
+//! It is a library so far: no program starts it yet.
 //!
 //! # Invariants
 //! - Parsers ([`parse`]) are pure functions of texts; readers are thin; what happens next is decided by pure functions of
@@ -17,6 +18,7 @@ pub mod discover;
 pub mod encode;
 pub mod files;
 pub mod identify;
+pub mod labels;
 pub mod model;
 pub mod original;
 pub mod parse;

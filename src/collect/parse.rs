@@ -23,7 +23,7 @@ pub use groups::{CgroupEvents, Hugetlb, cgroup_events, cgroup_procs, controllers
 pub use memory::{MemoryEvents, MemoryStat, OomControl, memory_events, memory_stat, oom_control};
 pub use mounts::{Membership, Mount, memberships, mounts};
 pub use pressure::{Pressure, Stall, pressure};
-pub use process::{Interface, ProcessStat, boot_time, net_dev, process_stat};
+pub use process::{Interface, ProcessStat, TICKS, boot_time, net_dev, process_stat};
 
 /// What is wrong with a text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,10 +5,9 @@
 //! - Both versions make the same points of the same metrics.
 //! - What is unlimited or was not said makes no point.
 
-use std::collections::HashMap;
-
 use crate::catalogue::*;
 use crate::files::What;
+use crate::labels::Labels;
 use crate::model::{Metric, MetricRef, Moment, Number, Point, Tags, Time};
 use crate::parse::{self, Device, Fault, IoBytes, IoStat, Limit, Pressure};
 use crate::rates::{Counted, Counters, Grown};
@@ -36,14 +35,6 @@ impl State {
     pub(crate) fn is_unlimited(&self) -> bool {
         self.unlimited
     }
-}
-
-/// The tags of devices, sizes and interfaces, each made once.
-#[derive(Debug, Default)]
-pub struct Labels {
-    devices: HashMap<Device, Tags>,
-    names: HashMap<Box<str>, (u64, Tags)>,
-    found: Vec<(Device, IoStat)>,
 }
 
 /// Takes points of one sample.
@@ -193,24 +184,31 @@ impl Taker<'_> {
     }
 
     fn io_stat(&mut self, text: &str) -> Result<(), Fault> {
-        let mut found = std::mem::take(&mut self.labels.found);
-        found.clear();
-        let parsed = parse::io_stat(text, |device, stat| found.push((device, stat)));
-        if parsed.is_ok() {
-            self.io(Io::Bytes, found.iter().map(|(device, stat)| (*device, stat.bytes)));
-            self.io(Io::Operations, found.iter().map(|(device, stat)| (*device, stat.operations)));
-        }
-        self.labels.found = found;
-        parsed
+        self.devices(|found| parse::io_stat(text, found), &[Io::Bytes, Io::Operations])
     }
 
+    /// A file of v1 says one of the two.
     fn blkio(&mut self, text: &str, of: Io) -> Result<(), Fault> {
+        let stat = |io| match of {
+            Io::Bytes => IoStat { bytes: io, operations: IoBytes::default() },
+            Io::Operations => IoStat { bytes: IoBytes::default(), operations: io },
+        };
+        self.devices(|found| parse::blkio(text, |device, io| found(device, stat(io))), &[of])
+    }
+
+    /// Takes what a file says of devices once it is parsed to its end.
+    fn devices(
+        &mut self,
+        parse: impl FnOnce(&mut dyn FnMut(Device, IoStat)) -> Result<(), Fault>,
+        wanted: &[Io],
+    ) -> Result<(), Fault> {
         let mut found = std::mem::take(&mut self.labels.found);
         found.clear();
-        let stat = |bytes| IoStat { bytes, operations: IoBytes::default() };
-        let parsed = parse::blkio(text, |device, bytes| found.push((device, stat(bytes))));
+        let parsed = parse(&mut |device, stat| found.push((device, stat)));
         if parsed.is_ok() {
-            self.io(of, found.iter().map(|(device, stat)| (*device, stat.bytes)));
+            for of in wanted {
+                self.io(*of, found.iter().map(|(device, stat)| (*device, of.part(stat))));
+            }
         }
         self.labels.found = found;
         parsed
@@ -230,8 +228,7 @@ impl Taker<'_> {
         };
         for (device, io) in devices {
             let series = u64::from(device.major) << 32 | u64::from(device.minor);
-            let tags = self.labels.devices.entry(device);
-            let tags = tags.or_insert_with(|| Tags::new([("device", device.to_string())])).clone();
+            let tags = self.labels.of_device(device);
             add(&mut rates.0, self.count(read, series, tags.clone(), io.read));
             add(&mut rates.1, self.count(write, series, tags.clone(), io.write));
             if of == Io::Bytes && io.discard > 0 {
@@ -321,21 +318,17 @@ impl Taker<'_> {
     }
 }
 
-impl Labels {
-    /// A number of its own and the tag of a name, which are the same ones each time.
-    fn named(&mut self, tag: &'static str, name: &str) -> (u64, Tags) {
-        if let Some(known) = self.names.get(name) {
-            return known.clone();
-        }
-        let number = self.names.len() as u64 + 1;
-        let made = (number, Tags::new([(tag, name)]));
-        self.names.insert(name.into(), made.clone());
-        made
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Io {
     Bytes,
     Operations,
+}
+
+impl Io {
+    fn part(self, stat: &IoStat) -> IoBytes {
+        match self {
+            Self::Bytes => stat.bytes,
+            Self::Operations => stat.operations,
+        }
+    }
 }

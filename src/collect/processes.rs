@@ -17,9 +17,7 @@ use crate::points::{State, Taker};
 use crate::reading::Tools;
 use crate::settings::Settings;
 
-/// `/proc` counts in hundredths of a second.
-const TICKS: u64 = 100;
-const TICK_NANOS: u64 = 1_000_000_000 / TICKS;
+const TICK_NANOS: u64 = 1_000_000_000 / parse::TICKS;
 /// As many as there are containers on a large host.
 const MOST: usize = 200;
 
@@ -85,7 +83,7 @@ impl Processes {
             taker.rate(&PROCESS_CPU_USED, grown.rate.map(|it| it / 1e6));
             taker.gauge(&PROCESS_RSS, Some(process.pages.saturating_mul(self.page)));
             taker.gauge(&PROCESS_THREADS, Some(process.threads));
-            taker.gauge(&PROCESS_STARTED, boot.map(|it| it.saturating_add(process.started / TICKS)));
+            taker.gauge(&PROCESS_STARTED, boot.map(|it| it.saturating_add(process.started / parse::TICKS)));
             sink(Event::Sample(&self.tools.sample));
             self.tracked.insert(key, (state, source));
         }

@@ -13,9 +13,10 @@ use crate::descriptors::{self, Budget, Unread};
 use crate::detect::Layout;
 use crate::discover::Found;
 use crate::files::{self, At, Group, Intervals, Spec, What, due};
+use crate::labels::Labels;
 use crate::model::{Moment, Number, Sample, Source, Tags, Time};
 use crate::parse;
-use crate::points::{Labels, State, Taker};
+use crate::points::{State, Taker};
 use crate::settings::{Settings, Target};
 use crate::surroundings;
 

@@ -21,11 +21,9 @@ pub(crate) fn first_process(folder: &Path) -> Option<u32> {
 
 /// When a process started, in seconds since 1970.
 pub(crate) fn started(proc: &Path, pid: u32) -> Option<u64> {
-    /// `/proc` counts in hundredths of a second.
-    const TICKS: u64 = 100;
     let boot = parse::boot_time(&std::fs::read_to_string(proc.join("stat")).ok()?).ok()?;
     let text = std::fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
-    Some(boot + parse::process_stat(&text).ok()?.started / TICKS)
+    Some(boot + parse::process_stat(&text).ok()?.started / parse::TICKS)
 }
 
 /// The interfaces of a process's namespace, unless that is the host's. A process that ended meanwhile has none.

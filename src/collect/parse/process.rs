@@ -2,6 +2,9 @@
 
 use super::{Fault, digits, lines};
 
+/// `/proc` counts time in hundredths of a second.
+pub const TICKS: u64 = 100;
+
 /// The counters of a network interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the kernel's names")]
