@@ -119,9 +119,10 @@ fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
             record.phase,
             Phase::Staged
         ))),
-        Journal::Unreadable => {
-            Err(Error::failed("switch to the new version: the journal of versions cannot be read"))
-        }
+        Journal::Unreadable => Err(Error::failed(
+            "switch to the new version: the journal of versions cannot be read: start the service, which sets it aside, \
+             and try again",
+        )),
         // What was wanted runs already.
         Journal::Attempt(_) | Journal::Absent => Ok(Exit::Ok),
     }

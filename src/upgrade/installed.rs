@@ -36,8 +36,7 @@ fn kept_lists(root: &Path) -> PathBuf {
 }
 
 /// The list of a version's files: it is held against it right before the switch to it, and before it is gone back to.
-#[must_use]
-pub fn kept_list(root: &Path, version: &str) -> PathBuf {
+fn kept_list(root: &Path, version: &str) -> PathBuf {
     kept_lists(root).join(format!("{version}{LIST_ENDING}"))
 }
 

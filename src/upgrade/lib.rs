@@ -54,7 +54,7 @@ pub use digest::Sha512Sum;
 pub use files::{FileList, ListError, ListedFile, Mode};
 pub use identity::{CommitHash, Identity, IdentityError, Release};
 pub use installed::{
-    CheckError, KeepError, TrustedRootError, check_in_place, forget_lists, installed, keep_list, kept_list,
+    CheckError, KeepError, TrustedRootError, check_in_place, forget_lists, installed, keep_list,
     trusted_root, trusted_root_path,
 };
 pub use manifest::{Manifest, ManifestError};

@@ -1,15 +1,17 @@
 //! What a package without a manifest lacks: one is written into the version's folder, so that it says which build it is as
 //! any other does.
 
-use crate::confined::{Folder, set_mode};
+use std::io::Write as _;
+use std::path::Path;
+
+use outrider_home::FileError;
+
+use crate::confined::{Folder, failed, set_mode};
 use crate::digest;
 use crate::files::{FileList, ListError, ListedFile, Mode};
 use crate::identity::{Identity, Release};
 use crate::manifest::{MANIFEST, Manifest, ManifestError};
 use crate::path::{PathError, RelPath};
-use outrider_home::FileError;
-use std::io::Write as _;
-use std::path::Path;
 
 /// A manifest that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +63,7 @@ impl Completed {
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), FileError> {
         let (at, folder) = (folder.join(MANIFEST), Folder::open(folder)?);
-        let failed = |operation| crate::confined::failed(operation, &at);
+        let failed = |operation| failed(operation, &at);
         let mut file = folder.create(MANIFEST)?;
         file.write_all(self.text.as_bytes()).map_err(failed("write"))?;
         set_mode(&file, Mode::Data.bits()).map_err(failed("set the permissions of"))?;

@@ -49,7 +49,7 @@ impl Watcher {
             tracing::error!(version = %record.to, from = %record.from,
                 "There is nothing to go back to: the version before is not there, or not whole. The new one stays.");
         }
-        if let Some(Err(why)) = way.map(|it| self.is_sound(it)) {
+        if let Some(Err(why)) = way.map(|it| self.verify_listed(it)) {
             tracing::error!(version = %record.to, from = %record.from, why,
                 "There is nothing to go back to: the version before is damaged. The new one stays.");
             let detail = format!("the version before is damaged, so the new one stays ({detail}): {why}");
@@ -75,7 +75,7 @@ impl Watcher {
 
     /// Holds a version that is to be gone back to against its list. One whose list was never kept, or was lost, counts as
     /// sound: it ran.
-    fn is_sound(&self, version: &VersionName) -> Result<(), String> {
+    fn verify_listed(&self, version: &VersionName) -> Result<(), String> {
         match check_in_place(self.root.path(), version.as_str()) {
             Err(err @ CheckError::Tree(_)) => Err(chain(&err)),
             Err(err) => {
