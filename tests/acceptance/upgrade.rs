@@ -2,7 +2,9 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `world` | the backend, the agent, the releases, and the system that starts the agent again |
+//! | `world` | the backend, the agent and the releases |
+//! | `system` | what starts the agent again, and its processes |
+//! | `ends` | how an upgrade ends |
 //! | `ill` | versions that are the real agent with one thing wrong, and a machine that is lied to |
 //! | `gateway` | what stands between agent and backend, and can fail |
 //! | `whole` | the usual ways |
@@ -14,6 +16,7 @@
 //! | `sweep` | the whole action, killed and given errors at each of its calls |
 //! | `no_way_back` | the version before is gone or damaged |
 
+mod ends;
 mod gateway;
 mod ill;
 mod no_way_back;
@@ -22,6 +25,7 @@ mod packages;
 mod reach;
 mod restarts;
 mod sweep;
+mod system;
 mod trials;
 mod whole;
 mod world;

@@ -18,6 +18,9 @@ mod start;
 #[path = "../acceptance/support.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "what the acceptance tests set up serves here as well")]
 mod support;
+#[path = "../acceptance/upgrade/system.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "what the acceptance tests set up serves here as well")]
+mod system;
 mod tools;
 mod unchanged;
 mod upgrade;

@@ -38,16 +38,7 @@ async fn ordered(rig: &Rig, agent: &FakeAgent) -> CommandId {
 }
 
 fn far(command: &CommandId, state: UpgradeState) -> UpgradeProgress {
-    UpgradeProgress {
-        attempt: command.to_string(),
-        state,
-        to: None,
-        scheduled_at: None,
-        percent: None,
-        bytes_per_s: None,
-        retry_error: None,
-        retry_until: None,
-    }
+    UpgradeProgress::new(command.to_string(), state)
 }
 
 async fn tell(agent: &FakeAgent, command: &CommandId, upgrade: UpgradeProgress) {

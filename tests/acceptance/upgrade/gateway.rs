@@ -20,7 +20,7 @@ pub(super) struct Gateway {
     mode: Arc<Mutex<Mode>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     /// Requests that were answered with a status, and connections that were cut.
-    pub(super) refused: Arc<Mutex<u32>>,
+    refused: Arc<Mutex<u32>>,
 }
 
 impl Gateway {

@@ -11,7 +11,8 @@ use serde_json::json;
 use super::world::{World, make_program, name};
 use crate::support::{outrider, printed, run, until};
 
-fn without(damage: impl Fn(&Path)) {
+/// A version that is to be taken back stays once this was done to the folder of the one before.
+fn stays_after(damage: impl Fn(&Path)) {
     let world = World::with(&json!({ "upgrade_bound_s": 6 }));
     world.publish_lied_to("1.1.0", "ILL_UNREACHABLE=1");
     let id = world.order("1.1.0");
@@ -43,12 +44,12 @@ fn without(damage: impl Fn(&Path)) {
 
 #[test]
 fn where_the_version_before_is_gone_the_new_one_stays_and_everybody_is_told() {
-    without(|old| fs::remove_dir_all(old).unwrap());
+    stays_after(|old| fs::remove_dir_all(old).unwrap());
 }
 
 #[test]
 fn where_the_version_before_is_damaged_the_new_one_stays_and_everybody_is_told() {
-    without(|old| {
+    stays_after(|old| {
         fs::remove_file(old.join("outrider")).unwrap();
         make_program(&old.join("outrider"), &"\0".repeat(4096));
     });

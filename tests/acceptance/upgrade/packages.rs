@@ -7,16 +7,15 @@ use outrider_backend::admin::CommandState;
 use outrider_protocol::upgrade::UpgradeState;
 use outrider_upgrade::{Format, list_folder};
 
-use super::world::{World, identity, name, programs};
+use super::ends::stays;
+use super::world::{World, identity, programs};
 use crate::support::{printed, run};
 
 #[test]
 fn a_zip_is_taken() {
     let world = World::start();
     world.publish_as(Format::Zip, "1.1.0", &programs());
-    let (state, report) = world.to("1.1.0");
-    assert_eq!((state, report.state), (CommandState::Done, UpgradeState::Done), "{report:?}");
-    assert_eq!(world.current(), name("1.1.0"));
+    stays(&world, &world.to("1.1.0"));
     world.until_runs("1.1.0");
 }
 
@@ -43,14 +42,7 @@ fn a_package_without_a_manifest_is_taken_and_known_again() {
     assert!(packed.status.success(), "{}", printed(&packed));
     world.sign(&dir.join(format!("{stem}.tar.gz")));
 
-    let (state, report) = world.to("1.1.0");
-    assert_eq!(
-        (state, report.state),
-        (CommandState::Done, UpgradeState::Done),
-        "{report:?}\n{}",
-        world.told()
-    );
-    assert_eq!(world.current(), name("1.1.0"));
+    stays(&world, &world.to("1.1.0"));
     world.until_runs("1.1.0");
     let (state, report) = world.to("1.1.0");
     assert_eq!((state, report.state), (CommandState::Done, UpgradeState::AlreadyCurrent), "{report:?}");

@@ -9,6 +9,7 @@ use outrider_protocol::upgrade::{UpgradeOrder, UpgradeState};
 use outrider_versions::{OldReach, Phase};
 use serde_json::json;
 
+use super::ends::stays;
 use super::gateway::{Gateway, Mode};
 use super::world::{World, name, programs};
 use crate::support::until;
@@ -58,14 +59,7 @@ fn with_status(status: u16, mends: bool) {
         world.until_phase(Phase::Committed);
     }
     gateway.set(Mode::Pass);
-    let (state, report) = world.outcome(&id);
-    assert_eq!(
-        (state, report.state),
-        (CommandState::Done, UpgradeState::Done),
-        "{report:?}\n{}",
-        world.told()
-    );
-    assert_eq!(world.current(), name("1.1.0"));
+    stays(&world, &world.outcome(&id));
 }
 
 #[test]

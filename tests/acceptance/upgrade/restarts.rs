@@ -3,33 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use outrider_backend::admin::CommandState;
-use outrider_protocol::upgrade::{UpgradeReport, UpgradeState};
 use outrider_versions::Phase;
 use serde_json::{Value, json};
 
+use super::ends::{is_taken_back, stays};
 use super::ill::library;
-use super::world::{World, name, programs};
+use super::world::{World, programs};
 use crate::support::until;
-
-fn stays(world: &World, (state, report): &(CommandState, UpgradeReport)) {
-    assert_eq!(
-        (*state, report.state),
-        (CommandState::Done, UpgradeState::Done),
-        "{report:?}\n{}",
-        world.told()
-    );
-    assert_eq!(world.current(), name("1.1.0"));
-}
-
-fn is_taken_back(world: &World, (state, report): &(CommandState, UpgradeReport), why: &str) {
-    let found = (*state, report.state);
-    assert_eq!(found, (CommandState::Failed, UpgradeState::RolledBack), "{report:?}\n{}", world.told());
-    let record = world.record().unwrap();
-    assert_eq!(record.reason.unwrap().as_str(), why, "{record:?}");
-    assert_eq!(world.current(), name("1.0.0"));
-    world.until_runs("1.0.0");
-}
 
 #[test]
 fn a_watcher_that_is_killed_is_at_its_post_again_and_a_good_version_stays() {
@@ -123,7 +103,7 @@ fn a_restart_of_the_machine_in_a_trial_changes_nothing_of_its_end() {
 }
 
 #[test]
-fn a_machine_that_is_restarted_five_times_in_a_trial_goes_back() {
+fn a_machine_that_is_restarted_more_than_five_times_in_a_trial_goes_back() {
     let machine = Machine::new(&json!({ "upgrade_green_s": 60, "upgrade_bound_s": 90 }));
     let world = &machine.world;
     world.publish("1.1.0", &programs());

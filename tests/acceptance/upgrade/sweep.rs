@@ -15,7 +15,8 @@ use std::time::Instant;
 use outrider_upgrade::{check_in_place, keep_list, list_folder};
 use outrider_versions::{Link, Phase, Points, Versions};
 
-use super::world::{World, identity, kill_below, make_program, name};
+use super::system::kill_below;
+use super::world::{World, identity, make_program, name};
 use crate::source;
 use crate::support::{OUTRIDER, outrider, printed, run, until};
 

@@ -1,13 +1,11 @@
-//! A backend that orders upgrades and mirrors what was signed, an agent that was installed from a package, and a system that
-//! starts the launcher again whenever what it started has ended.
+//! A backend that orders upgrades and mirrors what was signed, an agent that was installed from a package, and the system
+//! that runs it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,6 +19,7 @@ use outrider_upgrade::{CommitHash, Format, Identity, Manifest, Recipe, Release, 
 use outrider_versions::{Phase, Record, Versions};
 use serde_json::{Value, json};
 
+use super::system::{System, kill, kill_below, processes};
 use crate::support::{OUTRIDER, SOON, Stack, printed, run, until};
 
 /// Made once for all tests: stripping and copying costs seconds.
@@ -295,87 +294,4 @@ impl Drop for World {
 pub(crate) fn make_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// The agent's processes of a root, by their command lines.
-fn processes(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
-    let ours = |pid: &u32| {
-        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-        // What the launcher starts is told its root by a variable only.
-        let environment = String::from_utf8_lossy(&read("environ")).into_owned();
-        let root = format!("{}", root.display());
-        let named = |text: &str| {
-            text.match_indices(&root)
-                .any(|(at, it)| !text[at + it.len()..].starts_with(|it: char| it.is_alphanumeric()))
-        };
-        (named(&line) || named(&environment)) && wanted(&line)
-    };
-    let all = fs::read_dir("/proc").unwrap().flatten();
-    all.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok()).filter(ours).collect()
-}
-
-/// Kills everything of a root's agent at once.
-pub(crate) fn kill_below(root: &Path) {
-    kill(&processes(root, |_| true));
-}
-
-fn kill(pids: &[u32]) {
-    if pids.is_empty() {
-        return;
-    }
-    let pids = pids.iter().map(ToString::to_string);
-    drop(Command::new("kill").arg("-9").args(pids).output());
-}
-
-/// What starts the launcher, and starts it again.
-struct System {
-    stop: Arc<AtomicBool>,
-    pid: Arc<AtomicU32>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl System {
-    fn start(root: &Path, variables: &[(&str, PathBuf)]) -> Self {
-        let variables: Vec<_> = variables.iter().map(|(name, it)| ((*name).to_owned(), it.clone())).collect();
-        let (stop, pid) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (stopped, started, root) = (stop.clone(), pid.clone(), root.to_owned());
-        let thread = std::thread::spawn(move || {
-            let out = fs::File::options().create(true).append(true).open(root.join("system.out")).unwrap();
-            while !stopped.load(Ordering::SeqCst) {
-                let mut child = Command::new(root.join("outrider-launcher"))
-                    .arg("--root")
-                    .arg(&root)
-                    .arg("service-run")
-                    .envs(variables.clone())
-                    .stdin(std::process::Stdio::null())
-                    .stdout(out.try_clone().unwrap())
-                    .stderr(out.try_clone().unwrap())
-                    .spawn()
-                    .unwrap();
-                started.store(child.id(), Ordering::SeqCst);
-                drop(child.wait());
-                // As a system's pause between two starts.
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        });
-        Self { stop, pid, thread: Some(thread) }
-    }
-}
-
-impl Drop for System {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let started = Instant::now();
-        while self.thread.as_ref().is_some_and(|it| !it.is_finished()) {
-            // 0 would be everybody of this process's group.
-            let pid = self.pid.load(Ordering::SeqCst);
-            if pid > 0 {
-                kill(&[pid]);
-            }
-            assert!(started.elapsed() < Duration::from_secs(30), "the service does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        drop(self.thread.take().map(JoinHandle::join));
-    }
 }
