@@ -233,10 +233,14 @@ impl World {
         }
     }
 
-    /// Waits until a file of the root says something.
-    pub(crate) fn until_says(&self, file: &str, text: &str) {
+    /// Waits until a file of the root says something, in a line that has ended; tells all that it says.
+    pub(crate) fn until_says(&self, file: &str, text: &str) -> String {
         let started = Instant::now();
-        while !fs::read_to_string(self.root().join(file)).unwrap_or_default().contains(text) {
+        loop {
+            let says = fs::read_to_string(self.root().join(file)).unwrap_or_default();
+            if says.find(text).is_some_and(|at| says[at..].contains('\n')) {
+                return says;
+            }
             assert!(started.elapsed() < SOON, "{file} does not say {text:?}:\n{}", self.told());
             std::thread::sleep(Duration::from_millis(20));
         }
