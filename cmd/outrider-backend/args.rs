@@ -259,10 +259,10 @@ pub(crate) struct Upgrade {
     /// Which version, such as 1.4.2 or 1.5.0-SNAPSHOT [default: the newest of the agent's channel]
     #[arg(long, value_name = "VERSION")]
     pub(crate) version: Option<String>,
-    /// Where signed releases lie: an https address, or the full path of a folder on the agent's host [default: the
-    /// releases of this backend]
+    /// Where signed releases lie: an https address, or the full path of a folder on the agent's host; given again, the
+    /// next choice [default: the releases of this backend]
     #[arg(long, value_name = "URL|DIR")]
-    pub(crate) source: Option<String>,
+    pub(crate) source: Vec<String>,
     /// Not before this time: RFC 3339 such as 2026-11-25T22:00:00Z, or how long from now, such as 30m or 2h
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) start: Option<Timestamp>,

@@ -17,7 +17,7 @@ pub(crate) async fn into_new(flags: Upgrade, client: &Client) -> Result<NewComma
     let agent = find_agent(client, flags.agent.as_deref()).await?;
     let order = UpgradeOrder {
         version: flags.version,
-        source: flags.source,
+        sources: flags.source,
         start_at: flags.start,
         allow_downgrade: flags.allow_downgrade,
         force: flags.force,

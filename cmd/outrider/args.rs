@@ -113,16 +113,17 @@ pub(crate) struct Upgrade {
     /// Which version, as 1.4.2 or 1.5.0-SNAPSHOT [default: the newest of the agent's channel]
     #[arg(long, value_name = "V")]
     pub(crate) version: Option<String>,
-    /// Where signed releases lie: an address or a folder [default: the backend's]
+    /// Where signed releases lie: an address or a folder; given again, the next choice [default: the backend's]
     #[arg(long, value_name = "URL|DIR")]
-    pub(crate) source: Option<String>,
+    pub(crate) source: Vec<String>,
     /// Allow a version older than the one that runs
     #[arg(long)]
     pub(crate) allow_downgrade: bool,
     /// Try a version again that was taken back here
     #[arg(long)]
     pub(crate) force: bool,
-    /// Take the version on trial back
+    /// Go to the version before, which is still on this host: without a network, and on trial like any other. Where a
+    /// version is on trial, take it back
     #[arg(long, conflicts_with_all = ["version", "source", "allow_downgrade", "force"])]
     pub(crate) rollback: bool,
     /// The service is at the other end of stdin and stdout

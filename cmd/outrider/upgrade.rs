@@ -6,12 +6,14 @@ use outrider_actions::run_linked;
 use outrider_home::Root;
 use outrider_protocol::action::Order;
 use outrider_protocol::exit::Exit;
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::integration::Empty;
 use outrider_protocol::local::{Rollback, Upgrade};
 use outrider_protocol::upgrade::{UpgradeOrder, UpgradeReport, UpgradeState};
 use outrider_service::{AskError, ask, last_upgrade};
-use outrider_versions::{Journal, Phase, Reason, Versions};
+use outrider_upgrade::check_in_place;
+use outrider_versions::{Journal, Phase, Reason, Record, Versions, VersionsError};
 use tokio::time::sleep;
 
 use crate::actions::programs;
@@ -36,7 +38,7 @@ pub(crate) fn upgrade(root: Root, flags: args::Upgrade) -> Result<Exit, Error> {
     }
     let order = UpgradeOrder {
         version: flags.version,
-        source: flags.source.map(absolute).transpose()?,
+        sources: flags.source.into_iter().map(absolute).collect::<Result<_, _>>()?,
         allow_downgrade: flags.allow_downgrade,
         force: flags.force,
         ..UpgradeOrder::default()
@@ -103,11 +105,16 @@ fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
         return Ok(exit);
     }
     let versions = Versions::of(root.path());
-    let failed = |err: outrider_versions::VersionsError| Error::failure(&err);
+    let failed = |err: VersionsError| Error::failure(&err);
     let writer = versions.write(WRITER_WAIT).map_err(failed)?;
     let seen = versions.see().map_err(|err| Error::failure(&err))?;
     match &seen.journal {
         Journal::Attempt(record) if record.phase == Phase::Staged => {
+            if let Err(err) = check_in_place(root.path(), record.to.as_str()) {
+                let why = chain(&err);
+                writer.enter(Phase::Failed, Some((Reason::Package, &why))).map_err(failed)?;
+                return Err(Error::failure(&err));
+            }
             writer.enter(Phase::Armed, None).map_err(failed)?;
             writer.switch().map_err(failed)?;
             say(format_args!("switched to {}: the next start of the service runs it on trial", record.to));
@@ -128,30 +135,58 @@ fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
     }
 }
 
+/// The attempt whose version is on trial.
+fn on_trial(versions: &Versions) -> Result<Option<Record>, Error> {
+    let seen = versions.see().map_err(|err| Error::failure(&err))?;
+    Ok(seen.journal.record().filter(|it| it.phase == Phase::Probation).cloned())
+}
+
 fn roll_back(root: &Root) -> Result<Exit, Error> {
-    let asked = runtime()?.block_on(ask::<Rollback>(root, &Empty {}, PATIENCE));
-    match asked {
-        Ok(taken) => {
-            say(format_args!("the service goes back to the version before ({})", taken.command));
-            return Ok(Exit::Ok);
-        }
-        Err(AskError::Away { .. }) => {}
-        Err(err) => return Err(Error::failure(&err)),
-    }
     let versions = Versions::of(root.path());
-    let failed = |err: outrider_versions::VersionsError| Error::failure(&err);
-    let writer = versions.write(WRITER_WAIT).map_err(failed)?;
-    let on_trial = versions
-        .see()
-        .map_err(|err| Error::failure(&err))?
-        .journal
-        .record()
-        .is_some_and(|it| it.phase == Phase::Probation);
-    if !on_trial {
-        return Err(Error::failed("no version is on trial, so there is nothing to take back")
-            .hint("to go to an older version: outrider upgrade --version V --allow-downgrade"));
+    let trial = on_trial(&versions)?;
+    let asked = runtime()?.block_on(async {
+        match (ask::<Rollback>(root, &Empty {}, PATIENCE).await, &trial) {
+            (Ok(_), Some(trial)) => follow_back(&versions, trial).await.map(Some),
+            (Ok(taken), None) => follow(root, &taken.command).await.map(Some),
+            (Err(AskError::Away { .. }), _) => Ok(None),
+            (Err(err), _) => Err(Error::failure(&err)),
+        }
+    })?;
+    if let Some(exit) = asked {
+        return Ok(exit);
     }
+    if trial.is_none() {
+        let order =
+            UpgradeOrder { previous: true, allow_downgrade: true, force: true, ..UpgradeOrder::default() };
+        return alone(root, order);
+    }
+    let failed = |err: VersionsError| Error::failure(&err);
+    let writer = versions.write(WRITER_WAIT).map_err(failed)?;
     writer.roll_back(Reason::ByHand, "a person on this host wanted it").map_err(failed)?;
     say("the version before is current again");
     Ok(Exit::Ok)
+}
+
+/// Waits until the version on trial is taken back, which is what is wanted here.
+async fn follow_back(versions: &Versions, trial: &Record) -> Result<Exit, Error> {
+    say(format_args!("the service goes back from {} to {}", trial.to, trial.from));
+    loop {
+        let seen = versions.see().map_err(|err| Error::failure(&err))?;
+        match seen.journal.record().filter(|it| it.attempt == trial.attempt) {
+            Some(record) if !record.phase.is_terminal() => sleep(LOOK_EVERY).await,
+            Some(record) if record.phase == Phase::RolledBack => {
+                say(format_args!("{} is current again", record.from));
+                return Ok(Exit::Ok);
+            }
+            Some(record) => {
+                return Err(Error::failed(format!("{}: {}", record.phase, record.detail)));
+            }
+            None => {
+                return Err(Error::failed(format!(
+                    "go back from {}: the journal of versions does not have the attempt any more: see `outrider status`",
+                    trial.to
+                )));
+            }
+        }
+    }
 }

@@ -14,7 +14,8 @@ calls! {
     Health = "health": Empty => HealthReply;
     /// Upgrade the agent, as if the backend had ordered it.
     Upgrade = "upgrade": UpgradeOrder => TakenReply;
-    /// Go back to the version before.
+    /// Take the version on trial back; where none is, go to the version before by an attempt like any other, which needs no
+    /// network.
     Rollback = "rollback": Empty => TakenReply;
 }
 

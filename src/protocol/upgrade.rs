@@ -20,9 +20,10 @@ pub struct UpgradeOrder {
     /// Which version, as `1.4.2` or `1.5.0-SNAPSHOT`; the newest of the agent's channel where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Where signed releases lie: an `https://` address, or a folder of the host. The backend's own where it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
+    /// Where signed releases lie, the first choice first: `https://` addresses, or folders of the host. The backend's own
+    /// where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// Not before this time. The command's `expires_at` is the end of the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
@@ -33,6 +34,10 @@ pub struct UpgradeOrder {
     /// A version that was rolled back here before is tried again.
     #[serde(default)]
     pub force: bool,
+    /// The version that ran before is meant, which is on the host already: nothing is looked up or fetched. Only people on
+    /// the host may want that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub previous: bool,
 }
 
 /// A build of the agent. Two are the same only when all three are.

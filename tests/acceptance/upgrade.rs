@@ -15,7 +15,9 @@
 //! | `packages` | the older form of package, and `.zip` |
 //! | `sweep` | the whole action, killed and given errors at each of its calls |
 //! | `no_way_back` | the version before is gone or damaged |
+//! | `back` | people who go to the version before, and several places of releases |
 
+mod back;
 mod ends;
 mod gateway;
 mod ill;

@@ -1,27 +1,23 @@
 //! One attempt, step by step.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use outrider_home::Config;
-use outrider_protocol::bulk::RELEASES_PATH;
 use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeState};
-use outrider_releases::{Archive as Packed, Downgrade, Platform, Release, Settings, Trust, Version};
 use outrider_upgrade::download::{Download, News, download};
-use outrider_upgrade::mirror::Mirror;
 use outrider_upgrade::{
-    Archive, Completed, FileList, Identity, installed, keep_list, lacking, trusted_root, unpack, verify_tree,
+    Archive, FileList, Identity, check_in_place, installed, keep_list, unpack, verify_tree,
 };
 use outrider_versions::{Begun, Phase, Post, Reason, Record, VersionName, Versions, VersionsError};
 
+use super::found::{Found, Origin, Package};
 use super::room::{free, needed};
 use super::{bare, because, tell};
 use crate::context::Context;
 
-/// The most that a version's files may have together, in bytes.
-const MOST_BYTES: u64 = 1 << 30;
 /// How long to wait for the right to change the journal; others have it for a moment only.
 const WRITER_WAIT: Duration = Duration::from_secs(5);
 
@@ -52,30 +48,12 @@ impl Default for Ended {
 /// What carries it out.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
-    context: &'a Context,
-    order: UpgradeOrder,
-    config: Option<&'a Config>,
-    versions: Versions,
+    pub(super) context: &'a Context,
+    pub(super) order: UpgradeOrder,
+    pub(super) config: Option<&'a Config>,
+    pub(super) versions: Versions,
     from: OnceLock<Build>,
     to: OnceLock<Build>,
-}
-
-/// A release that was found, and what is to become of it.
-struct Found {
-    mirrors: Vec<Mirror>,
-    package: Packed,
-    /// As signed.
-    list: FileList,
-    /// What the package lacks of what a version has.
-    lacks: Option<Completed>,
-    name: VersionName,
-}
-
-impl Found {
-    /// The files of the version when it is in place.
-    fn placed(&self) -> &FileList {
-        self.lacks.as_ref().map_or(&self.list, |it| &it.list)
-    }
 }
 
 impl<'a> Attempt<'a> {
@@ -105,8 +83,8 @@ impl<'a> Attempt<'a> {
         self.tell(at, bare(self.context)).await;
         let _worker = self.versions.take(Post::Worker, Duration::ZERO).map_err(|err| failed(&err, true))?;
         let running = self.running()?;
-        let found = self.find().await?;
-        let package = found.list.package();
+        let found = if self.order.previous { self.find_previous()? } else { self.find().await? };
+        let package = &found.identity;
         drop(self.to.set(Build::from(package)));
         if let Some(running) = &running {
             if running == package {
@@ -129,7 +107,11 @@ impl<'a> Attempt<'a> {
             }
             _ => {}
         }
-        match self.bring_into_place(&found).await {
+        let there = match &found.origin {
+            Origin::Package(package) => self.bring_into_place(&found.name, package).await,
+            Origin::InPlace => self.look_at_previous(&found.name).await,
+        };
+        match there {
             Ok(()) => Ok(UpgradeState::Arming),
             Err(ended) => {
                 self.note_failure(&ended);
@@ -157,76 +139,8 @@ impl<'a> Attempt<'a> {
         Ok(running)
     }
 
-    fn refused(&self, at: UpgradeState, reason: String) -> Box<Ended> {
+    pub(super) fn refused(&self, at: UpgradeState, reason: String) -> Box<Ended> {
         Box::new(Ended { reason: Some(reason), failed_at: Some(at), ..Ended::default() })
-    }
-
-    /// Finds the release in what was signed.
-    async fn find(&self) -> Result<Found, Box<Ended>> {
-        let at = UpgradeState::Requested;
-        let root = self.context.root();
-        let mirror = self.mirror()?;
-        let trusted = trusted_root(root).map_err(|err| Box::new(because(at, &err, false)))?;
-        let folder = root.state().join("trust");
-        let settings = Settings::new(&trusted, &folder, Timestamp::now());
-        let trust = Trust::open(settings, Arc::new(mirror.clone()))
-            .await
-            .map_err(|err| Box::new(because(at, &err, err.is_retryable())))?;
-        let release = self.release(&trust)?;
-        let listed = trust.read(&release.files).await;
-        let listed = listed.map_err(|err| Box::new(because(at, &err, err.is_retryable())))?;
-        let list = FileList::parse(&listed, MOST_BYTES).map_err(|err| Box::new(because(at, &err, false)))?;
-        self.check_list(&list, &release)?;
-        let Identity { version, snapshot, hash } = list.package();
-        let name = VersionName::of_build(&version.to_string(), *snapshot, hash.as_str())
-            .map_err(|err| Box::new(because(at, &err, false)))?;
-        let Some(package) = release.archives.into_iter().next() else {
-            return Err(self.refused(at, "the release has no package".to_owned()));
-        };
-        let lacks = lacking(&list).map_err(|err| Box::new(because(at, &err, false)))?;
-        Ok(Found { mirrors: vec![mirror], package, list, lacks, name })
-    }
-
-    fn mirror(&self) -> Result<Mirror, Box<Ended>> {
-        let at = UpgradeState::Requested;
-        let backend = || Some(format!("{}{RELEASES_PATH}", self.config?.backend));
-        let Some(source) = self.order.source.clone().or_else(backend) else {
-            let reason = "this root has no backend to take releases from: name a source of them".to_owned();
-            return Err(self.refused(at, reason));
-        };
-        let ca_file = self.config.and_then(|it| it.ca_file.as_deref());
-        Mirror::named(&source, ca_file).map_err(|err| Box::new(because(at, &err, false)))
-    }
-
-    fn release(&self, trust: &Trust) -> Result<Release, Box<Ended>> {
-        let at = UpgradeState::Requested;
-        let platform = Platform::here();
-        let Some(wanted) = &self.order.version else {
-            let channel = self.config.map_or("stable", |it| &it.channel);
-            return trust.latest(channel, &platform).ok_or_else(|| {
-                let reason = format!("the source has no release of the channel {channel:?} for {platform}");
-                self.refused(at, reason)
-            });
-        };
-        let version: Version = wanted.parse().map_err(|err| Box::new(because(at, &err, false)))?;
-        let downgrade = if self.order.allow_downgrade { Downgrade::Allowed } else { Downgrade::Refused };
-        trust
-            .find(version, &platform, downgrade)
-            .map_err(|err| Box::new(because(at, &err, err.is_retryable())))
-    }
-
-    /// The list of files must be of the release that lists it.
-    fn check_list(&self, list: &FileList, release: &Release) -> Result<(), Box<Ended>> {
-        let about = &release.about;
-        let found =
-            (list.package().release().to_string(), list.package().hash.as_str(), list.os(), list.arch());
-        let expected =
-            (about.version.to_string(), about.hash.as_str(), about.os.as_str(), about.arch.as_str());
-        if found == expected {
-            return Ok(());
-        }
-        let reason = format!("the list of files is of {found:?}, expected {expected:?}");
-        Err(self.refused(UpgradeState::Requested, reason))
     }
 
     /// Begins the attempt in the journal, or finds it there.
@@ -254,22 +168,33 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// The version before was in place all the time.
+    async fn look_at_previous(&self, name: &VersionName) -> Result<(), Box<Ended>> {
+        let at = UpgradeState::Verifying;
+        let (root, version) = (self.context.root().path().to_owned(), name.as_str().to_owned());
+        let checked = tokio::task::spawn_blocking(move || check_in_place(&root, &version)).await;
+        match checked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
+            Ok(()) => self.enter(Phase::Staged, at),
+            Err(err) => Err(Box::new(because(at, &err, false))),
+        }
+    }
+
     /// From the mirror to its final name.
-    async fn bring_into_place(&self, found: &Found) -> Result<(), Box<Ended>> {
+    async fn bring_into_place(&self, name: &VersionName, found: &Package) -> Result<(), Box<Ended>> {
         let at = UpgradeState::Extracting;
         let layout = self.versions.layout().clone();
-        let there = layout.version(&found.name);
+        let there = layout.version(name);
         if there.exists() {
             if self.is_as_listed(&there, found.placed()).await {
                 self.enter(Phase::Staged, at)?;
-                return self.keep_list(found);
+                return self.keep_list(name, found);
             }
-            let discarded = self.versions.write(WRITER_WAIT).and_then(|it| it.discard(&found.name));
+            let discarded = self.versions.write(WRITER_WAIT).and_then(|it| it.discard(name));
             discarded.map_err(|err| Box::new(because(at, &err, false)))?;
         }
         let staging = layout.staging();
         make_private(&staging).map_err(|err| Box::new(because(at, &err, true)))?;
-        let archive = staging.join(format!("{}.part", found.package.target.sha256));
+        let archive = staging.join(format!("{}.part", found.archive.target.sha256));
         self.check_room(found, &archive, &staging)?;
         self.fetch(found, &archive).await?;
         let tree = staging.join(self.context.run_id().as_str());
@@ -277,14 +202,14 @@ impl<'a> Attempt<'a> {
         self.tell(UpgradeState::Extracting, bare(self.context)).await;
         self.unpacked(found, &archive, &tree).await?;
         self.enter(Phase::Staged, at)?;
-        self.keep_list(found)?;
-        let placed = self.versions.write(WRITER_WAIT).and_then(|it| it.place(&tree, &found.name));
+        self.keep_list(name, found)?;
+        let placed = self.versions.write(WRITER_WAIT).and_then(|it| it.place(&tree, name));
         placed.map(drop).map_err(|err| Box::new(because(at, &err, true)))
     }
 
-    fn check_room(&self, found: &Found, archive: &Path, staging: &Path) -> Result<(), Box<Ended>> {
+    fn check_room(&self, found: &Package, archive: &Path, staging: &Path) -> Result<(), Box<Ended>> {
         let have = std::fs::metadata(archive).map_or(0, |it| it.len());
-        let need = needed(found.package.target.length, have, found.list.total_bytes());
+        let need = needed(found.archive.target.length, have, found.list.total_bytes());
         match free(staging) {
             Ok(free) if free < need => {
                 let reason = format!(
@@ -300,7 +225,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn fetch(&self, found: &Found, archive: &Path) -> Result<(), Box<Ended>> {
+    async fn fetch(&self, found: &Package, archive: &Path) -> Result<(), Box<Ended>> {
         let at = UpgradeState::Downloading;
         self.enter(Phase::Fetching, at)?;
         let limits = self.context.limits();
@@ -308,7 +233,7 @@ impl<'a> Attempt<'a> {
         let until = Timestamp::now() + SignedDuration::try_from(within).unwrap_or_default();
         let what = Download {
             mirrors: &found.mirrors,
-            target: &found.package.target,
+            target: &found.archive.target,
             into: archive,
             rate: limits.upgrade_rate_bytes,
             within,
@@ -329,8 +254,9 @@ impl<'a> Attempt<'a> {
         fetched.map_err(|err| Box::new(because(at, &err, err.is_retryable())))
     }
 
-    /// Unpacks into a folder of its own and holds it against the list.
-    async fn unpacked(&self, found: &Found, archive: &Path, tree: &Path) -> Result<(), Box<Ended>> {
+    /// Unpacks into a folder of its own. Each file is held against the list while it is written, and nothing that is not
+    /// listed is; what lies there is read again right before the switch.
+    async fn unpacked(&self, found: &Package, archive: &Path, tree: &Path) -> Result<(), Box<Ended>> {
         let at = UpgradeState::Extracting;
         let (archive, tree) = (archive.to_owned(), tree.to_owned());
         let (list, lacks) = (found.list.clone(), found.lacks.clone());
@@ -346,7 +272,6 @@ impl<'a> Attempt<'a> {
                 return Err(format!("the package says that it is {found}, expected {expected}").into());
             }
             unpack(&mut archive, &plan, &list, &tree)?;
-            verify_tree(&tree, &list)?;
             Ok(lacks.map_or(Ok(()), |it| it.write(&tree))?)
         };
         match tokio::task::spawn_blocking(work).await {
@@ -361,9 +286,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// The list is needed once more right before the switch, and before this version is gone back to.
-    fn keep_list(&self, found: &Found) -> Result<(), Box<Ended>> {
+    fn keep_list(&self, name: &VersionName, found: &Package) -> Result<(), Box<Ended>> {
         let at = UpgradeState::Extracting;
-        keep_list(self.context.root().path(), found.name.as_str(), found.placed())
+        keep_list(self.context.root().path(), name.as_str(), found.placed())
             .map_err(|err| Box::new(because(at, &err, true)))
     }
 

@@ -7,6 +7,7 @@
 //! **Invariant:** nothing is written of a package before it was held against what was signed, and nothing of it is run here.
 
 mod attempt;
+mod found;
 mod room;
 
 use jiff::Timestamp;

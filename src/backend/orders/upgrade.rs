@@ -14,6 +14,8 @@ use crate::http_error::ApiError;
 
 /// The longest name of a version, and the longest source.
 const LONGEST: usize = 2048;
+/// The most places of releases that an order may name.
+const SOURCES: usize = 16;
 
 /// Refuses what no agent could carry out.
 pub(super) fn check(order: &UpgradeOrder) -> Result<(), ApiError> {
@@ -23,7 +25,16 @@ pub(super) fn check(order: &UpgradeOrder) -> Result<(), ApiError> {
             unprocessable(message).hint("without a version, the newest of the agent's channel is meant")
         );
     }
-    if let Some(source) = order.source.as_deref().filter(|it| !is_source(it)) {
+    if order.previous {
+        let message = "the order asks for the version before: only a person on the host may";
+        return Err(unprocessable(message).hint("name the version, and allow the downgrade"));
+    }
+    if order.sources.len() > SOURCES {
+        let message =
+            format!("the order names {} places of releases, expected at most {SOURCES}", order.sources.len());
+        return Err(unprocessable(message));
+    }
+    if let Some(source) = order.sources.iter().find(|it| !is_source(it)) {
         let message = format!("{:?} is no place of releases", short(source));
         return Err(unprocessable(message).hint(
             "expected an address such as https://mirror.example/releases, or the full path of a folder on the agent's \

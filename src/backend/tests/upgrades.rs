@@ -89,7 +89,7 @@ async fn an_order_reaches_the_agent_with_its_window() {
     let (start, end) = (in_(SignedDuration::from_hours(1)), in_(SignedDuration::from_hours(2)));
     let order = UpgradeOrder {
         version: Some("1.5.0-SNAPSHOT".into()),
-        source: Some("https://mirror.example/releases".into()),
+        sources: vec!["https://mirror.example/releases".into(), "/srv/releases".into()],
         start_at: Some(start),
         allow_downgrade: true,
         force: true,
@@ -105,7 +105,7 @@ async fn an_order_reaches_the_agent_with_its_window() {
     let Order::Upgrade(told) = &told.order else { panic!("{told:?}") };
     assert_eq!(told.start_at, Some(start));
     assert_eq!(told.version.as_deref(), Some("1.5.0-SNAPSHOT"));
-    assert_eq!(told.source.as_deref(), Some("https://mirror.example/releases"));
+    assert_eq!(told.sources, ["https://mirror.example/releases", "/srv/releases"]);
     assert!(told.allow_downgrade && told.force);
 }
 
@@ -132,7 +132,7 @@ async fn what_no_agent_could_carry_out_is_refused_with_what_was_expected() {
     };
     let order = |version: Option<&str>, source: Option<&str>| UpgradeOrder {
         version: version.map(str::to_owned),
-        source: source.map(str::to_owned),
+        sources: source.map(str::to_owned).into_iter().collect(),
         ..UpgradeOrder::default()
     };
     let (status, message, _) = refused(upgrade(&agent, order(Some("newest"), None))).await;
@@ -146,6 +146,12 @@ async fn what_no_agent_could_carry_out_is_refused_with_what_was_expected() {
         message.contains("is no place of releases") && hint.contains("the full path of a folder"),
         "{message}: {hint}"
     );
+    let many = UpgradeOrder { sources: vec!["/srv/releases".to_owned(); 17], ..UpgradeOrder::default() };
+    let (_, message, _) = refused(upgrade(&agent, many)).await;
+    assert!(message.contains("names 17 places of releases, expected at most 16"), "{message}");
+    let previous = UpgradeOrder { previous: true, ..UpgradeOrder::default() };
+    let (_, message, _) = refused(upgrade(&agent, previous)).await;
+    assert!(message.contains("only a person on the host may"), "{message}");
     let hour = SignedDuration::from_hours(1);
     let past = NewCommand { expires_at: Some(in_(-hour)), ..upgrade(&agent, order(None, None)) };
     let (_, message, _) = refused(past).await;

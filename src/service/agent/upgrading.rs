@@ -457,8 +457,7 @@ impl Agent {
             return Err(RpcError::new(code::CANCELLED, "the service stops"));
         }
         let now = Timestamp::now();
-        let id = CommandId::new(format!("hand-{}", now.strftime("%Y%m%dT%H%M%S%f")))
-            .map_err(|err| RpcError::new(code::INTERNAL, err.to_string()))?;
+        let id = by_hand(now)?;
         let command = Command {
             id: id.clone(),
             order: Order::Upgrade(order),
@@ -475,20 +474,22 @@ impl Agent {
     fn roll_back_by_hand(&mut self) -> Result<TakenReply, RpcError> {
         let failed = |err: VersionsError| RpcError::new(code::FAILED, chain(&err));
         let versions = self.upgrading.versions.clone();
-        let id = CommandId::new(format!("hand-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S%f")))
-            .map_err(|err| RpcError::new(code::INTERNAL, err.to_string()))?;
         let writer = versions.write(WRITER_WAIT).map_err(failed)?;
         let seen = versions.see().map_err(|err| RpcError::new(code::FAILED, chain(&err)))?;
         if let Some(record) = seen.journal.record().filter(|it| it.phase == Phase::Probation) {
+            let command = CommandId::new(record.command.as_str()).or_else(|_| by_hand(Timestamp::now()))?;
             writer.roll_back(Reason::ByHand, "a person on this host wanted it").map_err(failed)?;
-            let command = CommandId::new(record.command.as_str()).unwrap_or(id);
             self.upgrading.going_over = Some(command.clone());
             return Ok(TakenReply { command });
         }
-        Err(RpcError::new(
-            code::FAILED,
-            "no version is on trial; name the version to go to: outrider upgrade --version V --allow-downgrade",
-        ))
+        drop(writer);
+        // A person means what they say: that it is older, and that it was taken back once, is no reason against it.
+        self.upgrade_by_hand(UpgradeOrder {
+            previous: true,
+            allow_downgrade: true,
+            force: true,
+            ..UpgradeOrder::default()
+        })
     }
 
     /// Points `current` to the version that was armed, or taken back, once everything has stopped.
@@ -508,6 +509,12 @@ impl Agent {
             _ => Ok(()),
         }
     }
+}
+
+/// The id of what a person on this host wants.
+fn by_hand(now: Timestamp) -> Result<CommandId, RpcError> {
+    CommandId::new(format!("hand-{}", now.strftime("%Y%m%dT%H%M%S%f")))
+        .map_err(|err| RpcError::new(code::INTERNAL, err.to_string()))
 }
 
 /// Holds the version that is armed against its signed list once more: it lay on the disk since it was unpacked.

@@ -20,7 +20,7 @@ fn a_version_stays_where_the_one_before_did_not_reach_the_backend_either_and_it_
     world.publish("1.1.0", &programs());
     let order = UpgradeOrder {
         version: Some("1.1.0".to_owned()),
-        source: Some(world.mirror().display().to_string()),
+        sources: vec![world.mirror().display().to_string()],
         start_at: Some(Timestamp::now() + Duration::from_secs(3)),
         ..UpgradeOrder::default()
     };

@@ -1,0 +1,96 @@
+//! People who go to the version before, and places of releases of which some are none.
+
+use std::fs;
+use std::process::Output;
+
+use outrider_versions::Phase;
+use serde_json::json;
+
+use super::ends::{is_taken_back, stays};
+use super::world::{World, make_program, name, programs};
+use crate::support::{outrider, printed, run};
+
+fn upgrade(world: &World, arguments: &[&str]) -> Output {
+    run(outrider(&world.root()).arg("upgrade").args(arguments))
+}
+
+/// An agent of 1.0.0 that went to 1.1.0 for good, whose releases are out of reach from then on.
+fn upgraded() -> World {
+    let world = World::start();
+    world.publish("1.1.0", &programs());
+    stays(&world, &world.to("1.1.0"));
+    world.until_runs("1.1.0");
+    fs::rename(world.mirror(), world.mirror().with_extension("gone")).unwrap();
+    world
+}
+
+#[test]
+fn a_person_goes_to_the_version_before_and_again_to_the_later_one_without_releases() {
+    let world = upgraded();
+    for (version, other) in [("1.0.0", "1.1.0"), ("1.1.0", "1.0.0")] {
+        let went = upgrade(&world, &["--rollback"]);
+        assert!(went.status.success(), "{}\n{}", printed(&went), world.told());
+        assert_eq!(world.current(), name(version));
+        world.until_runs(version);
+        let previous = fs::read_link(world.root().join("previous")).unwrap();
+        assert!(previous.ends_with(name(other)), "{previous:?}");
+    }
+}
+
+#[test]
+fn a_person_takes_a_version_on_trial_back() {
+    let world = World::with(&json!({ "upgrade_green_s": 60, "upgrade_bound_s": 90 }));
+    world.publish("1.1.0", &programs());
+    let id = world.order("1.1.0");
+    world.until_phase(Phase::Probation);
+    world.until_runs("1.1.0");
+    let went = upgrade(&world, &["--rollback"]);
+    assert!(went.status.success(), "{}\n{}", printed(&went), world.told());
+    is_taken_back(&world, &world.outcome(&id), "by_hand");
+}
+
+#[test]
+fn without_a_service_the_version_before_is_what_the_next_start_runs() {
+    let mut world = upgraded();
+    world.stop_system();
+    let went = upgrade(&world, &["--rollback"]);
+    assert!(went.status.success(), "{}", printed(&went));
+    assert!(printed(&went).contains("the next start of the service runs it on trial"), "{}", printed(&went));
+    assert_eq!(world.current(), name("1.0.0"));
+}
+
+#[test]
+fn a_version_before_that_is_damaged_or_not_there_is_not_gone_to() {
+    let world = upgraded();
+    let program = world.root().join("versions").join(name("1.0.0")).join("outrider");
+    // Its watcher may run from it still, and what runs cannot be written to.
+    fs::remove_file(&program).unwrap();
+    make_program(&program, "#!/bin/sh\nexit 1\n");
+    let went = upgrade(&world, &["--rollback"]);
+    assert_eq!(went.status.code(), Some(1), "{}", printed(&went));
+    assert!(printed(&went).contains("outrider"), "{}", printed(&went));
+    assert_eq!(world.current(), name("1.1.0"));
+
+    fs::remove_dir_all(program.parent().unwrap()).unwrap();
+    let went = upgrade(&world, &["--rollback"]);
+    assert_eq!(went.status.code(), Some(1), "{}", printed(&went));
+    assert!(printed(&went).contains("there is no version before"), "{}", printed(&went));
+    assert_eq!(world.current(), name("1.1.0"));
+}
+
+#[test]
+fn the_first_place_that_has_the_release_is_taken() {
+    let world = World::start();
+    world.publish("1.1.0", &programs());
+    let mirror = world.mirror().display().to_string();
+    let nowhere = world.stack.dir.path().join("nowhere").display().to_string();
+    let went = upgrade(&world, &["--version", "1.1.0", "--source", &nowhere]);
+    assert_eq!(went.status.code(), Some(1), "{}", printed(&went));
+    let went = upgrade(&world, &["--version", "1.2.0", "--source", &nowhere, "--source", &mirror]);
+    assert_eq!(went.status.code(), Some(1), "{}", printed(&went));
+    let said = printed(&went);
+    assert!(said.contains(&format!("{nowhere}: ")) && said.contains(&format!("{mirror}: ")), "{said}");
+    let went = upgrade(&world, &["--version", "1.1.0", "--source", &nowhere, "--source", &mirror]);
+    assert!(went.status.success(), "{}\n{}", printed(&went), world.told());
+    assert_eq!(world.current(), name("1.1.0"));
+}
