@@ -128,6 +128,11 @@ impl Layout {
         self.upgrade().join("untold")
     }
 
+    /// Which process the version on trial was started as last.
+    pub(crate) fn started(&self) -> PathBuf {
+        self.upgrade().join("started")
+    }
+
     /// A file that is given up when a rollback finds the disk full.
     pub(crate) fn reserve(&self) -> PathBuf {
         self.upgrade().join("reserve")

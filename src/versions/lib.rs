@@ -29,6 +29,7 @@
 //! <root>/upgrade/failed/<version>/        why it is not tried again (`rolled-back`), and its diagnosis
 //! <root>/upgrade/failed/journal.a.<n>     slots that could not be read
 //! <root>/upgrade/reserve                  room for a rollback on a full disk
+//! <root>/upgrade/started                  which process the version on trial was started as last
 //! ```
 //!
 //! # How an attempt goes
@@ -60,6 +61,7 @@ mod model;
 mod name;
 mod phase;
 mod record;
+mod started;
 #[cfg(test)]
 mod system;
 mod untold;

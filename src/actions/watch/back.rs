@@ -88,11 +88,14 @@ impl Watcher {
 
     async fn stop_service(&mut self) {
         let root = self.root.clone();
-        let Some(pid) = holder(&root) else { return };
+        let versions = self.versions.clone();
+        // One that hung before it took the root is known by its start alone.
+        let Some(pid) = holder(&root).or_else(|| versions.started()) else { return };
         let (term, kill) = (self.settings.term, self.settings.kill);
         tracing::warn!(pid, "The service is stopped.");
         // Gone when it, whoever comes after it, has not the root.
-        let end = end_foreign(pid, term, kill, || holder(&root) != Some(pid)).await;
+        let is_gone = || holder(&root) != Some(pid) && versions.started() != Some(pid);
+        let end = end_foreign(pid, term, kill, is_gone).await;
         match end {
             ForeignEnd::Asked | ForeignEnd::Killed => tracing::info!(pid, ?end, "The service has ended."),
             ForeignEnd::Still | ForeignEnd::Refused => {

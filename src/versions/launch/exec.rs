@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use super::{EXIT_NOT_STARTED, EXIT_NOTHING, EXIT_USAGE, NothingToRun, Start, candidates, prepare};
+use crate::started;
 use crate::versions::Versions;
 
 /// The variable that names the root; it is set for what is started, too.
@@ -67,6 +68,11 @@ pub fn launch(versions: &Versions, args: &[OsString]) -> ExitCode {
             Ok(start) => {
                 start.troubles.iter().for_each(|it| say(&chain(it)));
                 watch(versions, &start);
+                if start.on_trial
+                    && let Err(err) = started::note(&*versions.fs, &versions.layout)
+                {
+                    say(&chain(&err));
+                }
                 let err = become_program(versions, &start.program, args);
                 say(&format!("start {}: {err}", start.program.display()));
                 if !start.on_trial {

@@ -58,11 +58,16 @@ fn a_version_that_ends_at_once_is_taken_back_and_not_tried_again_unasked() {
 #[test]
 fn a_version_that_hangs_is_taken_back() {
     let world = World::start();
-    world.publish_script("1.1.0", "#!/bin/sh\nexec sleep 1000\n");
+    world.publish_script("1.1.0", "#!/bin/sh\necho $$ > \"$OUTRIDER_ROOT/hangs\"; exec sleep 1000\n");
     let (state, report) = world.to("1.1.0");
     assert_eq!((state, report.state), (CommandState::Failed, UpgradeState::RolledBack), "{report:?}");
     assert_eq!(world.current(), name("1.0.0"));
     world.until_runs("1.0.0");
+    // It never had the root, and was ended all the same, so that the system started the version before.
+    let pid = fs::read_to_string(world.root().join("hangs")).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+    assert!(!status.contains("sleep"), "it hangs still: {status:?}");
+    assert!(!world.told().contains("it is started from here"), "{}", world.told());
 }
 
 #[test]
