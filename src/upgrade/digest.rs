@@ -106,9 +106,8 @@ fn copy_large(from: &mut dyn Read, to: &mut dyn Write, most: u64) -> Result<(u64
         });
         let mut size = 0;
         loop {
-            let mut piece = emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
-            piece.clear();
-            (&mut from).take(BUFFER as u64).read_to_end(&mut piece).map_err(CopyError::Read)?;
+            let mut piece = emptied.try_recv().unwrap_or_default();
+            fill(&mut from, &mut piece).map_err(CopyError::Read)?;
             if piece.is_empty() {
                 break;
             }
@@ -122,6 +121,23 @@ fn copy_large(from: &mut dyn Read, to: &mut dyn Write, most: u64) -> Result<(u64
         let sum = hashing.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
         Ok((size, sum))
     })
+}
+
+/// Reads as much as a piece has room for, or less at the end.
+fn fill(from: &mut impl Read, piece: &mut Vec<u8>) -> io::Result<()> {
+    // What is in it is written over, so only the first time costs anything.
+    piece.resize(BUFFER, 0);
+    let mut filled = 0;
+    while filled < piece.len() {
+        match from.read(&mut piece[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    piece.truncate(filled);
+    Ok(())
 }
 
 /// Reads to the end, but no more than `most` bytes and one; tells the size and the hash.

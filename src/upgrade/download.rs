@@ -265,7 +265,12 @@ async fn pour(
             sleep(meter.ahead(bytes, what.rate)).await;
         }
     };
-    if let Err(err) = file.sync_all().await {
+    let written = match &ended {
+        // It is verified by reading all of it, also after a power cut; to wait for the disk here would only take longer.
+        Ok(()) => file.flush().await,
+        Err(_) => file.sync_all().await,
+    };
+    if let Err(err) = written {
         return disk("sync")(err);
     }
     match ended {

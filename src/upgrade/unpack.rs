@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use outrider_home::FileError;
 
 use crate::archive::{Archive, ArchiveError, Plan, Stop};
 use crate::confined::{Folder, failed, set_mode};
@@ -11,6 +15,9 @@ use crate::digest::{self, CopyError};
 use crate::files::{FileList, ListedFile};
 use crate::path::RelPath;
 use crate::refusal::Refusal;
+
+/// Written files that wait to be synced.
+const UNSYNCED: usize = 16;
 
 /// Writes the listed files of a package that was inspected, by the same list, below `staging`, an empty folder. When this
 /// returns, each file has its listed size, hash and permissions, and all of it is durable, but for the name of `staging`
@@ -24,26 +31,46 @@ pub fn unpack(
     list: &FileList,
     staging: &Path,
 ) -> Result<(), ArchiveError> {
-    let mut writer = Writer {
-        list,
-        staging: Folder::open(staging)?,
-        folders: BTreeSet::new(),
-        written: 0,
-        buffer: Vec::new(),
-    };
-    if !writer.staging.entries()?.is_empty() {
+    let staging_folder = Folder::open(staging)?;
+    if !staging_folder.entries()?.is_empty() {
         let err = std::io::ErrorKind::DirectoryNotEmpty.into();
         return Err(failed("unpack into", staging)(err).into());
     }
-    archive.walk(plan.bounds, &mut |entry, data| match plan.files.get(&entry.name) {
-        Some(place) => writer.write(*place, data),
-        None => Ok(()),
-    })?;
-    if writer.written < plan.files.len() {
-        let why = Refusal::Layout { problem: "it changed while it was read".to_owned() };
-        return Err(archive.refused(why));
+    let (written, unsynced) = sync_channel(UNSYNCED);
+    thread::scope(|scope| {
+        let syncing = scope.spawn(move || sync_all(unsynced));
+        let mut writer = Writer {
+            list,
+            staging: staging_folder,
+            folders: BTreeSet::new(),
+            files: 0,
+            buffer: Vec::new(),
+            written,
+        };
+        let walked = archive.walk(plan.bounds, &mut |entry, data| match plan.files.get(&entry.name) {
+            Some(place) => writer.write(*place, data),
+            None => Ok(()),
+        });
+        let Writer { files, folders, staging, written, .. } = writer;
+        drop(written);
+        let synced = syncing.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
+        // Where a file could not be synced, the walk ended for that, or would have.
+        synced?;
+        walked?;
+        if files < plan.files.len() {
+            let why = Refusal::Layout { problem: "it changed while it was read".to_owned() };
+            return Err(archive.refused(why));
+        }
+        Ok(sync_folders(&staging, &folders)?)
+    })
+}
+
+/// Makes files durable while the next are written: the disk is slower than what is written to it.
+fn sync_all(files: Receiver<(File, PathBuf)>) -> Result<(), FileError> {
+    for (file, at) in files {
+        file.sync_all().map_err(failed("sync", &at))?;
     }
-    Ok(writer.sync()?)
+    Ok(())
 }
 
 struct Writer<'a> {
@@ -51,8 +78,10 @@ struct Writer<'a> {
     staging: Folder,
     /// That were made.
     folders: BTreeSet<&'a str>,
-    written: usize,
+    files: usize,
     buffer: Vec<u8>,
+    /// To whoever makes them durable.
+    written: SyncSender<(File, PathBuf)>,
 }
 
 impl<'a> Writer<'a> {
@@ -61,12 +90,13 @@ impl<'a> Writer<'a> {
         let (file, at) = self.create(&listed.path)?;
         self.fill(&file, &at, listed, data)?;
         set_mode(&file, listed.mode.bits()).map_err(failed("set the permissions of", &at))?;
-        file.sync_all().map_err(failed("sync", &at))?;
-        self.written += 1;
+        self.files += 1;
+        // Nobody takes it any more where one before could not be synced; that error is told.
+        self.written.send((file, at)).map_err(|_| unsynced(self.staging.path()))?;
         Ok(())
     }
 
-    fn create(&mut self, path: &'a RelPath) -> Result<(File, std::path::PathBuf), Stop> {
+    fn create(&mut self, path: &'a RelPath) -> Result<(File, PathBuf), Stop> {
         self.folders.extend(path.ancestors());
         let mut segments = path.segments();
         let name = segments.next_back().unwrap_or_default();
@@ -93,16 +123,21 @@ impl<'a> Writer<'a> {
         }
         Ok(())
     }
+}
 
-    /// Makes durable which files the folders hold, the innermost first.
-    fn sync(&self) -> Result<(), outrider_home::FileError> {
-        for folder in self.folders.iter().rev() {
-            let mut inner: Option<Folder> = None;
-            for segment in folder.split('/') {
-                inner = Some(inner.as_ref().unwrap_or(&self.staging).folder(segment)?);
-            }
-            inner.as_ref().unwrap_or(&self.staging).sync()?;
+/// The walk is over, for a file that was not synced.
+fn unsynced(staging: &Path) -> FileError {
+    failed("sync the files below", staging)(std::io::ErrorKind::BrokenPipe.into())
+}
+
+/// Makes durable which files the folders hold, the innermost first.
+fn sync_folders(staging: &Folder, folders: &BTreeSet<&str>) -> Result<(), FileError> {
+    for folder in folders.iter().rev() {
+        let mut inner: Option<Folder> = None;
+        for segment in folder.split('/') {
+            inner = Some(inner.as_ref().unwrap_or(staging).folder(segment)?);
         }
-        self.staging.sync()
+        inner.as_ref().unwrap_or(staging).sync()?;
     }
+    staging.sync()
 }
