@@ -89,10 +89,12 @@ fn found(root: &Root) -> Result<Found, FileError> {
 /// Moves all work into a new folder of the root; answers with it, if there was any.
 fn set_aside(root: &Root, now: Timestamp) -> Result<Option<PathBuf>, FileError> {
     // The note goes last: until then a repeated call finds whose the rest is.
-    let (identity, stays) = (root.identity_path(), [root.enrollment_path(), root.startup_path()]);
+    let identity = root.identity_path();
+    let stays = [root.enrollment_path(), root.startup_path(), root.schema_path()];
     let state = entries(&root.state())?;
     let state = state.into_iter().filter(|it| *it != identity && !stays.contains(it));
-    let work = [root.caches(), root.spool()].into_iter().chain(state);
+    let beside = [root.caches(), root.spool(), root.kept_state(), root.undone_state()];
+    let work = beside.into_iter().chain(state);
     let mut full = Vec::new();
     for path in work {
         let has_any = if path.is_dir() { !entries(&path)?.is_empty() } else { path.exists() };
@@ -106,6 +108,7 @@ fn set_aside(root: &Root, now: Timestamp) -> Result<Option<PathBuf>, FileError> 
     let aside = new_folder(root, now)?;
     let state = aside.join("state");
     make_at(&state)?;
+    copy_schema(root, &state)?;
     let note = identity.exists().then_some(identity);
     for from in full.into_iter().chain(note) {
         let name = from.file_name().unwrap_or_default();
@@ -119,6 +122,16 @@ fn set_aside(root: &Root, now: Timestamp) -> Result<Option<PathBuf>, FileError> 
     }
     root.create().map_err(FileError::at("make the folders of", root.path()))?;
     Ok(Some(aside))
+}
+
+/// What is moved says which schema it has, as what stays does.
+fn copy_schema(root: &Root, to: &Path) -> Result<(), FileError> {
+    let from = root.schema_path();
+    match std::fs::read(&from) {
+        Ok(text) => atomic::write(&to.join(from.file_name().unwrap_or_default()), &text, atomic::PRIVATE),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(err) => Err(FileError::at("read", &from)(err)),
+    }
 }
 
 fn new_folder(root: &Root, now: Timestamp) -> Result<PathBuf, FileError> {

@@ -5,6 +5,7 @@
 //! | [`Root`] | the paths; makes the folders, for the owner only |
 //! | [`RootLock`] | one service uses a root at a time |
 //! | [`Config`] | config.json: read with all its faults at once, written whole or not at all |
+//! | [`state`] | the schema of what is remembered; migrations on a copy, and the way back |
 //! | [`Identity`] | whose work lies in the root; another's is moved aside |
 //! | [`keys`] | secrets of sources that only this root can read |
 //! | [`Checkpoints`] | the last-processed values of sessions |
@@ -43,6 +44,7 @@ mod secret;
 mod session_path;
 #[cfg(unix)]
 pub mod socket;
+pub mod state;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -59,5 +61,6 @@ pub use lock::{LockError, RootLock};
 pub use root::Root;
 pub use secret::Secret;
 pub use session_path::SessionPath;
+pub use state::{Settled, StateError};
 pub use store::StoreError;
 pub use unchanged::Unchanged;

@@ -161,10 +161,11 @@ impl Root {
         self.0.join("lock")
     }
 
-    /// Makes the folders that are missing, for the owner only (0700 on Unix). Folders that are there stay as they are.
+    /// Makes the folders that are missing, for the owner only (0700 on Unix). Folders that are there stay as they are. A
+    /// state that is new says which schema it has: see [`crate::state`].
     ///
     /// # Errors
-    /// When a folder cannot be made; the error names it.
+    /// When a folder cannot be made, or the schema not be written; the error names it.
     pub fn create(&self) -> io::Result<()> {
         let folders = [
             self.0.clone(),
@@ -177,7 +178,7 @@ impl Root {
         for folder in folders {
             make_private(&folder).map_err(FileError::at("make the folder", &folder))?;
         }
-        Ok(())
+        Ok(self.stamp_fresh_state()?)
     }
 }
 

@@ -139,7 +139,7 @@ fn the_next_service_sweeps_up_what_a_killed_writer_left() {
     assert_eq!(names(&root.crashes()), [""; 0]);
     let mut state = names(&root.state());
     state.sort();
-    assert_eq!(state, ["crashes", "exports"]);
+    assert_eq!(state, ["crashes", "exports", "schema.json"]);
     assert!(!root.path().join(".config.json.x1y2z3.tmp").exists());
 }
 

@@ -1,0 +1,326 @@
+//! The schema of `state/`: which one lies there, and how a root gets from one to another and back.
+//!
+//! ```text
+//! state/schema.json   {"schema": 1}; a state without it has schema 1
+//! state.kept/         the state before a migration, until the upgrade that made it is committed
+//! state.undone/       a state that was given up for the kept one, for a person to look at; the last one only
+//! state.new/          a state that was migrated and takes its place next
+//! state.scrap/        of no worth: a copy that is being made, or what is being deleted
+//! ```
+//!
+//! All of `state/` has one schema, and only that. Spool, caches, logs, `config.json` and keys are outside of it: they are
+//! read by two versions in turn, so whoever changes what they hold must let the version before read it. So are
+//! `identity.json`, `enroll.json` and `startup`, which `enroll` writes whatever schema it finds: no migration changes them.
+//!
+//! **Invariant:** a migration changes a copy. What `state/` held before lies in `state.kept/`, untouched, until
+//! [`Root::forget_kept_state`].
+//!
+//! **Invariant:** a folder is whole when it has its name, so that nothing but which of them are there, and their schemas,
+//! says what is next (`decide`). Whoever is cut short anywhere, the next [`Root::settle_state`] goes on.
+//!
+//! **Invariant:** no state is deleted that is not replaced by one which holds the same, but for the last but one that was
+//! undone.
+//!
+//! # Who migrates
+//!
+//! The service, at its start, with the root's lock, before it opens anything ([`Root::settle_state`]). While it is on
+//! trial, the kept state stays; a version before that finds a newer schema and a kept state puts that back. An export by
+//! hand migrates where no service can be, in a root that was never enrolled ([`Root::settle_state_by_hand`]). Every other
+//! command only looks, and refuses another schema than its own ([`Root::check_state`]).
+//!
+//! # A new schema
+//!
+//! Add the step to `MIGRATIONS`; it gets the folder of a copy, in which anything may be missing, since a state that was
+//! never used is migrated as well. The copy is made durable afterwards.
+
+mod act;
+mod copy;
+mod decide;
+mod schema;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::act::{Acts, Point};
+use self::decide::{Next, Seen, decide};
+pub use self::schema::{SCHEMA, Schema};
+use crate::atomic::FileError;
+use crate::{LockError, Root, RootLock, StoreError};
+
+/// How long a store that somebody has open is waited for, before it is copied.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+/// More acts in a row than any root needs.
+const MOST_ACTS: usize = 16;
+
+/// A migration's own failure.
+pub(crate) type MigrateError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The state cannot be used, or not be brought to this version's schema.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A later version wrote it, and nothing older is kept.
+    #[error(
+        "open the state {}: it has schema {found}, and this version of Outrider knows {ours} at most; run the version \
+         that wrote it, or a later one",
+        path.display()
+    )]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// This version's.
+        ours: u32,
+    },
+    /// An earlier version wrote it, and this command does not migrate.
+    #[error(
+        "open the state {}: it has schema {found}, and this version of Outrider works with {ours}; start the service of \
+         this version, which brings it there, or run the version that the service has",
+        path.display()
+    )]
+    Older {
+        /// The folder.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// This version's.
+        ours: u32,
+    },
+    /// Whoever changed it was cut short.
+    #[error("open the state {}: a start of the service was cut short while it changed it; start the service, which goes on there", path.display())]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An upgrade has migrated it, and may be taken back.
+    #[error(
+        "work with the state {}: an upgrade brought it to schema {ours} and is on trial, and what is done now would be \
+         forgotten if it were taken back; try again when it has ended (`outrider status`)",
+        path.display()
+    )]
+    OnTrial {
+        /// The folder.
+        path: PathBuf,
+        /// Its schema.
+        ours: u32,
+    },
+    /// What says its schema cannot be understood.
+    #[error(
+        "read {}: expected {{\"schema\": NUMBER}}, found {found}; restore the file, or move the folder it is in away to \
+         begin with an empty one",
+        path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is in it, shortened.
+        found: String,
+    },
+    /// The copy does not fit onto the disk.
+    #[error(
+        "copy the state {}, to bring it to another schema: it takes {need} bytes, and {free} are free; make room on that \
+         disk, then try again",
+        path.display()
+    )]
+    NoRoom {
+        /// The folder.
+        path: PathBuf,
+        /// What is wanted, in bytes.
+        need: u64,
+        /// What is there, in bytes.
+        free: u64,
+    },
+    /// There is something in it that cannot be copied.
+    #[error("copy {}: expected a file or a folder, found something else; move it out of the state", path.display())]
+    Strange {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A migration failed; the state is as it was.
+    #[error("bring the state from schema {from} to {to}; it is left as it was")]
+    Migration {
+        /// From which schema.
+        from: u32,
+        /// To which.
+        to: u32,
+        /// What the migration says.
+        #[source]
+        err: MigrateError,
+    },
+    /// A store in it is open elsewhere.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The root is in use.
+    #[error(transparent)]
+    Lock(LockError),
+    /// An operation on a file or a folder failed.
+    #[error(transparent)]
+    File(FileError),
+    /// Act after act was carried out, and the state still is not settled.
+    #[error("settle the state {}: expected to be done, found that there is always something next: this is a bug", path.display())]
+    Unsettled {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+impl From<FileError> for StateError {
+    fn from(err: FileError) -> Self {
+        Self::File(err)
+    }
+}
+
+/// What was done to a state that is settled.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// It was brought from this schema to this version's.
+    pub migrated_from: Option<u32>,
+    /// One of this newer schema was set aside, and the kept one is in its place.
+    pub put_back_from: Option<u32>,
+    /// The state before is kept: what is done now is forgotten if this version is taken back.
+    pub is_kept: bool,
+}
+
+impl Root {
+    /// Brings the state to this version's schema, and finishes what was cut short. The kept state stays where `keep` says
+    /// that an upgrade is on trial; else it goes. Makes a copy of the state where it has to be migrated: that takes as
+    /// much room and time as the state has bytes.
+    ///
+    /// # Errors
+    /// The state is then as it was before, or as the next call goes on from: see [`StateError`].
+    pub fn settle_state(&self, _lock: &RootLock, keep: bool) -> Result<Settled, StateError> {
+        self.settle_state_as(&Schema::own(), keep, &mut |_| Ok(()))
+    }
+
+    fn settle_state_as(&self, ours: &Schema, keep: bool, at: Point<'_>) -> Result<Settled, StateError> {
+        let mut acts = Acts { root: self, at };
+        acts.clear_scrap();
+        let mut settled = Settled::default();
+        for _ in 0..MOST_ACTS {
+            let seen = Seen::of(self)?;
+            match decide(&seen, ours.number, keep) {
+                Next::Ready => {
+                    acts.clear_scrap();
+                    settled.is_kept = seen.kept.is_some();
+                    return Ok(settled);
+                }
+                Next::Refuse { found } => {
+                    return Err(StateError::Newer { path: self.state(), found, ours: ours.number });
+                }
+                Next::Discard(folder) => acts.discard(folder)?,
+                Next::Take(folder) => acts.take(folder)?,
+                Next::SetAside { found } => {
+                    settled.put_back_from = Some(found);
+                    acts.set_aside()?;
+                }
+                Next::Migrate { from } => {
+                    settled.migrated_from = Some(from);
+                    acts.migrate(ours, from)?;
+                }
+            }
+        }
+        Err(StateError::Unsettled { path: self.state() })
+    }
+
+    /// The same by hand, for a command that writes into the state. Where a service can be, it is left to that.
+    ///
+    /// # Errors
+    /// As [`Root::check_state`], and [`StateError::OnTrial`] while a state is kept.
+    pub fn settle_state_by_hand(&self) -> Result<(), StateError> {
+        match self.check_state() {
+            Err(StateError::Older { .. } | StateError::Unfinished { .. }) if !self.config_path().exists() => {
+                let lock = self.lock().map_err(StateError::Lock)?;
+                self.settle_state(&lock, false).map(drop)
+            }
+            Ok(()) if self.state_is_kept() => {
+                Err(StateError::OnTrial { path: self.state(), ours: Schema::own().number })
+            }
+            other => other,
+        }
+    }
+
+    /// Whether this version can read the state as it is. Changes nothing. A root without a state is fine.
+    ///
+    /// # Errors
+    /// [`StateError::Newer`], [`StateError::Older`], [`StateError::Unfinished`], or when its schema cannot be read.
+    pub fn check_state(&self) -> Result<(), StateError> {
+        let (seen, path, ours) = (Seen::of(self)?, self.state(), Schema::own().number);
+        match seen.state {
+            None if seen.new.is_some() || seen.kept.is_some() => Err(StateError::Unfinished { path }),
+            Some(found) if found > ours => Err(StateError::Newer { path, found, ours }),
+            Some(found) if found < ours => Err(StateError::Older { path, found, ours }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the state before a migration is kept.
+    #[must_use]
+    pub fn state_is_kept(&self) -> bool {
+        self.kept_state().exists()
+    }
+
+    /// An upgrade is committed: the state before it goes, and one that an earlier upgrade left behind. Only for the service
+    /// of the root.
+    ///
+    /// # Errors
+    /// When a folder cannot be renamed; the next start does it then. What could not be deleted afterwards is as well.
+    pub fn forget_kept_state(&self) -> Result<(), StateError> {
+        let mut nothing = |_: &'static str| Ok(());
+        let mut acts = Acts { root: self, at: &mut nothing };
+        acts.clear_scrap();
+        for folder in [act::Folder::Kept, act::Folder::Undone] {
+            if folder.of(self).exists() {
+                acts.discard(folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says in a state that was just made which schema it has.
+    pub(crate) fn stamp_fresh_state(&self) -> Result<(), FileError> {
+        if self.schema_path().exists()
+            || holds_any(&self.state()).map_err(FileError::at("list", &self.state()))?
+            || self.state_is_kept()
+            || self.new_state().exists()
+        {
+            return Ok(());
+        }
+        schema::write(&self.state(), Schema::own().number)
+    }
+
+    /// Where the state says its schema.
+    pub(crate) fn schema_path(&self) -> PathBuf {
+        schema::path_in(&self.state())
+    }
+
+    pub(crate) fn kept_state(&self) -> PathBuf {
+        self.path().join("state.kept")
+    }
+
+    pub(crate) fn undone_state(&self) -> PathBuf {
+        self.path().join("state.undone")
+    }
+
+    pub(crate) fn new_state(&self) -> PathBuf {
+        self.path().join("state.new")
+    }
+}
+
+/// Whether there is anything but folders in a folder. One that is missing has nothing.
+fn holds_any(folder: &Path) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() || holds_any(&entry.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests;
