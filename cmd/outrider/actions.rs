@@ -99,7 +99,7 @@ fn run(
 fn cannot_begin(err: &PrepareError) -> Error {
     match err {
         PrepareError::Config(_) | PrepareError::Limits { .. } => Error::of(Exit::Usage, err),
-        PrepareError::Root { .. } | PrepareError::Log { .. } => Error::failure(err),
+        PrepareError::Root { .. } | PrepareError::Log { .. } | PrepareError::State(_) => Error::failure(err),
     }
 }
 

@@ -44,6 +44,9 @@ fn tell(status: &Status) -> String {
     if let Some(it) = &status.last_upgrade {
         lines.push(row("last upgrade", &ended(it)));
     }
+    if status.state_kept {
+        lines.push(row("state", "the one before is kept until the upgrade stays; orders wait for that"));
+    }
     for it in &status.commands {
         let taken = it.taken_at.strftime("%Y-%m-%d %H:%M:%SZ");
         lines.push(row("command", &format!("{} {} {} since {taken}", it.command, it.action, it.stage)));

@@ -47,6 +47,10 @@ pub async fn run_by_hand(
     {
         return Ok(Finished { exit: Exit::Usage, told: tell_failure(&failure), result: Err(failure) });
     }
+    // Its values are to be found by the next one, whichever version that is; the service sees to it for its own exports.
+    if matches!(order, Order::Export(_)) {
+        root.settle_state_by_hand().map_err(PrepareError::State)?;
+    }
     let cancel = Cancel::default();
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let run = Run { id: made_up_id(), programs, outlet, cancel: cancel.clone() };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use outrider_home::{Config, ConfigErrors, Limits, Root};
+use outrider_home::{Config, ConfigErrors, Limits, Root, StateError};
 use outrider_logs::{Redactor, RunLog};
 use outrider_protocol::action::{AgentConfig, Order};
 use outrider_protocol::ids::{ExportId, IntegrationId};
@@ -43,6 +43,9 @@ pub enum PrepareError {
         #[source]
         err: std::io::Error,
     },
+    /// The state has another schema than this version works with.
+    #[error(transparent)]
+    State(StateError),
     /// The log file could not be opened.
     #[error("open the log file {}", path.display())]
     Log {

@@ -1,6 +1,7 @@
 //! The loop that owns all state of the service, and what it does about each event.
 
 mod describing;
+mod kept_state;
 mod running;
 mod settings;
 mod stopping;
@@ -72,6 +73,8 @@ pub(crate) struct Setup {
     pub(crate) versions: Versions,
     /// Where questions come in.
     pub(crate) local: Option<Local>,
+    /// Whether the state before is kept, for the version before.
+    pub(crate) state_on_trial: bool,
 }
 
 /// A command that the service has taken and of which the backend has not answered the outcome.
@@ -173,6 +176,9 @@ impl Agent {
             notes_at: None,
             setup,
         };
+        if agent.setup.state_on_trial {
+            agent.begin_with_kept_state();
+        }
         entries.into_iter().for_each(|entry| agent.hold(entry));
         agent.take_up_upgrades();
         agent.save_snapshot();
@@ -191,7 +197,8 @@ impl Agent {
             self.events.clone(),
         );
         let (events, build) = (self.events.clone(), self.setup.build.clone());
-        let orders = Orders { http, timing, events, build, host: host.clone(), started_at: *started_at };
+        let (host, started_at, wait) = (host.clone(), *started_at, self.upgrading.orders_wait());
+        let orders = Orders { http, timing, events, build, host, started_at, wait };
         self.keep("uploads", uploads.run(woken));
         self.keep("orders", orders.run());
         if let Some(local) = self.setup.local.take() {

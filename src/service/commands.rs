@@ -11,6 +11,7 @@ pub(crate) struct Commands {
     open: Vec<Open>,
     at_once: usize,
     draining: bool,
+    waiting: bool,
 }
 
 #[derive(Debug)]
@@ -71,7 +72,7 @@ pub(crate) enum Cancel {
 impl Commands {
     /// No commands yet; at most `at_once` will run at a time.
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { open: Vec::new(), at_once, draining: false }
+        Self { open: Vec::new(), at_once, draining: false, waiting: false }
     }
 
     /// Takes a command, which then waits for its turn. One that has `begun`, in an earlier life of the service, is never
@@ -102,6 +103,9 @@ impl Commands {
         self.open.retain_mut(|it| {
             let fits = active < self.at_once && !(it.export && exporting) && !(it.upgrade && upgrading);
             let late = it.stage == Stage::Queued && is_late(it.expires_at, now);
+            if self.waiting && !it.upgrade {
+                return true;
+            }
             // One that waits for its window is told at once that this has passed.
             if late && (fits || it.not_before.is_some()) {
                 due.push(Due::Expire(it.id.clone()));
@@ -161,6 +165,11 @@ impl Commands {
     /// It has ended.
     pub(crate) fn ended(&mut self, id: &CommandId) {
         self.open.retain(|it| &it.id != id);
+    }
+
+    /// Whether those that are queued wait, but for upgrades.
+    pub(crate) fn wait(&mut self, wait: bool) {
+        self.waiting = wait;
     }
 
     /// The service stops: nothing is started any more. Answers those whose processes are to be asked to end.
@@ -291,6 +300,20 @@ mod tests {
         assert!(commands.due(now()).is_empty());
         assert!(!commands.any_active());
         assert_eq!(commands.stages().count(), 1, "e2 waits for the next start");
+    }
+
+    #[test]
+    fn while_a_state_is_kept_only_upgrades_are_started_and_nothing_expires() {
+        let mut late = export("late");
+        late.expires_at = Some(now() - jiff::SignedDuration::from_secs(1));
+        let upgrade = command("u1", Order::Upgrade(outrider_protocol::upgrade::UpgradeOrder::default()));
+        let mut commands = commands(8, &[late, export("e1"), validate("v1"), upgrade]);
+        commands.wait(true);
+        assert_eq!(started(&commands.due(now())), ["u1"]);
+        commands.wait(false);
+        let due = commands.due(now());
+        assert_eq!(due[0], Due::Expire(CommandId::new("late").unwrap()));
+        assert_eq!(started(&due[1..]), ["e1", "v1"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use outrider_home::{
     CONFIG_VERSION, Config, ConfigErrors, FileError, Identity, Limits, LockError, Root, RootLock, Secret,
-    atomic,
+    StateError, atomic,
 };
 use outrider_protocol::bulk::{ENROLL_PATH, EnrollReply, EnrollRequest};
 use reqwest::{Method, StatusCode, Url};
@@ -45,6 +45,9 @@ pub enum EnrollError {
     /// A service runs on it, or another enrollment.
     #[error(transparent)]
     InUse(LockError),
+    /// A later version wrote the state, or a start was cut short while it changed it.
+    #[error(transparent)]
+    State(StateError),
     /// The backend's address cannot be used.
     #[error("--backend {found:?}: expected {expected}")]
     Address {
@@ -131,6 +134,7 @@ impl EnrollError {
             }
             Self::Refused { .. } => "ask for a new code: `outrider-backend code create`",
             Self::InUse(_)
+            | Self::State(_)
             | Self::Address { .. }
             | Self::Code { .. }
             | Self::Setup(_)
@@ -193,6 +197,11 @@ pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Enrolled, Enr
     let http = Http::anonymous(&backend, ca_file.as_deref(), &limits).map_err(EnrollError::Setup)?;
     root.create().map_err(|err| at_root(root, err))?;
     let lock = lock(root)?;
+    match root.check_state() {
+        // The service brings it to its schema, and what is written here stays as it is.
+        Ok(()) | Err(StateError::Older { .. }) => {}
+        Err(err) => return Err(EnrollError::State(err)),
+    }
     let pending = Pending::of(root, &backend, code).map_err(|err| at_root(root, err))?;
     let request = EnrollRequest {
         code: code.to_owned(),

@@ -27,6 +27,9 @@
 //! **Invariant:** nothing waits without a bound, and what waits for the backend has a bound in memory; log lines beyond
 //! it are dropped and counted, progress is merged.
 //!
+//! **Invariant:** nothing of the state is opened before it has this version's schema; while the state before is kept for the
+//! version before, no order is taken and no command started but the upgrade's own (`state`).
+//!
 //! **Invariant:** the service never parses an object, and nothing outside `uplink` speaks HTTP.
 //!
 //! # The parts
@@ -45,6 +48,7 @@
 //! | `order` | the order that an action gets: the backend's with `extra_integrations` | yes |
 //! | `outcome` | how a run's end becomes a command's outcome | yes |
 //! | `crashes` | deaths that the backend is to hear of: what counts as one, and the files that keep them | |
+//! | `state` | the state's schema at the start: migrated, put back, or this version on trial taken back | |
 //! | `last_life` | how the last service died: the marker, what a panic leaves | |
 //! | `tokens` | access tokens for integrations: one request at a time for each, however many ask | |
 //! | `ask` | the other end of that: what asks | |
@@ -94,6 +98,7 @@ mod outcome;
 mod redaction;
 mod run;
 mod snapshot;
+mod state;
 mod status;
 mod task;
 mod tokens;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use outrider_home::{Config, ConfigErrors, Journal, JournalError, LockError, Root};
+use outrider_home::{Config, ConfigErrors, Journal, JournalError, LockError, Root, StateError};
 use outrider_logs::{InitError, ServiceLog, init_service};
 use outrider_protocol::control::HostInfo;
 use outrider_protocol::fault::chain;
@@ -16,11 +16,14 @@ use crate::agent::{Agent, Setup};
 use crate::crashes::{Crashes, last_lines};
 use crate::last_life::{Life, watch_panics};
 use crate::local::Local;
+use crate::state::{self, Prepared};
 use crate::uplink::http::{Http, SetupError};
 use crate::uplink::{Timing, uploads};
 
 /// How long to wait for a journal that another process has open: `status` and the like read it for an instant.
 const JOURNAL_WAIT: Duration = Duration::from_secs(5);
+/// How long to wait for the right to change the journal of versions; others have it for a moment only.
+pub(crate) const WRITER_WAIT: Duration = Duration::from_secs(5);
 
 /// What the service needs to know.
 #[derive(Debug, Clone)]
@@ -67,6 +70,9 @@ pub enum ServiceError {
     /// The log could not be set up.
     #[error("set up the service's log")]
     Log(#[source] InitError),
+    /// The state has another schema, and could not be brought to this version's.
+    #[error("prepare the agent's state")]
+    State(#[source] StateError),
     /// The journal of commands could not be opened.
     #[error("open the journal of commands")]
     Journal(#[source] JournalError),
@@ -112,7 +118,16 @@ pub async fn run(
     };
     let log = init_service(&service_log).map_err(ServiceError::Log)?;
     let timing = Timing::new(&config.limits);
-    let stopped = serve(root, config, program, timing, stop).await;
+    let stopped = match state::prepare(&root, &lock, &Versions::of(root.path()), &program) {
+        Ok(Prepared::Ready { on_trial }) => serve(root, config, program, timing, on_trial, stop).await,
+        Ok(Prepared::TakenBack) => Ok(Stopped {
+            reason: "this version cannot use the state".to_owned(),
+            unreported: 0,
+            queued: 0,
+            goes_over: true,
+        }),
+        Err(err) => Err(ServiceError::State(err)),
+    };
     if let Err(err) = &stopped {
         tracing::error!(error = chain(err), "The service ends.");
     }
@@ -120,12 +135,13 @@ pub async fn run(
     stopped
 }
 
-/// The service without its lock and log.
+/// The service without its lock and log. `state_on_trial` says that the state before is kept until an upgrade is committed.
 pub(crate) async fn serve(
     root: Root,
     config: Config,
     program: PathBuf,
     timing: Timing,
+    state_on_trial: bool,
     stop: impl Future<Output = &'static str>,
 ) -> Result<Stopped, ServiceError> {
     // Before this service writes there.
@@ -163,6 +179,7 @@ pub(crate) async fn serve(
         build,
         versions: versions.clone(),
         local,
+        state_on_trial,
     };
     let agent = Agent::start(setup).map_err(ServiceError::Journal)?;
     let life = Life::begin(&at, &crashes, started_at, before).map_err(|err| at_root(&at, err.into()))?;

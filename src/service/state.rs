@@ -52,7 +52,10 @@ pub(crate) fn prepare(
         return Err(err);
     }
     let why = chain(&err);
-    tracing::error!(error = why, "The state cannot be used by this version, which is on trial: it is taken back.");
+    tracing::error!(
+        error = why,
+        "The state cannot be used by this version, which is on trial: it is taken back."
+    );
     match take_back(versions, &why) {
         Ok(Some(Phase::RolledBack)) => Ok(Prepared::TakenBack),
         Ok(_) => Err(err),

@@ -51,6 +51,8 @@ pub struct Status {
     pub upgrade: Option<UpgradeStatus>,
     /// How the last upgrade ended.
     pub last_upgrade: Option<UpgradeReport>,
+    /// Whether the state before an upgrade is kept until that stays; orders and commands wait meanwhile.
+    pub state_kept: bool,
     /// What could not be found out, each as a sentence.
     pub unknown: Vec<String>,
 }
@@ -101,7 +103,8 @@ pub fn status(root: &Root) -> Status {
         build: None,
         upgrade: None,
         last_upgrade: last_upgrade(root),
-        unknown: Vec::new(),
+        state_kept: root.state_is_kept(),
+        unknown: root.check_state().err().iter().map(|err| chain(err)).collect(),
     };
     status.versions(&Versions::of(root.path()));
     match Config::load(root) {
@@ -156,9 +159,9 @@ impl Status {
         }
     }
 
-    /// Without a service, the journal itself tells.
+    /// Without a service, the journal itself tells, if it is one that this version reads.
     fn stopped(&mut self, root: &Root) {
-        if !root.commands_db().exists() {
+        if !root.commands_db().exists() || root.check_state().is_err() {
             return;
         }
         let entries = match Journal::open(root, Duration::ZERO).and_then(|journal| journal.open_entries()) {

@@ -97,7 +97,8 @@ impl Agent {
             stopped.await.unwrap();
             "the test"
         };
-        let task = tokio::spawn(serve(self.root(), self.config.clone(), self.program(), timing, stopped));
+        let task =
+            tokio::spawn(serve(self.root(), self.config.clone(), self.program(), timing, false, stopped));
         Running { stop, task }
     }
 

@@ -13,6 +13,7 @@
 //! | `restarts` | the watcher killed, the machine restarted, the clock set |
 //! | `orders` | the same order again, a second one, an export meanwhile |
 //! | `packages` | the older form of package, and `.zip` |
+//! | `state` | versions between which the state has another schema |
 //! | `sweep` | the whole action, killed and given errors at each of its calls |
 //! | `no_way_back` | the version before is gone or damaged |
 //! | `back` | people who go to the version before, and several places of releases |
@@ -26,6 +27,7 @@ mod orders;
 mod packages;
 mod reach;
 mod restarts;
+mod state;
 mod sweep;
 mod system;
 mod trials;

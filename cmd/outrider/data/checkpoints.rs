@@ -29,11 +29,14 @@ pub(super) fn checkpoints(root: &Root, flags: &args::Checkpoints) -> Result<Exit
         return Err(Error::usage("--drop: found no --integration and no --path, expected one of them")
             .hint("see what there is with `outrider data checkpoints`"));
     }
+    let drops = flags.drop || flags.drop_removed;
+    let state = if drops { root.settle_state_by_hand() } else { root.check_state() };
+    state.map_err(|err| Error::failure(&err))?;
     let Some(store) = open(root)? else {
         note(&format!("no last-processed value is stored in {}", root.checkpoints_db().display()));
         return Ok(Exit::Ok);
     };
-    if flags.drop || flags.drop_removed {
+    if drops {
         return drop_some(root, flags, store, below.as_ref());
     }
     conclude(list(&store, below.as_ref(), flags.json))

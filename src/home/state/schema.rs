@@ -16,7 +16,8 @@ const MIGRATIONS: &[Migration] = &[];
 
 /// The schema that this version's state has.
 pub const SCHEMA: u32 = 1;
-const _: () = assert!(SCHEMA as usize == 1 + MIGRATIONS.len(), "each schema but the first has a migration to it");
+const _: () =
+    assert!(SCHEMA as usize == 1 + MIGRATIONS.len(), "each schema but the first has a migration to it");
 
 /// How much of a file that is not understood is repeated in a message, in characters.
 const SHOWN: usize = 80;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::testing::fresh;
 use crate::Checkpoints;
+use crate::testing::fresh;
 
 /// What a service of schema 1 leaves, with stores that are none.
 fn used() -> (tempfile::TempDir, Root) {
@@ -55,7 +55,11 @@ enum Trouble {
 }
 
 /// Settles with trouble at the n-th change; whether there were so many.
-fn settle_in_trouble(root: &Root, schema: u32, trouble: (Trouble, usize)) -> (Result<Settled, StateError>, bool) {
+fn settle_in_trouble(
+    root: &Root,
+    schema: u32,
+    trouble: (Trouble, usize),
+) -> (Result<Settled, StateError>, bool) {
     let (mut done, mut met) = (0, false);
     let settled = root.settle_state_as(&Schema::played(schema, "well"), true, &mut |what| {
         done += 1;

@@ -31,13 +31,12 @@ use crate::notes::Note;
 use crate::outcome::upgrade::{ended, report_of};
 use crate::outcome::{Answer, RunEnd, Stop, without_run};
 use crate::redaction::Redaction;
+use crate::run::WRITER_WAIT;
 use crate::snapshot::LinkStatus;
 use crate::task::guarded;
 
 /// How often the journal of versions is looked at while a version is on trial.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long to wait for the right to change the journal; others have it for a moment only.
-const WRITER_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long the watcher may take to be at its post.
 const WATCHER_WAIT: Duration = Duration::from_secs(10);
 /// How long the self-test may take.
@@ -52,10 +51,10 @@ const SELF_TEST: &str = "self-test";
 /// What the service knows of upgrades.
 #[derive(Debug)]
 pub(super) struct Upgrading {
-    versions: Versions,
+    pub(super) versions: Versions,
     /// The command whose attempt was switched to, and has not ended.
     watched: Option<CommandId>,
-    look_at: Option<Instant>,
+    pub(super) look_at: Option<Instant>,
     /// When it is next looked whether the version on trial is watched.
     post_at: Option<Instant>,
     /// The command whose version this process is to go over to.
@@ -63,6 +62,8 @@ pub(super) struct Upgrading {
     self_test: SelfTest,
     /// When the backend last answered this life's `agent.hello`.
     checked_in: Option<Timestamp>,
+    /// Whether the state before is kept: see `kept_state`.
+    pub(super) state_kept: watch::Sender<bool>,
 }
 
 impl Upgrading {
@@ -75,6 +76,7 @@ impl Upgrading {
             going_over: None,
             self_test: SelfTest::Pending,
             checked_in: None,
+            state_kept: watch::Sender::new(false),
         }
     }
 
@@ -214,6 +216,7 @@ impl Agent {
             return;
         }
         self.upgrading.look_at = None;
+        self.look_at_kept_state(now);
         let Some(id) = self.upgrading.watched.clone() else { return };
         match self.upgrading.record_of(&id) {
             Some(record) if record.phase.is_terminal() => {
@@ -455,6 +458,11 @@ impl Agent {
     fn upgrade_by_hand(&mut self, order: UpgradeOrder) -> Result<TakenReply, RpcError> {
         if self.commands.is_draining() {
             return Err(RpcError::new(code::CANCELLED, "the service stops"));
+        }
+        if *self.upgrading.state_kept.borrow() {
+            let message = "a version is on trial that changed the state, which would forget this order if it were taken \
+                           back; try again when the trial has ended (`outrider status`)";
+            return Err(RpcError::new(code::FAILED, message));
         }
         let now = Timestamp::now();
         let id = by_hand(now)?;

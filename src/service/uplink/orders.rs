@@ -16,7 +16,7 @@ use outrider_protocol::upgrade::Build;
 use outrider_protocol::version::CONTROL;
 use reqwest::{Method, StatusCode, header};
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Timing;
@@ -43,6 +43,8 @@ pub(crate) struct Orders {
     pub(crate) build: Option<Build>,
     pub(crate) host: HostInfo,
     pub(crate) started_at: Timestamp,
+    /// Whether orders stay with the backend for now, which is told all the same that this agent is there.
+    pub(crate) wait: watch::Receiver<bool>,
 }
 
 /// How orders come in.
@@ -122,6 +124,7 @@ impl Orders {
     }
 
     async fn listen(&self, way: Way) -> Result<Went, Gone> {
+        self.wait.clone().wait_for(|wait| !wait).await.map_err(|_| Gone)?;
         match way {
             Way::Stream => self.stream().await,
             Way::Poll { until } => self.poll(until).await,

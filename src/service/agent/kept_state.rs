@@ -1,0 +1,58 @@
+//! What a version on trial leaves undone while the state before is kept: if it is taken back, the version before goes on with
+//! that one, and would know nothing of what was taken or carried out meanwhile.
+
+use outrider_protocol::fault::chain;
+use outrider_versions::{Phase, Points};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Agent;
+use super::upgrading::{LOOK_EVERY, Upgrading};
+
+impl Upgrading {
+    /// Whether the backend's orders are to be left where they are.
+    pub(super) fn orders_wait(&self) -> watch::Receiver<bool> {
+        self.state_kept.subscribe()
+    }
+}
+
+impl Agent {
+    /// The state before is kept: orders and commands wait.
+    pub(super) fn begin_with_kept_state(&mut self) {
+        tracing::info!(
+            "The state before is kept until this version stays; orders and commands wait for that."
+        );
+        self.upgrading.state_kept.send_replace(true);
+        self.upgrading.look_at = Some(Instant::now());
+        self.commands.wait(true);
+    }
+
+    /// Looks whether this version stays.
+    pub(super) fn look_at_kept_state(&mut self, now: Instant) {
+        if !*self.upgrading.state_kept.borrow() {
+            return;
+        }
+        let stays = self.upgrading.versions.see().is_ok_and(|seen| match seen.journal.record() {
+            // Where an attempt failed after the switch, there is nothing to go back to, or somebody else interfered.
+            Some(record) => {
+                matches!(record.phase, Phase::Committed | Phase::Failed)
+                    && seen.links.current == Points::To(record.to.clone())
+            }
+            None => seen.journal == outrider_versions::Journal::Absent,
+        });
+        if !stays {
+            self.upgrading.look_at = Some(now + LOOK_EVERY);
+            return;
+        }
+        tracing::info!("This version stays: the state before goes, and what waited goes on.");
+        let root = self.setup.root.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(err) = root.forget_kept_state() {
+                tracing::warn!(error = chain(&err), "The state before stays until the next start.");
+            }
+        });
+        self.upgrading.state_kept.send_replace(false);
+        self.commands.wait(false);
+        self.start_due();
+    }
+}
