@@ -75,7 +75,7 @@ fn long_export() -> outrider_protocol::action::Order {
 #[test]
 fn a_migrated_state_stays_with_its_version_and_the_one_before_is_kept_until_then() {
     let world = World::with(&json!({ "upgrade_green_s": 3 }));
-    world.publish("1.0.0", &programs());
+    world.publish("0.9.0", &programs());
     world.publish_with_schema("1.1.0", "2 well");
     let exported = world.export_begun();
     let upgrade = world.order("1.1.0");
@@ -86,9 +86,9 @@ fn a_migrated_state_stays_with_its_version_and_the_one_before_is_kept_until_then
     until("the state before to be gone", || (!world.root().join("state.kept").exists()).then_some(()));
     assert_eq!(world.schema("state"), Some((2, true)));
 
-    // The version before does not understand this state, and says so; nothing is kept for it any more.
+    // A version of schema 1 does not understand this state, and says so; nothing is kept for it any more.
     let back =
-        UpgradeOrder { version: Some("1.0.0".to_owned()), allow_downgrade: true, ..UpgradeOrder::default() };
+        UpgradeOrder { version: Some("0.9.0".to_owned()), allow_downgrade: true, ..UpgradeOrder::default() };
     let (state, report) = world.upgrade(back);
     assert_eq!((state, report.state), (CommandState::Failed, UpgradeState::RolledBack), "{report:?}");
     let why = report.reason.unwrap();
