@@ -11,7 +11,8 @@ pub(crate) struct Commands {
     open: Vec<Open>,
     at_once: usize,
     draining: bool,
-    waiting: bool,
+    /// All but this one wait, if so.
+    waits_for: Option<String>,
 }
 
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub(crate) enum Cancel {
 impl Commands {
     /// No commands yet; at most `at_once` will run at a time.
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { open: Vec::new(), at_once, draining: false, waiting: false }
+        Self { open: Vec::new(), at_once, draining: false, waits_for: None }
     }
 
     /// Takes a command, which then waits for its turn. One that has `begun`, in an earlier life of the service, is never
@@ -103,7 +104,7 @@ impl Commands {
         self.open.retain_mut(|it| {
             let fits = active < self.at_once && !(it.export && exporting) && !(it.upgrade && upgrading);
             let late = it.stage == Stage::Queued && is_late(it.expires_at, now);
-            if self.waiting && !it.upgrade {
+            if self.waits_for.as_ref().is_some_and(|but| it.id.as_str() != but) {
                 return true;
             }
             // One that waits for its window is told at once that this has passed.
@@ -167,9 +168,9 @@ impl Commands {
         self.open.retain(|it| &it.id != id);
     }
 
-    /// Whether those that are queued wait, but for upgrades.
-    pub(crate) fn wait(&mut self, wait: bool) {
-        self.waiting = wait;
+    /// None is started any more but this one, or all may be again.
+    pub(crate) fn wait_for(&mut self, but: Option<String>) {
+        self.waits_for = but;
     }
 
     /// The service stops: nothing is started any more. Answers those whose processes are to be asked to end.
@@ -303,17 +304,18 @@ mod tests {
     }
 
     #[test]
-    fn while_a_state_is_kept_only_upgrades_are_started_and_nothing_expires() {
+    fn while_all_wait_for_an_upgrade_only_that_is_started_and_nothing_expires() {
         let mut late = export("late");
         late.expires_at = Some(now() - jiff::SignedDuration::from_secs(1));
-        let upgrade = command("u1", Order::Upgrade(outrider_protocol::upgrade::UpgradeOrder::default()));
-        let mut commands = commands(8, &[late, export("e1"), validate("v1"), upgrade]);
-        commands.wait(true);
+        let upgrade = |id| command(id, Order::Upgrade(outrider_protocol::upgrade::UpgradeOrder::default()));
+        let mut commands = commands(8, &[late, export("e1"), upgrade("u0"), validate("v1"), upgrade("u1")]);
+        commands.wait_for(Some("u1".to_owned()));
         assert_eq!(started(&commands.due(now())), ["u1"]);
-        commands.wait(false);
+        commands.ended(&CommandId::new("u1").unwrap());
+        commands.wait_for(None);
         let due = commands.due(now());
         assert_eq!(due[0], Due::Expire(CommandId::new("late").unwrap()));
-        assert_eq!(started(&due[1..]), ["e1", "v1"]);
+        assert_eq!(started(&due[1..]), ["e1", "u0", "v1"]);
     }
 
     #[test]

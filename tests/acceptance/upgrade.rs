@@ -14,6 +14,7 @@
 //! | `orders` | the same order again, a second one, an export meanwhile |
 //! | `packages` | the older form of package, and `.zip` |
 //! | `state` | versions between which the state has another schema |
+//! | `state_sweep` | a migration, killed and given errors at each of its calls |
 //! | `sweep` | the whole action, killed and given errors at each of its calls |
 //! | `no_way_back` | the version before is gone or damaged |
 //! | `back` | people who go to the version before, and several places of releases |
@@ -27,7 +28,11 @@ mod orders;
 mod packages;
 mod reach;
 mod restarts;
+// A program that is built for use plays no schema.
+#[cfg(debug_assertions)]
 mod state;
+#[cfg(debug_assertions)]
+mod state_sweep;
 mod sweep;
 mod system;
 mod trials;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MigrateError, StateError};
+use super::StateError;
+use super::error::MigrateError;
 use crate::atomic::{self, FileError};
 
 /// Takes the copy of a state, in this folder, from one schema to the next.
@@ -30,16 +31,15 @@ struct Written {
 
 /// What a version knows of schemas.
 #[derive(Debug, Clone)]
-pub struct Schema {
+pub(super) struct Schema {
     /// The one that it works with.
-    pub number: u32,
+    pub(super) number: u32,
     played: Option<Played>,
 }
 
 impl Schema {
     /// That of this program.
-    #[must_use]
-    pub fn own() -> Self {
+    pub(super) fn own() -> Self {
         match Played::of_this_program() {
             Some(played) => Self { number: SCHEMA.max(played.schema), played: Some(played) },
             None => Self { number: SCHEMA, played: None },

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::Checkpoints;
 use crate::testing::fresh;
+use crate::{Checkpoints, StoreError};
 
 /// What a service of schema 1 leaves, with stores that are none.
 fn used() -> (tempfile::TempDir, Root) {
@@ -246,12 +246,15 @@ fn commands_by_hand_look_and_migrate_only_where_no_service_can_be() {
     }
     schema::write(&root.state(), 1).unwrap();
     fs::create_dir(root.kept_state()).unwrap();
+    root.settle_state_by_hand().unwrap();
+    assert!(!root.state_is_kept(), "somebody was cut short, and there is nobody else");
+    fs::write(root.config_path(), "{}").unwrap();
+    fs::create_dir(root.kept_state()).unwrap();
     root.check_state().unwrap();
     assert!(matches!(root.settle_state_by_hand(), Err(StateError::OnTrial { .. })));
 
     // Cut short: the service goes on, or who works alone.
     fs::rename(root.state(), root.new_state()).unwrap();
-    fs::write(root.config_path(), "{}").unwrap();
     assert!(matches!(root.settle_state_by_hand(), Err(StateError::Unfinished { .. })));
     fs::remove_file(root.config_path()).unwrap();
     root.settle_state_by_hand().unwrap();

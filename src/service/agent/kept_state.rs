@@ -24,7 +24,9 @@ impl Agent {
         );
         self.upgrading.state_kept.send_replace(true);
         self.upgrading.look_at = Some(Instant::now());
-        self.commands.wait(true);
+        let seen = self.upgrading.versions.see();
+        let upgrade = seen.ok().and_then(|it| it.journal.record().map(|it| it.command.clone()));
+        self.commands.wait_for(Some(upgrade.unwrap_or_default()));
     }
 
     /// Looks whether this version stays.
@@ -52,7 +54,7 @@ impl Agent {
             }
         });
         self.upgrading.state_kept.send_replace(false);
-        self.commands.wait(false);
+        self.commands.wait_for(None);
         self.start_due();
     }
 }

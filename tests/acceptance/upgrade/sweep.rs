@@ -25,7 +25,7 @@ const CASES: usize = 160;
 /// At a time.
 const SIDE_BY_SIDE: usize = 2;
 /// Calls that touch files, each with its names on the machines that there are.
-const CALLS: &str = "?open,openat,?creat,read,write,pwrite64,close,fsync,fdatasync,flock,fcntl,ftruncate,lseek,\
+pub(super) const CALLS: &str = "?open,openat,?creat,read,write,pwrite64,close,fsync,fdatasync,flock,fcntl,ftruncate,lseek,\
                      fchmod,?chmod,fchmodat,?rename,?renameat,renameat2,?symlink,symlinkat,?unlink,unlinkat,?mkdir,\
                      mkdirat,?rmdir,?readlink,readlinkat,getdents64,?stat,?lstat,?newfstatat,statx,?statfs,fstatfs,\
                      copy_file_range,sendfile";
@@ -45,10 +45,42 @@ const CHANGES: [&str; 11] = [
 ];
 
 #[derive(Debug, Clone)]
-struct Case {
+pub(super) struct Case {
     call: String,
     number: usize,
-    fault: &'static str,
+    pub(super) fault: &'static str,
+}
+
+impl Case {
+    /// What strace is to be told.
+    pub(super) fn flags(&self) -> [String; 4] {
+        let Self { call, number, fault } = self;
+        let inject = format!("inject={call}:{fault}:when={number}");
+        ["-e".into(), format!("trace={call}"), "-e".into(), inject]
+    }
+
+    /// Whether it came to pass.
+    pub(super) fn came(output: &Output, trace: &str) -> bool {
+        let killed = output.status.signal().is_some() || output.status.code() == Some(128 + 9);
+        killed || trace.contains("(INJECTED)")
+    }
+}
+
+/// Runs a program under strace; answers what it printed and what strace wrote.
+pub(super) fn traced(
+    trace: &Path,
+    flags: &[String],
+    program: &Path,
+    args: impl FnOnce(&mut Command) -> Output,
+) -> (Output, String) {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(trace).args(flags).arg(program);
+    let output = args(&mut command);
+    let text = fs::read_to_string(trace).unwrap_or_else(|_| {
+        panic!("strace wrote nothing: install it, and allow ptrace: {}", printed(&output))
+    });
+    fs::remove_file(trace).unwrap();
+    (output, text)
 }
 
 /// A root with a version, an export that nobody has fetched, and a mirror with the next version.
@@ -111,53 +143,23 @@ impl Place {
 
     /// Upgrades under strace; answers what it printed and what strace wrote.
     fn traced(&self, root: &Path, flags: &[String]) -> (Output, String) {
-        let trace = root.with_extension("trace");
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(&trace).args(flags).arg(OUTRIDER);
-        let output = self.upgrade(&mut command, root);
-        let text = fs::read_to_string(&trace).unwrap_or_else(|_| {
-            panic!("strace wrote nothing: install it, and allow ptrace: {}", printed(&output))
-        });
-        fs::remove_file(&trace).unwrap();
-        (output, text)
+        let upgrade = |command: &mut Command| self.upgrade(command, root);
+        traced(&root.with_extension("trace"), flags, Path::new(OUTRIDER), upgrade)
     }
 
-    /// How often one thread of an upgrade makes each call, at most.
-    fn calls(&self) -> BTreeMap<String, usize> {
+    /// Every fault at every call of an upgrade.
+    fn cases(&self) -> Vec<Case> {
         let root = self.root(0);
         let (output, text) = self.traced(&root, &["-e".into(), format!("trace={CALLS}")]);
         assert!(output.status.success(), "{}", printed(&output));
         assert_eq!(ended(&root), (name("1.1.0"), Some(Phase::Probation)));
-        let mut calls: BTreeMap<_, usize> = BTreeMap::new();
-        for line in text.lines() {
-            let (Some((thread, rest)), false) = (line.split_once(' '), line.contains("resumed>")) else {
-                continue;
-            };
-            let call = rest.trim_start().split_once('(').map(|it| it.0);
-            if let Some(call) = call.filter(|it| it.chars().all(|it| it.is_ascii_alphanumeric() || it == '_'))
-            {
-                *calls.entry((call.to_owned(), thread.to_owned())).or_default() += 1;
-            }
-        }
-        let mut most: BTreeMap<String, usize> = BTreeMap::new();
-        for ((call, _), times) in calls {
-            let known = most.entry(call).or_default();
-            *known = times.max(*known);
-        }
-        most
+        cases(&text)
     }
 
     /// Answers whether the fault came to pass, and where the first start found the root.
     fn check(&self, number: usize, case: &Case) -> (bool, Option<Phase>) {
         let root = self.root(number);
-        let Case { call, number, fault } = case;
-        let flags = [
-            "-e".into(),
-            format!("trace={call}"),
-            "-e".into(),
-            format!("inject={call}:{fault}:when={number}"),
-        ];
-        let (output, text) = self.traced(&root, &flags);
+        let (output, text) = self.traced(&root, &case.flags());
         let told = || format!("{case:?}: {}", printed(&output));
         let (_, found) = ended(&root);
         start(&root);
@@ -179,8 +181,7 @@ impl Place {
             check_in_place(&root, &name("1.1.0")).unwrap();
         }
         fs::remove_dir_all(root).unwrap();
-        let killed = output.status.signal().is_some() || output.status.code() == Some(128 + 9);
-        (killed || text.contains("(INJECTED)"), found)
+        (Case::came(&output, &text), found)
     }
 }
 
@@ -221,6 +222,38 @@ fn kept(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     listed.lines().map(|it| (PathBuf::from(it), fs::read(root.join(it)).unwrap())).collect()
 }
 
+/// Every fault at every call that a trace has, as often as one of its threads makes it.
+pub(super) fn cases(trace: &str) -> Vec<Case> {
+    let mut calls: BTreeMap<_, usize> = BTreeMap::new();
+    for line in trace.lines() {
+        let (Some((thread, rest)), false) = (line.split_once(' '), line.contains("resumed>")) else {
+            continue;
+        };
+        let call = rest.trim_start().split_once('(').map(|it| it.0);
+        if let Some(call) = call.filter(|it| it.chars().all(|it| it.is_ascii_alphanumeric() || it == '_')) {
+            *calls.entry((call.to_owned(), thread.to_owned())).or_default() += 1;
+        }
+    }
+    let mut most: BTreeMap<String, usize> = BTreeMap::new();
+    for ((call, _), times) in calls {
+        let known = most.entry(call).or_default();
+        *known = times.max(*known);
+    }
+    most.into_iter()
+        .flat_map(|(call, times)| (1..=times).map(move |number| (call.clone(), number)))
+        .flat_map(|(call, number)| FAULTS.map(|fault| Case { call: call.clone(), number, fault }))
+        .collect()
+}
+
+/// About so many of the cases, unless `OUTRIDER_CASES` says otherwise; most of them at calls that change something.
+pub(super) fn choose(all: &[Case], usual: usize) -> Vec<&Case> {
+    let most = std::env::var("OUTRIDER_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(usual);
+    let changes = |it: &&Case| CHANGES.iter().any(|change| it.call.starts_with(change));
+    let (changing, looking): (Vec<_>, Vec<_>) = all.iter().partition(changes);
+    let first = pick(&changing, most * 3 / 4);
+    pick(&looking, most.saturating_sub(first.len())).into_iter().chain(first).collect()
+}
+
 /// About `most` of the cases, evenly spread; the stride is odd, so that it meets every kind of fault.
 fn pick<'a>(cases: &[&'a Case], most: usize) -> Vec<&'a Case> {
     let stride = if most >= cases.len() { 1 } else { (cases.len() / most.max(1)) | 1 };
@@ -230,18 +263,8 @@ fn pick<'a>(cases: &[&'a Case], most: usize) -> Vec<&'a Case> {
 #[test]
 fn an_upgrade_action_survives_a_kill_and_an_error_at_each_of_its_calls() {
     let place = Place::new();
-    let all: Vec<Case> = place
-        .calls()
-        .into_iter()
-        .flat_map(|(call, times)| (1..=times).map(move |number| (call.clone(), number)))
-        .flat_map(|(call, number)| FAULTS.map(|fault| Case { call: call.clone(), number, fault }))
-        .collect();
-    let most = std::env::var("OUTRIDER_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(CASES);
-    // Most of them at calls that change something.
-    let changes = |it: &&Case| CHANGES.iter().any(|change| it.call.starts_with(change));
-    let (changing, looking): (Vec<_>, Vec<_>) = all.iter().partition(changes);
-    let first = pick(&changing, most * 3 / 4);
-    let chosen: Vec<_> = pick(&looking, most.saturating_sub(first.len())).into_iter().chain(first).collect();
+    let all = place.cases();
+    let chosen = choose(&all, CASES);
     let (began, next) = (Instant::now(), Mutex::new(chosen.iter().enumerate()));
     let (hit, found) = (Mutex::new(BTreeMap::new()), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
