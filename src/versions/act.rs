@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::{FileError, VersionsError};
-use crate::fs::{Fs, Kind, if_there};
+use crate::fs::{Fs, Kind, if_there, texts};
 use crate::journal::{self, free_name};
 use crate::layout::{Layout, Link, TRASH};
 use crate::links::{self, Points};
 use crate::name::VersionName;
 use crate::record::Record;
+use crate::trial;
 use crate::writer::Writer;
 
 /// Whether a tree was put in place.
@@ -136,6 +137,7 @@ impl Writer<'_> {
         let mut kept = self.live()?;
         kept.extend(also.iter().cloned());
         let names = fs.list(&layout.versions()).map_err(FileError::at("list", &layout.versions()))?;
+        let names = texts(names);
         let doomed: Vec<VersionName> =
             names.iter().filter_map(|it| it.parse().ok()).filter(|it| !kept.contains(it)).collect();
         for version in &doomed {
@@ -144,6 +146,7 @@ impl Writer<'_> {
         for name in names.iter().filter(|it| it.starts_with(TRASH)) {
             remove_tree(fs, &layout.versions().join(name))?;
         }
+        trial::forget(fs, layout)?;
         Ok(doomed)
     }
 

@@ -2,24 +2,28 @@
 //! act, until it says what to run.
 //!
 //! `F` is the version that the attempt came from, `T` the one it goes to, `back` where a rollback goes: `F` if it is
-//! complete, else what `previous` points to if that is complete and not `T`. `C` is what `current` points to if that is
-//! complete.
+//! complete and not known to have changed, else what `previous` points to if that is so and not `T`. `C` is what `current`
+//! points to if that is complete.
+//!
+//! A version that was sealed is looked at before it is switched to, started on trial, or gone back to. That takes a while, so
+//! it is an act of its own, asked for where the answer makes a difference; below it is left out.
 //!
 //! | phase | disk | act |
 //! | --- | --- | --- |
 //! | journal unreadable | | quarantine it, then as with none |
 //! | none, or ended | `C` | run `C` |
-//! | | no `C` | point `current` to `previous`, else to the newest complete version |
+//! | | no `C` | point `current` to `previous`, else to the newest complete version; to one that changed only where there is no other |
 //! | | nothing complete | nothing can run |
 //! | up to armed | | as with none; armed and `C` = `T`: it was switched |
 //! | switched | `C` = `T` | on trial |
 //! | | `C` = `F`, `T` complete | switch |
+//! | | `C` = `F`, `T` changed | failed: changed |
 //! | | `C` is another | failed: interfered |
 //! | | `C`, `T` incomplete | failed: missing |
 //! | | no `C` | roll back, if there is `back`; else as on trial |
 //! | on trial | `C` = `T`, a start is left | count it and run `T` |
-//! | | `C` = `T`, none left, `back` | roll back |
-//! | | `C` = `T`, none left, no `back` | failed: rollback impossible; `T` runs on |
+//! | | `C` = `T`, none left or `T` changed, `back` | roll back |
+//! | | `C` = `T`, none left or `T` changed, no `back` | failed: rollback impossible; `T` runs on |
 //! | | `C` = `F` | roll back: the journal only has to follow |
 //! | | `C` is another | failed: interfered |
 //! | | no `C`, `back` | roll back |
@@ -28,6 +32,7 @@
 //! | rolling back | `C` ≠ `back` | point `current` to `back` |
 //! | | `C` = `back`, `previous` is not what it was | point `previous` to what it was |
 //! | | `C` = `back` | rolled back |
+//! | | no `back`, no `C`, `T` complete | point `current` to `T` |
 //! | | no `back` | failed: rollback impossible |
 //!
 //! No act deletes anything, none needs the network, and none touches an attempt that has ended.
@@ -44,6 +49,8 @@ use crate::record::Record;
 pub enum Act {
     /// Rename the unreadable slots aside.
     Quarantine,
+    /// Hold a version against its seal, which makes it known to [`Seen::looked`].
+    Look(VersionName),
     /// Write the next phase, and why.
     Enter(Phase, Option<Reason>),
     /// Point `previous` to the version that runs, then `current` to this one.
@@ -87,8 +94,13 @@ fn is_switched(seen: &Seen, record: &Record) -> bool {
 /// Where a rollback goes; nothing where there is nothing to go back to.
 #[must_use]
 pub fn back<'a>(seen: &'a Seen, record: &'a Record) -> Option<&'a VersionName> {
-    let from = Some(&record.from).filter(|it| seen.tree.has(it));
-    from.or_else(|| seen.tree.whole(&seen.links.previous)).filter(|it| **it != record.to)
+    let from = Some(&record.from).filter(|it| seen.tree.has(it) && !seen.is_changed(it));
+    from.or_else(|| seen.sound(&seen.links.previous)).filter(|it| **it != record.to)
+}
+
+/// Whether a version has to be looked at first.
+fn is_unknown(seen: &Seen, record: &Record, version: &VersionName) -> bool {
+    record.seal_of(version).is_some() && !seen.looked.contains_key(version)
 }
 
 /// Runs `current`, or mends it first.
@@ -96,7 +108,10 @@ fn run(seen: &Seen) -> Act {
     if let Some(version) = current(seen) {
         return Act::Run(version.clone());
     }
-    let instead = seen.tree.whole(&seen.links.previous).or_else(|| seen.tree.newest());
+    let instead = seen
+        .sound(&seen.links.previous)
+        .or_else(|| seen.tree.newest(|it| !seen.is_changed(it)))
+        .or_else(|| seen.tree.newest(|_| true));
     instead.map_or(Act::Nothing, |it| Act::Point(Link::Current, it.clone()))
 }
 
@@ -104,8 +119,10 @@ fn switched(seen: &Seen, record: &Record) -> Act {
     match current(seen) {
         Some(version) if *version == record.to => Act::Enter(Phase::Probation, None),
         Some(version) if *version != record.from => Act::Enter(Phase::Failed, Some(Reason::Interfered)),
-        Some(_) if seen.tree.has(&record.to) => Act::Switch(record.to.clone()),
-        Some(_) => Act::Enter(Phase::Failed, Some(Reason::Missing)),
+        Some(_) if !seen.tree.has(&record.to) => Act::Enter(Phase::Failed, Some(Reason::Missing)),
+        Some(_) if is_unknown(seen, record, &record.to) => Act::Look(record.to.clone()),
+        Some(_) if seen.is_changed(&record.to) => Act::Enter(Phase::Failed, Some(Reason::Changed)),
+        Some(_) => Act::Switch(record.to.clone()),
         None => without_current(seen, record),
     }
 }
@@ -113,13 +130,22 @@ fn switched(seen: &Seen, record: &Record) -> Act {
 fn on_trial(seen: &Seen, record: &Record) -> Act {
     match current(seen) {
         Some(version) if *version == record.to => match record.counted(&seen.boot) {
+            Some(_) if is_unknown(seen, record, version) => Act::Look(version.clone()),
+            Some(_) if seen.is_changed(version) => give_up(seen, record, Reason::Changed),
             Some(counted) => Act::Try(version.clone(), Box::new(counted)),
-            None if back(seen, record).is_some() => Act::Enter(Phase::RollingBack, Some(spent(seen, record))),
-            None => Act::Enter(Phase::Failed, Some(Reason::RollbackImpossible)),
+            None => give_up(seen, record, spent(seen, record)),
         },
         Some(version) if *version == record.from => Act::Enter(Phase::RollingBack, Some(Reason::Interfered)),
         Some(_) => Act::Enter(Phase::Failed, Some(Reason::Interfered)),
         None => without_current(seen, record),
+    }
+}
+
+/// The version on trial is not to be started again, if there is another.
+fn give_up(seen: &Seen, record: &Record, why: Reason) -> Act {
+    match back(seen, record) {
+        Some(_) => Act::Enter(Phase::RollingBack, Some(why)),
+        None => Act::Enter(Phase::Failed, Some(Reason::RollbackImpossible)),
     }
 }
 
@@ -137,7 +163,7 @@ fn without_current(seen: &Seen, record: &Record) -> Act {
         Act::Enter(Phase::RollingBack, Some(Reason::Missing))
     } else if seen.tree.has(&record.to) {
         Act::Point(Link::Current, record.to.clone())
-    } else if seen.tree.newest().is_some() {
+    } else if !seen.tree.versions.is_empty() {
         Act::Enter(Phase::Failed, Some(Reason::Missing))
     } else {
         Act::Nothing
@@ -145,14 +171,11 @@ fn without_current(seen: &Seen, record: &Record) -> Act {
 }
 
 fn rolling_back(seen: &Seen, record: &Record) -> Act {
-    let Some(back) = back(seen, record) else {
-        return if seen.tree.newest().is_some() {
-            Act::Enter(Phase::Failed, Some(Reason::RollbackImpossible))
-        } else {
-            Act::Nothing
-        };
-    };
+    let Some(back) = back(seen, record) else { return no_way_back(seen, record) };
     if current(seen) != Some(back) {
+        if is_unknown(seen, record, back) {
+            return Act::Look(back.clone());
+        }
         return Act::Point(Link::Current, back.clone());
     }
     match &record.earlier {
@@ -166,6 +189,17 @@ fn rolling_back(seen: &Seen, record: &Record) -> Act {
         }
         _ => Act::Enter(Phase::RolledBack, None),
     }
+}
+
+/// The new version stays, whatever it is worth: it ran, at least.
+fn no_way_back(seen: &Seen, record: &Record) -> Act {
+    if current(seen).is_none() && seen.tree.has(&record.to) {
+        return Act::Point(Link::Current, record.to.clone());
+    }
+    if seen.tree.versions.is_empty() {
+        return Act::Nothing;
+    }
+    Act::Enter(Phase::Failed, Some(Reason::RollbackImpossible))
 }
 
 #[cfg(test)]

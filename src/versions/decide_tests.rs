@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::BootId;
 use crate::links::{Links, Tree};
 use crate::record::Record;
+use crate::seal::Condition;
 
 const FROM: &str = "1.0.0-ffffffff";
 const TO: &str = "2.0.0-aaaaaaaa";
@@ -35,6 +36,20 @@ fn all_trees() -> Vec<Tree> {
     (0..8_u32).map(|bits| tree((0..3).filter(|it| bits >> it & 1 == 1).map(|it| names[it]))).collect()
 }
 
+/// Whether the versions of an attempt were sealed, and which of them have changed since.
+const SEALS: [(bool, &[&str]); 5] =
+    [(false, &[]), (true, &[]), (true, &[FROM]), (true, &[TO]), (true, &[FROM, TO])];
+
+/// The same journal with seals in its record.
+fn sealed(journal: &Journal) -> Journal {
+    let mut journal = journal.clone();
+    if let Journal::Attempt(record) = &mut journal {
+        let seal = |text: &str| Some(text.repeat(64).parse().unwrap());
+        (record.from_seal, record.to_seal) = (seal("1"), seal("2"));
+    }
+    journal
+}
+
 /// Every record that makes a difference.
 fn all_journals() -> Vec<Journal> {
     let mut all = vec![Journal::Absent, Journal::Unreadable];
@@ -53,10 +68,17 @@ fn all_journals() -> Vec<Journal> {
     all
 }
 
-/// What the executor does, on paper.
-fn perform(seen: &Seen, act: &Act) -> Seen {
+/// What the executor does, on paper, where these versions have changed.
+fn perform(seen: &Seen, act: &Act, changed: &[&str]) -> Seen {
     let mut seen = seen.clone();
     match act {
+        Act::Look(version) => {
+            assert!(seen.tree.has(version), "{act:?}");
+            assert!(seen.journal.record().unwrap().seal_of(version).is_some(), "{act:?}");
+            let condition =
+                if changed.contains(&version.as_str()) { Condition::Changed } else { Condition::AsSealed };
+            seen.looked.insert(version.clone(), condition);
+        }
         Act::Quarantine => seen.journal = Journal::Absent,
         Act::Enter(phase, reason) => {
             let Journal::Attempt(record) = &mut seen.journal else { panic!("{act:?} without a record") };
@@ -86,12 +108,12 @@ fn perform(seen: &Seen, act: &Act) -> Seen {
 }
 
 /// Asks and does until something is to be run. Checks what holds for every single act.
-fn settle(seen: &Seen) -> (Seen, Act, usize) {
+fn settle(seen: &Seen, changed: &[&str]) -> (Seen, Act, usize) {
     let mut now = seen.clone();
-    for acts in 0..8 {
+    for acts in 0..11 {
         let act = decide(&now);
-        let next = perform(&now, &act);
-        check_step(&now, &act, &next);
+        let next = perform(&now, &act, changed);
+        check_step(&now, &act, &next, changed);
         match act {
             Act::Run(_) | Act::Try(..) | Act::Nothing => return (now, act, acts),
             _ => now = next,
@@ -100,7 +122,8 @@ fn settle(seen: &Seen) -> (Seen, Act, usize) {
     panic!("no end from {seen:?}");
 }
 
-fn check_step(now: &Seen, act: &Act, next: &Seen) {
+fn check_step(now: &Seen, act: &Act, next: &Seen, changed: &[&str]) {
+    check_soundness(now, act, changed);
     let current = |seen: &Seen| seen.tree.whole(&seen.links.current).cloned();
     // P1: a complete `current` stays complete, P3: and nothing is ever deleted.
     assert!(current(now).is_none() || current(next).is_some(), "{act:?} from {now:?}");
@@ -127,8 +150,22 @@ fn check_step(now: &Seen, act: &Act, next: &Seen) {
     }
 }
 
+/// What has changed is not switched to, not tried, and not gone back to.
+fn check_soundness(now: &Seen, act: &Act, changed: &[&str]) {
+    let Some(record) = now.journal.record() else { return };
+    let is_changed = |it: &VersionName| record.seal_of(it).is_some() && changed.contains(&it.as_str());
+    match act {
+        Act::Switch(version) | Act::Try(version, _) => assert!(!is_changed(version), "{act:?} from {now:?}"),
+        Act::Point(Link::Current, version) if record.phase == Phase::RollingBack && *version != record.to => {
+            assert!(!is_changed(version), "{act:?} from {now:?}");
+        }
+        Act::Look(version) => assert!(!now.looked.contains_key(version), "{act:?} from {now:?}"),
+        _ => {}
+    }
+}
+
 /// What holds for where it ends.
-fn check_end(begin: &Seen, end: &Seen, act: &Act) {
+fn check_end(begin: &Seen, end: &Seen, act: &Act, changed: &[&str]) {
     let record = end.journal.record();
     match act {
         Act::Nothing => assert!(end.tree.versions.is_empty(), "{end:?}"),
@@ -151,15 +188,17 @@ fn check_end(begin: &Seen, end: &Seen, act: &Act) {
         || first.phase == Phase::Probation
             && begin.links.current == Points::To(name(TO))
             && begin.tree.has(&name(TO))
-            && first.counted(&begin.boot).is_none();
+            && (first.counted(&begin.boot).is_none() || changed.contains(&TO));
     // P2, P10: with the old version in place, a rollback ends with the old version.
-    if goes_back && begin.tree.has(&name(FROM)) {
+    let is_back = begin.links.current == Points::To(name(FROM));
+    if goes_back && begin.tree.has(&name(FROM)) && (is_back || !changed.contains(&FROM)) {
         assert_eq!(record.unwrap().phase, Phase::RolledBack, "{begin:?}");
         assert_eq!(*act, Act::Run(name(FROM)), "{begin:?}");
     }
     // What there is nothing to go back from stays, loudly.
-    let others = begin.tree.versions.iter().any(|it| *it != name(TO));
-    if goes_back && !others && begin.tree.has(&name(TO)) {
+    let no_other = |it: &VersionName| *it == name(TO) || changed.contains(&it.as_str());
+    let is_alone = begin.tree.versions.iter().all(no_other);
+    if goes_back && is_alone && !is_back && begin.tree.has(&name(TO)) {
         let record = record.unwrap();
         assert_eq!((record.phase, record.reason), (Phase::Failed, Some(Reason::RollbackImpossible)));
         assert_eq!(*act, Act::Run(name(TO)), "{begin:?}");
@@ -169,27 +208,48 @@ fn check_end(begin: &Seen, end: &Seen, act: &Act) {
 #[test]
 fn every_state_ends_in_one_complete_version() {
     let mut cases = 0_u64;
-    let mut acts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut acts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut longest = 0;
     for journal in all_journals() {
         for current in all_points() {
             for previous in all_points() {
                 for tree in all_trees() {
-                    let links = Links { current: current.clone(), previous: previous.clone() };
-                    let seen = Seen { journal: journal.clone(), links, tree, boot: boot("now") };
-                    let first = format!("{:?}", decide(&seen));
-                    let word = first.split_once('(').map_or(&*first, |(word, _)| word);
-                    *acts.entry(word.into()).or_default() += 1;
-                    let (end, act, steps) = settle(&seen);
-                    check_end(&seen, &end, &act);
-                    longest = longest.max(steps);
-                    cases += 1;
+                    for (is_sealed, changed) in SEALS {
+                        if is_sealed && journal.record().is_none() {
+                            continue;
+                        }
+                        let journal = if is_sealed { sealed(&journal) } else { journal.clone() };
+                        let links = Links { current: current.clone(), previous: previous.clone() };
+                        let seen = seen(journal, links, tree.clone(), "now");
+                        *acts.entry(word(&decide(&seen))).or_default() += 1;
+                        let (end, act, steps) = settle(&seen, changed);
+                        check_end(&seen, &end, &act, changed);
+                        longest = longest.max(steps);
+                        cases += 1;
+                    }
                 }
             }
         }
     }
     println!("{cases} states, first acts {acts:?}, at most {longest} acts in a row");
-    assert!(cases > 100_000, "{cases}");
+    assert!(cases > 700_000, "{cases}");
+}
+
+fn seen(journal: Journal, links: Links, tree: Tree, boot: &str) -> Seen {
+    Seen { journal, links, tree, looked: BTreeMap::new(), boot: BootId(boot.into()) }
+}
+
+fn word(act: &Act) -> &'static str {
+    match act {
+        Act::Quarantine => "quarantine",
+        Act::Look(_) => "look",
+        Act::Enter(..) => "enter",
+        Act::Switch(_) => "switch",
+        Act::Point(..) => "point",
+        Act::Try(..) => "try",
+        Act::Run(_) => "run",
+        Act::Nothing => "nothing",
+    }
 }
 
 /// Every start ends in a crash: how many there are, and what runs in the end.
@@ -204,16 +264,16 @@ fn a_version_that_always_crashes_is_taken_back_whatever_happens_between() {
         let links = Links { current: Points::To(name(FROM)), previous: Points::To(name(OTHER)) };
         let tree = tree([FROM, TO, OTHER]);
         let journal = Journal::Attempt(Box::new(record));
-        let mut seen = Seen { journal, links, tree, boot: boot("0") };
+        let mut seen = seen(journal, links, tree, "0");
         let mut tries = 0;
         loop {
-            let (end, act, _) = settle(&seen);
+            let (end, act, _) = settle(&seen, &[]);
             if !matches!(act, Act::Try(..)) {
                 assert_eq!(act, Act::Run(name(FROM)));
                 assert_eq!(end.journal.record().unwrap().phase, Phase::RolledBack);
                 break;
             }
-            seen = perform(&end, &act);
+            seen = perform(&end, &act, &[]);
             // Each bit says whether the machine was restarted before the next start.
             if restarts >> tries & 1 == 1 {
                 seen.boot = boot(&(tries + 1).to_string());
@@ -235,7 +295,48 @@ fn a_lost_record_of_the_switch_is_made_up_for() {
         Record { phase: Phase::Armed, ..Record::new("attempt".into(), String::new(), name(FROM), name(TO)) };
     let links = Links { current: Points::To(name(TO)), previous: Points::To(name(FROM)) };
     let tree = tree([FROM, TO]);
-    let seen = Seen { journal: Journal::Attempt(Box::new(record)), links, tree, boot: boot("now") };
+    let seen = seen(Journal::Attempt(Box::new(record)), links, tree, "now");
     assert_eq!(decide(&seen), Act::Enter(Phase::Switched, None));
-    assert!(matches!(settle(&seen).1, Act::Try(version, _) if version == name(TO)));
+    assert!(matches!(settle(&seen, &[]).1, Act::Try(version, _) if version == name(TO)));
+}
+
+/// The acts of a settling, in words, and how the attempt stands then.
+fn story(phase: Phase, current: &str, changed: &[&str]) -> (Vec<&'static str>, Phase, Option<Reason>) {
+    let record = Record { phase, ..Record::new("attempt".into(), String::new(), name(FROM), name(TO)) };
+    let links = Links { current: Points::To(name(current)), previous: Points::To(name(FROM)) };
+    let journal = sealed(&Journal::Attempt(Box::new(record)));
+    let mut now = seen(journal, links, tree([FROM, TO]), "now");
+    let mut words = Vec::new();
+    loop {
+        let act = decide(&now);
+        words.push(word(&act));
+        now = perform(&now, &act, changed);
+        if matches!(act, Act::Run(_) | Act::Try(..) | Act::Nothing) {
+            let record = now.journal.record().unwrap();
+            return (words, record.phase, record.reason);
+        }
+    }
+}
+
+#[test]
+fn a_version_is_looked_at_once_and_in_time() {
+    assert_eq!(
+        story(Phase::Switched, FROM, &[]),
+        (vec!["look", "switch", "enter", "try"], Phase::Probation, None),
+        "once for the switch and the first start together"
+    );
+    assert_eq!(
+        story(Phase::Switched, FROM, &[TO]),
+        (vec!["look", "enter", "run"], Phase::Failed, Some(Reason::Changed)),
+        "nothing was switched"
+    );
+    assert_eq!(
+        story(Phase::Probation, TO, &[TO]),
+        (vec!["look", "enter", "look", "point", "enter", "run"], Phase::RolledBack, Some(Reason::Changed))
+    );
+    assert_eq!(
+        story(Phase::RollingBack, TO, &[FROM]),
+        (vec!["look", "enter", "run"], Phase::Failed, Some(Reason::RollbackImpossible))
+    );
+    assert_eq!(story(Phase::RollingBack, FROM, &[FROM]), (vec!["enter", "run"], Phase::RolledBack, None));
 }

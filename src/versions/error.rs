@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::name::VersionName;
 use crate::phase::Phase;
+use crate::seal::Seal;
 
 /// An operation on a file, link or folder of the root failed.
 #[derive(Debug)]
@@ -61,6 +62,17 @@ pub enum VersionsError {
         version: VersionName,
         /// The program that was expected.
         expected: PathBuf,
+    },
+    /// A version is not what it was when it was sealed.
+    Changed {
+        /// The version.
+        version: VersionName,
+        /// Its folder.
+        folder: PathBuf,
+        /// Its seal in the journal.
+        expected: Seal,
+        /// What it is now; nothing where not all of it can be read.
+        found: Option<Seal>,
     },
     /// An upgrade is in progress.
     Busy {
@@ -129,6 +141,15 @@ impl fmt::Display for VersionsError {
             }
             Self::Incomplete { version, expected } => {
                 write!(f, "use the version {version}: expected its program at {}", expected.display())
+            }
+            Self::Changed { version, folder, expected, found } => {
+                let found = found.map_or_else(|| "some that cannot be read".to_owned(), |it| it.to_string());
+                write!(
+                    f,
+                    "use the version {version}: expected the files of {} to have the seal {expected}, as when the \
+                     upgrade was armed, found {found}: install that version again",
+                    folder.display()
+                )
             }
             Self::Busy { attempt, phase } => {
                 write!(f, "begin an upgrade: the attempt {attempt} is in progress ({phase})")

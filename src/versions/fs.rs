@@ -1,10 +1,13 @@
 //! The few operations of a file system that versions need, so that tests can let each of them fail or be the last one.
 
 use std::any::Any;
+use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use crate::sha256::{Digest, Sha256};
 
 /// What lies at a path; a link is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +24,17 @@ pub(crate) struct Meta {
     pub(crate) kind: Kind,
     /// Who owns it; 0 where the system does not tell.
     pub(crate) owner: u32,
+    /// Its permissions, with the bits of setuid, setgid and sticky; 0 where the system has none.
+    pub(crate) mode: u32,
+    /// Of a file, in bytes.
+    pub(crate) size: u64,
+}
+
+impl Meta {
     /// Whether others than the owner may write to it.
-    pub(crate) open_to_others: bool,
+    pub(crate) fn is_open_to_others(self) -> bool {
+        self.mode & 0o022 != 0
+    }
 }
 
 /// A file system. A call does one thing, and follows no link at the end of its path.
@@ -34,8 +46,10 @@ pub(crate) trait Fs: Debug + Send + Sync {
     /// At most `limit` bytes of a file, and one more if it is longer.
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
     fn meta(&self, path: &Path) -> io::Result<Meta>;
-    /// The names in a folder that are UTF-8, in order.
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// The sum of a part of a file, which must not be shorter.
+    fn sum(&self, path: &Path, from: u64, bytes: u64) -> io::Result<Digest>;
+    /// The names in a folder, in order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
     fn symlink(&self, target: &Path, path: &Path) -> io::Result<()>;
     fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
     /// Replaces a file or link that is at `to`.
@@ -63,6 +77,14 @@ pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(err) => Err(err),
     }
 }
+
+/// The names of [`Fs::list`] that are UTF-8: all that this crate gives are.
+pub(crate) fn texts(names: Vec<OsString>) -> Vec<String> {
+    names.into_iter().filter_map(|it| it.into_string().ok()).collect()
+}
+
+/// What is read at a time, in bytes.
+const BUFFER: usize = 256 * 1024;
 
 /// The real file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,13 +118,27 @@ impl Fs for RealFs {
             it if it.is_symlink() => Kind::Link,
             _ => Kind::Other,
         };
-        let (owner, open_to_others) = rights(&meta);
-        Ok(Meta { kind, owner, open_to_others })
+        let (owner, mode) = rights(&meta);
+        Ok(Meta { kind, owner, mode, size: meta.len() })
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        let mut names: Vec<_> = names.filter_map(io::Result::transpose).collect::<io::Result<_>>()?;
+    fn sum(&self, path: &Path, from: u64, bytes: u64) -> io::Result<Digest> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        let mut rest = bytes;
+        let (mut sum, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+        while rest > 0 {
+            let most = usize::try_from(rest).map_or(BUFFER, |it| it.min(BUFFER));
+            file.read_exact(&mut buffer[..most])?;
+            sum.update(&buffer[..most]);
+            rest -= most as u64;
+        }
+        Ok(sum.finish())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
+        let mut names: Vec<_> = names.collect::<io::Result<_>>()?;
         names.sort();
         Ok(names)
     }
@@ -182,12 +218,12 @@ fn private_dir() -> DirBuilder {
 }
 
 #[cfg(unix)]
-fn rights(meta: &std::fs::Metadata) -> (u32, bool) {
+fn rights(meta: &std::fs::Metadata) -> (u32, u32) {
     use std::os::unix::fs::MetadataExt;
-    (meta.uid(), meta.mode() & 0o022 != 0)
+    (meta.uid(), meta.mode() & 0o7777)
 }
 
 #[cfg(not(unix))]
-fn rights(_meta: &std::fs::Metadata) -> (u32, bool) {
-    (0, false)
+fn rights(_meta: &std::fs::Metadata) -> (u32, u32) {
+    (0, 0)
 }

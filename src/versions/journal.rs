@@ -2,6 +2,9 @@
 //!
 //! A record is written to a file of its own, synced, and renamed over the *older* slot; then the folder is synced. So a
 //! crash costs at most the step that was being written. What is read is the valid slot of the higher sequence.
+//!
+//! Where neither slot can be used, the attempt that was armed or on trial is known by the copy that was made of its record
+//! when it was armed.
 
 mod crc;
 mod text;
@@ -62,7 +65,7 @@ impl std::error::Error for SlotFault {}
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
     pub(crate) journal: Journal,
-    /// Slots that are there and cannot be used.
+    /// Slots that are there and cannot be used; where there is none that can, also the copy.
     pub(crate) faults: Vec<SlotFault>,
     /// Of the slots.
     sequences: [Option<u64>; 2],
@@ -85,10 +88,20 @@ pub(crate) fn read(fs: &dyn Fs, layout: &Layout) -> Reading {
     let latest = slots.into_iter().flatten().max_by_key(|it| it.sequence);
     let journal = match latest {
         Some(stored) => Journal::Attempt(Box::new(stored.record)),
-        None if faults.is_empty() => Journal::Absent,
-        None => Journal::Unreadable,
+        None => without_slots(fs, layout, owner, &mut faults),
     };
     Reading { journal, faults, sequences }
+}
+
+/// What the copy says; where there is none, and there are faults, something is lost.
+fn without_slots(fs: &dyn Fs, layout: &Layout, owner: u32, faults: &mut Vec<SlotFault>) -> Journal {
+    let path = layout.trial();
+    match read_slot(fs, &path, owner) {
+        Ok(Some(stored)) => return Journal::Attempt(Box::new(stored.record)),
+        Ok(None) => {}
+        Err(found) => faults.push(SlotFault { path, found }),
+    }
+    if faults.is_empty() { Journal::Absent } else { Journal::Unreadable }
 }
 
 fn read_slot(fs: &dyn Fs, path: &Path, owner: u32) -> Result<Option<Stored>, String> {
@@ -101,7 +114,7 @@ fn read_slot(fs: &dyn Fs, path: &Path, owner: u32) -> Result<Option<Stored>, Str
     if meta.owner != owner && meta.owner != 0 {
         return Err(format!("a file of the user {} in a root of the user {owner}", meta.owner));
     }
-    if meta.open_to_others {
+    if meta.is_open_to_others() {
         return Err("a file that others may write to".into());
     }
     let bytes = fs.read(path, LIMIT).map_err(cannot)?;
@@ -128,8 +141,9 @@ pub(crate) fn write(fs: &dyn Fs, layout: &Layout, record: &Record) -> Result<(),
     }
     let folder = layout.upgrade();
     fs.create_dir(&folder).map_err(FileError::at("make the folder", &folder))?;
-    if reading.faults.iter().any(|it| it.path == slot) {
-        set_aside(fs, layout, &slot)?;
+    // With no slot that can be used, both are new: one that comes back would be taken for the later one.
+    for fault in reading.faults.iter().filter(|it| newest.is_none() || it.path == slot) {
+        set_aside(fs, layout, &fault.path)?;
     }
     let new = slot.with_extension("new");
     fs.write(&new, text.as_bytes()).map_err(FileError::at("write", &new))?;

@@ -93,7 +93,9 @@ fn start(versions: &Versions, version: VersionName, troubles: Vec<VersionsError>
 
 fn settle(versions: &Versions, troubles: &mut Vec<VersionsError>) -> Result<Act, VersionsError> {
     let writer = versions.write(WAIT)?;
-    let act = writer.settle()?;
+    let act = writer.settle();
+    troubles.extend(writer.take_troubles());
+    let act = act?;
     if let Act::Try(_, counted) = &act
         && let Err(err) = writer.count(counted)
     {
@@ -109,8 +111,8 @@ fn watcher(versions: &Versions) -> Option<PathBuf> {
     Some(versions.layout.program(version))
 }
 
-/// What may be run without a change of anything, best first: `current`, `previous`, then the newest of the others that did
-/// not fail here. An error on the way counts as nothing there.
+/// What may be run without a change of anything, best first: `current`, `previous`, then the newest of the others, those that
+/// failed here last: where nothing else can be started, one of them may. An error on the way counts as nothing there.
 pub(crate) fn candidates(versions: &Versions) -> Vec<VersionName> {
     let (fs, layout) = (&*versions.fs, &versions.layout);
     let mut candidates = Vec::new();
@@ -124,8 +126,7 @@ pub(crate) fn candidates(versions: &Versions) -> Vec<VersionName> {
     }
     let tree = links::tree(fs, layout).unwrap_or_default();
     let mut others: Vec<_> = tree.versions.into_iter().filter(|it| !candidates.contains(it)).collect();
-    others.retain(|it| matches!(versions.verdict(it), Ok(None)));
-    others.sort_by_key(|it| std::cmp::Reverse(it.age()));
+    others.sort_by_cached_key(|it| (!matches!(versions.verdict(it), Ok(None)), std::cmp::Reverse(it.age())));
     candidates.extend(others);
     candidates
 }

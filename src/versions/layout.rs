@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::lock::Post;
 use crate::name::VersionName;
+use crate::trial;
 
 /// The program of a version, in its folder.
 pub const PROGRAM: &str = "outrider";
@@ -87,6 +88,11 @@ impl Layout {
     #[must_use]
     pub fn slots(&self) -> [PathBuf; 2] {
         ["journal.a", "journal.b"].map(|it| self.upgrade().join(it))
+    }
+
+    /// The record of the attempt that is armed or on trial once more, away from the journal.
+    pub(crate) fn trial(&self) -> PathBuf {
+        self.versions().join(trial::NAME)
     }
 
     /// Where packages are downloaded to and unpacked; nothing in it is ever run.

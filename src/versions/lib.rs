@@ -21,6 +21,7 @@
 //! <root>/current, previous                -> versions/<version>, relative links; `current` is the only truth
 //! <root>/versions/<version>/outrider      complete when it has this name; never changed
 //! <root>/versions/.trash-<version>/       being deleted
+//! <root>/versions/.trial                  the attempt that is armed or on trial: read when both slots of the journal are lost
 //! <root>/upgrade/journal.a, journal.b     the latest attempt, in two slots
 //! <root>/upgrade/lock                     held to change journal and links; also worker.lock, watcher.lock
 //! <root>/upgrade/staging/                 downloads and unpacked trees; nothing in it is run
@@ -61,9 +62,12 @@ mod model;
 mod name;
 mod phase;
 mod record;
+mod seal;
+mod sha256;
 mod started;
 #[cfg(test)]
 mod system;
+mod trial;
 mod untold;
 mod versions;
 mod writer;
@@ -80,5 +84,6 @@ pub use lock::{Lock, Post};
 pub use name::{BadName, VersionName};
 pub use phase::{Phase, Reason};
 pub use record::{BOUND, GREEN_FOR, OldReach, REBOOTS, Record, TRIES, Told};
+pub use seal::{Condition, Seal, Seals};
 pub use versions::Versions;
 pub use writer::{Begun, Writer};

@@ -1,15 +1,17 @@
 //! What is on the disk: where the links point, and which versions are complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use crate::clock::BootId;
 use crate::error::FileError;
-use crate::fs::{Fs, Kind, if_there};
+use crate::fs::{Fs, Kind, if_there, texts};
 use crate::journal::Journal;
 use crate::layout::{Layout, Link, TRASH};
 use crate::name::VersionName;
+use crate::seal::Condition;
+use crate::trial;
 
 /// What lies where a link should be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,7 +41,8 @@ pub struct Links {
 pub struct Tree {
     /// The complete versions.
     pub versions: BTreeSet<VersionName>,
-    /// Whether something was being deleted, and is not gone yet.
+    /// Whether something was being deleted, and is not gone yet, or the record of a trial is there, which is over if no
+    /// attempt is in progress.
     pub leftovers: bool,
 }
 
@@ -59,10 +62,10 @@ impl Tree {
         }
     }
 
-    /// The newest complete version by its name.
-    #[must_use]
-    pub fn newest(&self) -> Option<&VersionName> {
-        self.versions.iter().max_by_key(|it| (it.age(), it.as_str().to_owned()))
+    /// The newest complete version by its name, of those that are wanted.
+    pub(crate) fn newest(&self, is_wanted: impl Fn(&VersionName) -> bool) -> Option<&VersionName> {
+        let wanted = self.versions.iter().filter(|it| is_wanted(it));
+        wanted.max_by_key(|it| (it.age(), it.as_str().to_owned()))
     }
 }
 
@@ -75,8 +78,25 @@ pub struct Seen {
     pub links: Links,
     /// The complete versions.
     pub tree: Tree,
+    /// The versions that were held against their seals: to read all of a version takes a while, so it is done where a
+    /// decision asks for it by [`crate::Act::Look`].
+    pub looked: BTreeMap<VersionName, Condition>,
     /// Which start of the machine this is.
     pub boot: BootId,
+}
+
+impl Seen {
+    /// Whether a version is known not to be what it was.
+    #[must_use]
+    pub fn is_changed(&self, version: &VersionName) -> bool {
+        self.looked.get(version) == Some(&Condition::Changed)
+    }
+
+    /// The version that a link points to, when it is complete and not known to have changed.
+    #[must_use]
+    pub fn sound<'a>(&self, points: &'a Points) -> Option<&'a VersionName> {
+        self.tree.whole(points).filter(|it| !self.is_changed(it))
+    }
 }
 
 /// What a link is.
@@ -103,13 +123,14 @@ pub(crate) fn links(fs: &dyn Fs, layout: &Layout) -> Result<Links, FileError> {
 pub(crate) fn tree(fs: &dyn Fs, layout: &Layout) -> Result<Tree, FileError> {
     let folder = layout.versions();
     let names = if_there(fs.list(&folder)).map_err(FileError::at("list", &folder))?.unwrap_or_default();
+    let names = texts(names);
     let versions = names.iter().filter_map(|it| it.parse().ok());
     let whole = versions.filter_map(|it: VersionName| match is_whole(fs, layout, &it) {
         Ok(true) => Some(Ok(it)),
         Ok(false) => None,
         Err(err) => Some(Err(err)),
     });
-    let leftovers = names.iter().any(|it| it.starts_with(TRASH));
+    let leftovers = names.iter().any(|it| it.starts_with(TRASH) || trial::NAMES.contains(&it.as_str()));
     Ok(Tree { versions: whole.collect::<Result<_, _>>()?, leftovers })
 }
 

@@ -6,11 +6,13 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::fs::{Fs, Held, Kind, Meta};
+use crate::sha256::{Digest, Sha256};
 
 /// More unsynced changes of folders than this are not combined in all ways, but in some.
 const COMBINED: usize = 6;
@@ -326,13 +328,29 @@ impl Fs for ModelFs {
             Node::File(_) => Kind::File,
             Node::Link(_) => Kind::Link,
         };
-        Ok(Meta { kind, owner: 0, open_to_others: false })
+        let size = match &disk.live[disk.find(path)?] {
+            Node::File(bytes) => bytes.len() as u64,
+            _ => 0,
+        };
+        Ok(Meta { kind, owner: 0, mode: 0o700, size })
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+    fn sum(&self, path: &Path, from: u64, bytes: u64) -> io::Result<Digest> {
+        let disk = self.begin("sum", path, Needs::Nothing)?;
+        let Node::File(all) = &disk.live[disk.find(path)?] else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
+        let from = usize::try_from(from).unwrap();
+        let part = all.get(from..from + usize::try_from(bytes).unwrap());
+        let mut sum = Sha256::new();
+        sum.update(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(sum.finish())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let disk = self.begin("list", dir, Needs::Nothing)?;
         match &disk.live[disk.find(dir)?] {
-            Node::Dir(names) => Ok(names.keys().cloned().collect()),
+            Node::Dir(names) => Ok(names.keys().map(OsString::from).collect()),
             _ => Err(io::ErrorKind::NotADirectory.into()),
         }
     }

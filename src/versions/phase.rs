@@ -165,6 +165,8 @@ pub enum Reason {
     ByHand,
     /// The new version's folder was gone.
     Missing,
+    /// The new version's folder was not what it was when it was armed.
+    Changed,
     /// Somebody pointed `current` elsewhere meanwhile.
     Interfered,
     /// The new version failed, and there is nothing to go back to. It runs on.
@@ -179,7 +181,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::CrashLoop,
         Self::Reboots,
         Self::Hang,
@@ -187,6 +189,7 @@ impl Reason {
         Self::Deadline,
         Self::ByHand,
         Self::Missing,
+        Self::Changed,
         Self::Interfered,
         Self::RollbackImpossible,
         Self::Disk,
@@ -205,6 +208,7 @@ impl Reason {
             Self::Deadline => "deadline",
             Self::ByHand => "by_hand",
             Self::Missing => "missing",
+            Self::Changed => "changed",
             Self::Interfered => "interfered",
             Self::RollbackImpossible => "rollback_impossible",
             Self::Disk => "disk",

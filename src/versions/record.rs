@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::{BootId, Moment};
 use crate::name::VersionName;
 use crate::phase::{Phase, Reason};
+use crate::seal::Seal;
 
 /// Starts of a new version that may end in a crash before it is taken back.
 pub const TRIES: u32 = 3;
@@ -49,6 +50,10 @@ pub struct Record {
     pub from: VersionName,
     /// The version that is to run.
     pub to: VersionName,
+    /// What the folder of `from` was when the attempt was armed.
+    pub from_seal: Option<Seal>,
+    /// The same of `to`; nothing before it was armed, or where an older program did that.
+    pub to_seal: Option<Seal>,
     /// What `previous` pointed to before the switch; a rollback puts that back.
     pub earlier: Option<VersionName>,
     /// How far it is.
@@ -92,6 +97,8 @@ impl Record {
             command,
             from,
             to,
+            from_seal: None,
+            to_seal: None,
             earlier: None,
             phase: Phase::Requested,
             ended_at: None,
@@ -108,6 +115,16 @@ impl Record {
             force: false,
             told: Told::No,
             unknown: Vec::new(),
+        }
+    }
+
+    /// What a version was sealed as.
+    #[must_use]
+    pub fn seal_of(&self, version: &VersionName) -> Option<Seal> {
+        match version {
+            it if *it == self.to => self.to_seal,
+            it if *it == self.from => self.from_seal,
+            _ => None,
         }
     }
 

@@ -239,11 +239,21 @@ impl System {
         panic!("no end: {:?}\n{}", self.versions.see(), self.fs.trace());
     }
 
+    /// How far the attempt is.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.versions.see().unwrap().journal.record().map(|it| it.phase)
+    }
+
     /// What has to be in the end, whatever happened.
     pub(crate) fn check_end(&self) {
+        self.check_end_as(self.new);
+    }
+
+    /// The same for how the new version turned out.
+    pub(crate) fn check_end_as(&self, new: New) {
         assert!(!self.told.is_empty());
         let seen = self.versions.see().unwrap();
-        let (current, previous, end) = match self.new {
+        let (current, previous, end) = match new {
             New::Good => (NEW, OLD, Phase::Committed),
             New::Crashes | New::Unwell => (OLD, OLDER, Phase::RolledBack),
         };
@@ -261,5 +271,6 @@ impl System {
         assert_eq!((record.phase, record.told), (end, Told::Acknowledged));
         assert_eq!(self.versions.verdict(&name(NEW)).unwrap().is_some(), end == Phase::RolledBack);
         assert!(self.versions.slot_faults().is_empty());
+        assert!(self.fs.meta(&self.versions.layout.trial()).is_err(), "{}", trace());
     }
 }

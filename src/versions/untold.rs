@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{FileError, VersionsError};
-use crate::fs::{Fs, if_there};
+use crate::fs::{Fs, if_there, texts};
 use crate::journal;
 use crate::layout::Layout;
 use crate::record::Record;
@@ -49,7 +49,7 @@ pub(crate) fn forget(fs: &dyn Fs, layout: &Layout, attempt: &str) -> Result<(), 
 fn names(fs: &dyn Fs, layout: &Layout) -> Result<Vec<String>, FileError> {
     let folder = layout.untold();
     let names = if_there(fs.list(&folder)).map_err(FileError::at("list", &folder))?.unwrap_or_default();
-    Ok(names.into_iter().filter(|it| it.ends_with(ENDING)).collect())
+    Ok(texts(names).into_iter().filter(|it| it.ends_with(ENDING)).collect())
 }
 
 const ENDING: &str = ".ended";

@@ -1,5 +1,6 @@
 //! The versions of a root: looking at them, and the right to change them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::layout::Layout;
 use crate::links::{self, Seen};
 use crate::lock::{self, Lock, Post};
 use crate::name::VersionName;
+use crate::record::Record;
+use crate::seal::{self, Seals};
 use crate::writer::Writer;
 
 /// The versions of a root. Looking changes nothing and needs no lock. Cheap to clone.
@@ -58,8 +61,37 @@ impl Versions {
             journal: journal::read(&*self.fs, &self.layout).journal,
             links: links::links(&*self.fs, &self.layout)?,
             tree: links::tree(&*self.fs, &self.layout)?,
+            looked: BTreeMap::new(),
             boot: self.now().map(|it| it.boot).unwrap_or_default(),
         })
+    }
+
+    /// Takes the seals of the versions of an attempt, which is to be armed with them. That reads all their files; so do it
+    /// while the old version runs.
+    ///
+    /// Take them *before* the new version is held against its list. What is changed in between is then found by one or the
+    /// other.
+    ///
+    /// # Errors
+    /// When not all of the new version can be read.
+    pub fn seals(&self, record: &Record) -> Result<Seals, FileError> {
+        let of = |version| seal::of_folder(&*self.fs, &self.layout.version(version));
+        Ok(Seals { from: of(&record.from).ok(), to: of(&record.to)? })
+    }
+
+    /// Holds a version against its seal in an attempt's record, which reads all its files; nothing where it has none there.
+    ///
+    /// # Errors
+    /// [`VersionsError::Changed`], which means that it is not to be used.
+    pub fn look(&self, record: &Record, version: &VersionName) -> Option<Result<(), VersionsError>> {
+        let (expected, folder) = (record.seal_of(version)?, self.layout.version(version));
+        let take = || seal::of_folder(&*self.fs, &folder);
+        // An error that passes is no change.
+        let found = take().or_else(|_| take()).ok();
+        if found == Some(expected) {
+            return Some(Ok(()));
+        }
+        Some(Err(VersionsError::Changed { version: version.clone(), folder, expected, found }))
     }
 
     /// The slots of the journal that are there and cannot be used, with what was found in them.

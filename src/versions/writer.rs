@@ -1,5 +1,7 @@
 //! The steps of an attempt, each written before it is done.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,18 +16,23 @@ use crate::lock::Lock;
 use crate::name::VersionName;
 use crate::phase::{Phase, Reason};
 use crate::record::{REBOOTS, Record, TRIES, Told};
+use crate::seal::{Condition, Seals};
+use crate::trial;
 use crate::untold;
 use crate::versions::Versions;
 
 /// What is kept free for a rollback on a full disk, in bytes: two records and a link, whatever the size of a block.
 const RESERVE: usize = 64 * 1024;
 /// More acts in a row than any state of the disk asks for.
-const MOST_ACTS: usize = 12;
+const MOST_ACTS: usize = 16;
 
 /// The sole right to change the journal, the links and the folders of versions, until it is dropped.
 #[derive(Debug)]
 pub struct Writer<'a> {
     pub(crate) versions: &'a Versions,
+    /// What was looked at under this lock is not looked at again.
+    looked: RefCell<BTreeMap<VersionName, Condition>>,
+    troubles: RefCell<Vec<VersionsError>>,
     _lock: Lock,
 }
 
@@ -40,7 +47,7 @@ pub enum Begun {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(versions: &'a Versions, lock: Lock) -> Self {
-        Self { versions, _lock: lock }
+        Self { versions, looked: RefCell::default(), troubles: RefCell::default(), _lock: lock }
     }
 
     pub(crate) fn fs(&self) -> &'a dyn Fs {
@@ -96,6 +103,8 @@ impl<'a> Writer<'a> {
         if let Some(last) = last.filter(|it| it.told != Told::Acknowledged) {
             untold::keep(self.fs(), self.layout(), last)?;
         }
+        // One whose end was cut short may have left it, and it is not of this attempt.
+        trial::forget(self.fs(), self.layout())?;
         let record = Record { from: current.clone(), phase: Phase::Requested, told: Told::No, ..wanted };
         journal::write(self.fs(), self.layout(), &record)?;
         Ok(Begun::New(Box::new(record)))
@@ -103,15 +112,17 @@ impl<'a> Writer<'a> {
 
     /// Takes the attempt to its next phase, and says why where that is not as wanted.
     ///
-    /// What else that means: a version can only be armed when it is in place; what a rollback needs of the disk is
-    /// reserved then. The trial begins with all tries and its deadline. A version is noted as bad before it counts as
-    /// rolled back. An end is written to both slots, so that the loss of either does not take it back.
+    /// What else that means: to arm is to do as [`Writer::arm`]. The trial begins with all tries and its deadline. A version
+    /// is noted as bad before it counts as rolled back. An end is written to both slots, so that the loss of either does not
+    /// take it back.
     ///
     /// # Errors
-    /// [`VersionsError::IllegalStep`] when the phases are not in that order; [`VersionsError::Incomplete`] when the
-    /// version to arm is not in place.
+    /// [`VersionsError::IllegalStep`] when the phases are not in that order; those of [`Writer::arm`].
     pub fn enter(&self, phase: Phase, why: Option<(Reason, &str)>) -> Result<Record, VersionsError> {
         let mut record = self.record()?;
+        if phase == Phase::Armed {
+            return self.arm(self.versions.seals(&record)?, |_| {});
+        }
         let last = record.phase;
         if !last.may_become(phase) {
             return Err(VersionsError::IllegalStep { from: last, to: phase });
@@ -122,7 +133,6 @@ impl<'a> Writer<'a> {
         }
         record.phase = phase;
         match phase {
-            Phase::Armed => self.prepare_to_arm(&mut record)?,
             Phase::Probation => {
                 (record.tries_left, record.reboots_left, record.tried_in) = (TRIES, REBOOTS, None);
                 let bound = Duration::from_millis(record.bound_ms);
@@ -140,18 +150,34 @@ impl<'a> Writer<'a> {
             self.put(&record)?;
             // What is left of it takes little room, and the next attempt writes it again.
             drop(self.fs().remove(&self.layout().reserve()));
+            // Else it is removed with the old versions.
+            drop(trial::forget(self.fs(), self.layout()));
         }
         Ok(record)
     }
 
-    fn prepare_to_arm(&self, record: &mut Record) -> Result<(), VersionsError> {
+    /// Arms the version that is in place, and changes the settings of its trial: from here on the attempt is known even when
+    /// the journal is lost, and what a rollback needs of the disk is reserved. One that was armed before is armed anew.
+    ///
+    /// # Errors
+    /// [`VersionsError::IllegalStep`] when it is not staged; [`VersionsError::Incomplete`] when the version is not in place.
+    pub fn arm(&self, seals: Seals, settings: impl FnOnce(&mut Record)) -> Result<Record, VersionsError> {
+        let mut record = self.record()?;
+        if record.phase != Phase::Armed && !record.phase.may_become(Phase::Armed) {
+            return Err(VersionsError::IllegalStep { from: record.phase, to: Phase::Armed });
+        }
         act::require_whole(self.fs(), self.layout(), &record.to)?;
+        settings(&mut record);
+        record.phase = Phase::Armed;
+        (record.from_seal, record.to_seal) = (seals.from, Some(seals.to));
         if let Points::To(version) = links::points(self.fs(), self.layout(), Link::Previous)? {
             record.earlier = Some(version).filter(|it| *it != record.from);
         }
         let reserve = self.layout().reserve();
         self.fs().write(&reserve, &vec![b'.'; RESERVE]).map_err(FileError::at("reserve", &reserve))?;
-        Ok(())
+        trial::keep(self.fs(), self.layout(), &record)?;
+        self.put(&record)?;
+        Ok(record)
     }
 
     /// Changes the record of the attempt without a step: its settings, or what is known of it. The phase stays.
@@ -191,7 +217,10 @@ impl<'a> Writer<'a> {
         Ok(all)
     }
 
-    /// Switches to the armed version. Afterwards it is on trial, and whoever starts the launcher runs it.
+    /// Switches to the armed version. Afterwards it is on trial, and whoever starts the launcher runs it. Where it is not what
+    /// it was when it was armed, nothing is switched and the attempt has failed.
+    ///
+    /// Whoever becomes the launcher next only has to [`Writer::enter`] `switched`: the launcher goes on.
     ///
     /// # Errors
     /// When a step fails. `current` then points to the old or the new version, and [`Writer::settle`] goes on.
@@ -200,7 +229,8 @@ impl<'a> Writer<'a> {
         self.settle()
     }
 
-    /// Takes a version back that is on trial, or is being switched to. Finishes also when begun before.
+    /// Takes a version back that is on trial, or is being switched to. Finishes also when begun before. Where there is
+    /// nothing to go back to, or only what has changed since it ran, the version stays and the attempt has failed.
     ///
     /// # Errors
     /// When a step fails: [`Writer::settle`] goes on.
@@ -245,7 +275,7 @@ impl<'a> Writer<'a> {
     pub fn settle(&self) -> Result<Act, VersionsError> {
         let mut next = String::new();
         for _ in 0..MOST_ACTS {
-            let seen = self.versions.see()?;
+            let seen = Seen { looked: self.looked.borrow().clone(), ..self.versions.see()? };
             match decide(&seen) {
                 last @ (Act::Run(_) | Act::Try(..) | Act::Nothing) => return Ok(last),
                 act => {
@@ -257,6 +287,27 @@ impl<'a> Writer<'a> {
         Err(VersionsError::Unsettled { act: next })
     }
 
+    /// As [`Versions::look`], once under this lock. What has changed is noted, and [`Writer::settle`] goes by it.
+    pub fn look(&self, record: &Record, version: &VersionName) -> Option<Condition> {
+        if let Some(condition) = self.looked.borrow().get(version) {
+            return Some(*condition);
+        }
+        let condition = match self.versions.look(record, version)? {
+            Ok(()) => Condition::AsSealed,
+            Err(changed) => {
+                self.troubles.borrow_mut().push(changed);
+                Condition::Changed
+            }
+        };
+        self.looked.borrow_mut().insert(version.clone(), condition);
+        Some(condition)
+    }
+
+    /// What was found on the way and did not keep it from going on.
+    pub(crate) fn take_troubles(&self) -> Vec<VersionsError> {
+        self.troubles.take()
+    }
+
     /// Counts a start of the version on trial, durably.
     pub(crate) fn count(&self, counted: &Record) -> Result<(), VersionsError> {
         self.put(counted)
@@ -265,9 +316,15 @@ impl<'a> Writer<'a> {
     fn perform(&self, act: &Act, seen: &Seen) -> Result<(), VersionsError> {
         match act {
             Act::Quarantine => Ok(journal::quarantine(self.fs(), self.layout())?),
+            Act::Look(version) => {
+                if let Some(record) = seen.journal.record() {
+                    self.look(record, version);
+                }
+                Ok(())
+            }
             Act::Enter(phase, reason) => {
-                let why = reason.map(|it| (it, detail_of(it)));
-                self.enter(*phase, why).map(drop)
+                let why = reason.map(|it| (it, detail_of(it, seen.journal.record())));
+                self.enter(*phase, why.as_ref().map(|(reason, detail)| (*reason, detail.as_str()))).map(drop)
             }
             Act::Switch(version) => {
                 if let Some(from) = seen.tree.whole(&seen.links.current).filter(|it| *it != version) {
@@ -305,16 +362,24 @@ fn is_same_command(one: &Record, other: &Record) -> bool {
     !one.command.is_empty() && one.command == other.command
 }
 
-/// What the launcher knows about why.
-fn detail_of(reason: Reason) -> &'static str {
-    match reason {
+/// What the launcher knows about why; where a rollback was begun, with the reason for that.
+fn detail_of(reason: Reason, record: Option<&Record>) -> String {
+    let detail = match reason {
         Reason::CrashLoop => "the new version ended by itself at each of its starts",
         Reason::Reboots => {
             "the machine was restarted time and again before the new version had proved itself"
         }
         Reason::Missing => "the folder of the new version is not there, or not whole",
+        Reason::Changed => "the files of the new version are not what they were when it was armed",
         Reason::Interfered => "somebody pointed `current` to another version meanwhile",
-        Reason::RollbackImpossible => "the new version failed, and the old one is not there, or not whole",
+        Reason::RollbackImpossible => {
+            "the new version failed, and there is nothing to go back to: the old one is not there, not whole, or not what \
+             it was"
+        }
         _ => "",
+    };
+    match record.and_then(|it| Some((it.reason?, &it.detail))) {
+        Some((first, why)) if reason == Reason::RollbackImpossible => format!("{detail} ({first}: {why})"),
+        _ => detail.to_owned(),
     }
 }

@@ -20,10 +20,12 @@ use crate::name::VersionName;
 use crate::phase::Phase;
 use crate::record::{OldReach, Record, Told};
 
-/// The largest record in bytes. One has about 700.
+/// The largest record in bytes. One has about 900.
 pub(crate) const LIMIT: usize = 64 * 1024;
 /// What a slot begins with; the number is the schema's.
 const HEADER: &str = "outrider-upgrade-journal 1";
+const FROM_SEAL: &str = "from_seal";
+const TO_SEAL: &str = "to_seal";
 const ANY_HEADER: &str = "outrider-upgrade-journal ";
 
 /// A record as it stands in a slot.
@@ -81,6 +83,12 @@ pub(crate) fn encode(stored: &Stored) -> String {
     line("old_reach", word(&REACHES, it.old_reach));
     line("force", &it.force.to_string());
     line("told", word(&TOLD, it.told));
+    // Later than the rest, so that an older program keeps them as lines that it does not know.
+    for (key, seal) in [(FROM_SEAL, it.from_seal), (TO_SEAL, it.to_seal)] {
+        if let Some(seal) = seal {
+            line(key, &seal.to_string());
+        }
+    }
     for (key, value) in &it.unknown {
         line(key, value);
     }
@@ -147,6 +155,12 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// The value of the next line, if that has this key.
+    fn if_next<T: FromStr>(&mut self, key: &'static str) -> Result<Option<T>, BadText> {
+        let is_next = self.0.peek().is_some_and(|it| it.split(' ').next() == Some(key));
+        if is_next { self.parsed(key).map(Some) } else { Ok(None) }
+    }
+
     fn word<T: Copy>(&mut self, key: &'static str, words: &[(T, &str)]) -> Result<T, BadText> {
         let text = self.text(key)?;
         words.iter().find(|(_, word)| *word == text).map(|(value, _)| *value).ok_or(BadText::Line(key))
@@ -174,6 +188,8 @@ impl<'a> Lines<'a> {
             old_reach: self.word("old_reach", &REACHES)?,
             force: self.parsed("force")?,
             told: self.word("told", &TOLD)?,
+            from_seal: self.if_next(FROM_SEAL)?,
+            to_seal: self.if_next(TO_SEAL)?,
             unknown: self.rest()?,
         };
         Ok(Stored { sequence, record })

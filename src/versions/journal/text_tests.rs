@@ -8,6 +8,7 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::phase::Reason;
+use crate::seal::Seal;
 
 /// Any text: letters, spaces, escapes, line ends, control characters, others.
 fn text() -> impl Strategy<Value = String> {
@@ -24,6 +25,10 @@ fn moment() -> impl Strategy<Value = Moment> {
     (text(), any::<u64>()).prop_map(|(boot, ms)| Moment { boot: BootId(boot), ms })
 }
 
+fn seal() -> impl Strategy<Value = Seal> {
+    proptest::string::string_regex("[0-9a-f]{64}").unwrap().prop_map(|it| it.parse().unwrap())
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let names = (text(), text(), name(), name(), option::of(name()));
     let phases = (select(&Phase::ALL[..]), option::of(select(&Phase::ALL[..])));
@@ -31,10 +36,11 @@ fn record() -> impl Strategy<Value = Record> {
     let trial = (option::of(moment()), any::<u32>(), any::<u32>(), option::of(text().prop_map(BootId)));
     let settings = (any::<u64>(), any::<u64>(), any::<bool>());
     let words = (select(&REACHES[..]), select(&TOLD[..]));
+    let seals = (option::of(seal()), option::of(seal()));
     let key = proptest::string::string_regex("[a-z_]{1,12}").unwrap();
     let unknown = vec((key, text()), 0..3);
-    (names, phases, why, trial, settings, words, unknown).prop_map(
-        |(names, phases, why, trial, settings, words, unknown)| {
+    (names, phases, why, trial, settings, words, seals, unknown).prop_map(
+        |(names, phases, why, trial, settings, words, seals, unknown)| {
             let (attempt, command, from, to, earlier) = names;
             Record {
                 attempt,
@@ -56,6 +62,8 @@ fn record() -> impl Strategy<Value = Record> {
                 force: settings.2,
                 old_reach: words.0.0,
                 told: words.1.0,
+                from_seal: seals.0,
+                to_seal: seals.1,
                 unknown,
             }
         },
@@ -103,6 +111,7 @@ fn example() -> Stored {
         detail: "did not answer\nwithin 2 s \\ twice".into(),
         deadline: Some(Moment { boot: BootId("68fe8a88-c332".into()), ms: 12_537_960 }),
         tried_in: Some(BootId("68fe8a88-c332".into())),
+        to_seal: Some("01".repeat(32).parse().unwrap()),
         unknown: vec![("cohort".into(), "a b".into())],
         ..Record::new("7f3c".into(), "c-1".into(), name("0.2.0-aaaaaaaa"), name("0.3.0-SNAPSHOT-bbbbbbbb"))
     };
@@ -162,4 +171,15 @@ fn a_whole_text_with_a_wrong_value_is_refused() {
     assert_eq!(with("tries_left 3", "tries_left -3"), Err(BadText::Line("tries_left")));
     assert_eq!(with("\nforce false", ""), Err(BadText::Line("force")));
     assert_eq!(with("\\0a", "\\0A"), Err(BadText::Line("order")));
+    assert_eq!(with("to_seal 0101", "to_seal 010"), Err(BadText::Line("to_seal")));
+    assert_eq!(with("to_seal 0101", "to_seal 0X01"), Err(BadText::Line("to_seal")));
+}
+
+#[test]
+fn an_older_program_keeps_what_it_does_not_know() {
+    // As one that knows no seals reads and writes it.
+    let mut stored = example();
+    let seal = stored.record.to_seal.take().unwrap();
+    stored.record.unknown.insert(0, (TO_SEAL.into(), seal.to_string()));
+    assert_eq!(encode(&stored), encode(&example()));
 }
