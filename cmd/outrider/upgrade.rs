@@ -110,13 +110,20 @@ fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
     let seen = versions.see().map_err(|err| Error::failure(&err))?;
     match &seen.journal {
         Journal::Attempt(record) if record.phase == Phase::Staged => {
-            if let Err(err) = check_in_place(root.path(), record.to.as_str()) {
-                let why = chain(&err);
-                writer.enter(Phase::Failed, Some((Reason::Package, &why))).map_err(failed)?;
-                return Err(Error::failure(&err));
-            }
-            writer.enter(Phase::Armed, None).map_err(failed)?;
+            let sealed = versions.seals(record).map_err(|err| chain(&err)).and_then(|seals| {
+                let checked = check_in_place(root.path(), record.to.as_str());
+                checked.map(|()| seals).map_err(|err| chain(&err))
+            });
+            let seals = match sealed {
+                Ok(seals) => seals,
+                Err(why) => {
+                    writer.enter(Phase::Failed, Some((Reason::Package, &why))).map_err(failed)?;
+                    return Err(Error::failed(format!("arm {}: {why}", record.to)));
+                }
+            };
+            writer.arm(seals, |_| {}).map_err(failed)?;
             writer.switch().map_err(failed)?;
+            require_not_failed(&versions, "switch to the new version")?;
             say(format_args!("switched to {}: the next start of the service runs it on trial", record.to));
             Ok(Exit::Ok)
         }
@@ -141,6 +148,15 @@ fn on_trial(versions: &Versions) -> Result<Option<Record>, Error> {
     Ok(seen.journal.record().filter(|it| it.phase == Phase::Probation).cloned())
 }
 
+/// What was wanted was given up, and the journal says why.
+fn require_not_failed(versions: &Versions, what: &str) -> Result<(), Error> {
+    let seen = versions.see().map_err(|err| Error::failure(&err))?;
+    match seen.journal.record().filter(|it| it.phase == Phase::Failed) {
+        Some(record) => Err(Error::failed(format!("{what}: {}", record.detail))),
+        None => Ok(()),
+    }
+}
+
 fn roll_back(root: &Root) -> Result<Exit, Error> {
     let versions = Versions::of(root.path());
     let trial = on_trial(&versions)?;
@@ -163,6 +179,7 @@ fn roll_back(root: &Root) -> Result<Exit, Error> {
     let failed = |err: VersionsError| Error::failure(&err);
     let writer = versions.write(WRITER_WAIT).map_err(failed)?;
     writer.roll_back(Reason::ByHand, "a person on this host wanted it").map_err(failed)?;
+    require_not_failed(&versions, "go back to the version before")?;
     say("the version before is current again");
     Ok(Exit::Ok)
 }

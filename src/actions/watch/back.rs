@@ -6,7 +6,9 @@ use outrider_home::{LockError, Root};
 use outrider_protocol::fault::chain;
 use outrider_supervisor::{ForeignEnd, Spawn, end_foreign};
 use outrider_upgrade::{CheckError, check_in_place};
-use outrider_versions::{Link, Phase, Points, Reason, Record, VersionName, VersionsError, back};
+use outrider_versions::{
+    Condition, Link, Phase, Points, Reason, Record, VersionName, VersionsError, Writer, back,
+};
 use tokio::time::Instant;
 
 use super::watcher::{WRITER_WAIT, Watcher};
@@ -49,15 +51,21 @@ impl Watcher {
             tracing::error!(version = %record.to, from = %record.from,
                 "There is nothing to go back to: the version before is not there, or not whole. The new one stays.");
         }
-        if let Some(Err(why)) = way.map(|it| self.verify_listed(it)) {
+        if let Some(why) = way.and_then(|it| self.damage_of(early.as_ref(), record, it)) {
             tracing::error!(version = %record.to, from = %record.from, why,
                 "There is nothing to go back to: the version before is damaged. The new one stays.");
             let detail = format!("the version before is damaged, so the new one stays ({detail}): {why}");
             let why = Some((Reason::RollbackImpossible, &*shortened(&detail)));
-            return match early {
-                Some(writer) => writer.enter(Phase::Failed, why).map(drop),
-                None => versions.write(WRITER_WAIT)?.enter(Phase::Failed, why).map(drop),
+            match early {
+                Some(writer) => writer.enter(Phase::Failed, why)?,
+                None => versions.write(WRITER_WAIT)?.enter(Phase::Failed, why)?,
             };
+            if reason == Reason::Hang {
+                // Started anew, it may do better.
+                self.went_back = true;
+                self.stop_service().await;
+            }
+            return Ok(());
         }
         if way.is_some() || reason == Reason::Hang {
             self.stop_service().await;
@@ -73,8 +81,34 @@ impl Watcher {
         Ok(())
     }
 
-    /// Holds a version that is to be gone back to against its list. One whose list was never kept, or was lost, counts as
-    /// sound: it ran.
+    /// What is wrong with a version that is to be gone back to, by its seal, else by its list; before anything is stopped for
+    /// it.
+    fn damage_of(
+        &self,
+        writer: Option<&Writer<'_>>,
+        record: &Record,
+        version: &VersionName,
+    ) -> Option<String> {
+        let looked = match writer {
+            Some(writer) => writer.look(record, version),
+            None => self.versions.look(record, version).map(|it| match it {
+                Ok(()) => Condition::AsSealed,
+                Err(_) => Condition::Changed,
+            }),
+        };
+        match looked {
+            Some(Condition::AsSealed) => None,
+            // The list says which file it is.
+            Some(Condition::Changed) => Some(
+                self.verify_listed(version)
+                    .err()
+                    .unwrap_or_else(|| "its files are not what they were when it ran".into()),
+            ),
+            None => self.verify_listed(version).err(),
+        }
+    }
+
+    /// Holds a version against its list. One whose list was never kept, or was lost, counts as sound: it ran.
     fn verify_listed(&self, version: &VersionName) -> Result<(), String> {
         match check_in_place(self.root.path(), version.as_str()) {
             Err(err @ CheckError::Tree(_)) => Err(chain(&err)),

@@ -18,7 +18,7 @@
 //! | the attempt is | it |
 //! | --- | --- |
 //! | not armed yet, or armed | waits, as long as the service may take to stop and a while longer, then ends |
-//! | switched, or being rolled back, for some seconds | finishes that: whoever did it is gone |
+//! | switched, or being rolled back, for some seconds | finishes that: whoever did it is gone, or the journal was lost |
 //! | on trial | asks each half second, and does as `verdict` says |
 //! | ended | keeps the diagnosis if it was rolled back, sees that a service runs if it was it that went back, and ends |
 //!

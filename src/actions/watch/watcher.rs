@@ -8,7 +8,7 @@ use outrider_home::{LockError, Root};
 use outrider_protocol::fault::chain;
 use outrider_protocol::upgrade::Build;
 use outrider_upgrade::installed;
-use outrider_versions::{Journal, Phase, Record, VersionName, Versions, VersionsError, Writer};
+use outrider_versions::{Journal, Phase, Points, Record, VersionName, Versions, VersionsError, Writer};
 use tokio::time::{Instant, sleep};
 
 use super::ask::Asker;
@@ -61,6 +61,16 @@ struct Known {
     alive: bool,
 }
 
+/// Whether an act was begun. One that is armed was switched to where `current` says so: the record of the switch is lost, as
+/// with both slots of the journal.
+fn is_half_done(phase: Phase, current: &Points, record: &Record) -> bool {
+    match phase {
+        Phase::Switched | Phase::RollingBack => true,
+        Phase::Armed => *current == Points::To(record.to.clone()),
+        _ => false,
+    }
+}
+
 impl Watcher {
     pub(super) fn new(root: Root, versions: Versions, settings: Settings, stop: Stop) -> Self {
         Self {
@@ -109,9 +119,9 @@ impl Watcher {
     }
 
     async fn look(&mut self, known: &mut Known, passed: Duration) -> Option<Watched> {
-        let record = match self.versions.see() {
+        let (record, current) = match self.versions.see() {
             Ok(seen) => match seen.journal {
-                Journal::Attempt(record) => *record,
+                Journal::Attempt(record) => (*record, seen.links.current),
                 Journal::Absent => return Some(Watched::Ended),
                 Journal::Unreadable => return self.blind(known, passed, "neither slot can be read"),
             },
@@ -125,7 +135,7 @@ impl Watcher {
         match record.phase {
             phase if phase.is_terminal() => return self.over(known, &record).await,
             Phase::Probation => return self.on_trial(known, &record, passed).await,
-            Phase::Switched | Phase::RollingBack => {
+            phase if is_half_done(phase, &current, &record) => {
                 known.half = known.half.saturating_add(passed);
                 if known.half >= self.settings.half_for {
                     known.half = Duration::ZERO;

@@ -313,24 +313,20 @@ impl Agent {
             LinkStatus::Away { .. } | LinkStatus::Refused { .. } => OldReach::Unreached,
             LinkStatus::Connecting => OldReach::Unknown,
         };
+        let settings = move |record: &mut Record| {
+            record.green_for_ms = u64::try_from(green.as_millis()).unwrap_or(u64::MAX);
+            record.bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+            record.old_reach = reach;
+        };
         let versions = self.upgrading.versions.clone();
-        let armed = versions.write(WRITER_WAIT).and_then(|writer| {
-            writer.update(|record| {
-                record.green_for_ms = u64::try_from(green.as_millis()).unwrap_or(u64::MAX);
-                record.bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-                record.old_reach = reach;
-            })?;
-            writer.enter(Phase::Armed, None)
-        });
-        if let Err(err) = armed {
-            return self.unarmed(&id, &format!("arm the new version: {}", chain(&err)));
-        }
         let (events, program, root) =
             (self.events.clone(), self.setup.program.clone(), self.setup.root.path().to_owned());
         self.runs.spawn(async move {
-            let watched = match still_as_signed(&versions).await {
-                Ok(()) => watcher_at_post(&versions, &program, &root).await,
-                Err(why) => Err(why),
+            let watched = match armed(&versions, settings).await {
+                Ok(()) => watcher_at_post(&versions, &program, &root)
+                    .await
+                    .map_err(|why| format!("start the watcher: {why}")),
+                Err(why) => Err(format!("arm the new version: {why}")),
             };
             drop(events.send(Event::Watched(id, watched)).await);
         });
@@ -339,7 +335,7 @@ impl Agent {
     /// The watcher is at its post, or not.
     pub(super) fn watched(&mut self, id: CommandId, watched: Result<(), String>) {
         if let Err(why) = watched {
-            return self.unarmed(&id, &format!("start the watcher: {why}"));
+            return self.unarmed(&id, &why);
         }
         tracing::info!(command = %id, "The new version is armed; the service goes over to it.");
         self.upgrade_is(&id, UpgradeState::Switching);
@@ -487,6 +483,10 @@ impl Agent {
         if let Some(record) = seen.journal.record().filter(|it| it.phase == Phase::Probation) {
             let command = CommandId::new(record.command.as_str()).or_else(|_| by_hand(Timestamp::now()))?;
             writer.roll_back(Reason::ByHand, "a person on this host wanted it").map_err(failed)?;
+            let seen = versions.see().map_err(|err| RpcError::new(code::FAILED, chain(&err)))?;
+            if let Some(stays) = seen.journal.record().filter(|it| it.phase == Phase::Failed) {
+                return Err(RpcError::new(code::FAILED, stays.detail.clone()));
+            }
             self.upgrading.going_over = Some(command.clone());
             return Ok(TakenReply { command });
         }
@@ -500,12 +500,13 @@ impl Agent {
         })
     }
 
-    /// Points `current` to the version that was armed, or taken back, once everything has stopped.
+    /// Begins the switch to the version that was armed, once everything has stopped. This process becomes the launcher next,
+    /// which looks at the version once, for the switch and for its first start.
     pub(crate) fn switch(versions: &Versions) -> Result<(), VersionsError> {
         let writer = versions.write(WRITER_WAIT)?;
         let seen = versions.see()?;
         match seen.journal.record().map(|it| it.phase) {
-            Some(Phase::Armed) => writer.switch().map(drop),
+            Some(Phase::Armed) => writer.enter(Phase::Switched, None).map(drop),
             _ => writer.settle().map(drop),
         }
     }
@@ -525,15 +526,25 @@ fn by_hand(now: Timestamp) -> Result<CommandId, RpcError> {
         .map_err(|err| RpcError::new(code::INTERNAL, err.to_string()))
 }
 
-/// Holds the version that is armed against its signed list once more: it lay on the disk since it was unpacked.
-async fn still_as_signed(versions: &Versions) -> Result<(), String> {
+/// Seals the version that is in place, holds it against its signed list once more, since it lay on the disk after it was
+/// unpacked, and arms it. To read it takes a while; the service goes on with its work meanwhile.
+async fn armed(
+    versions: &Versions,
+    settings: impl FnOnce(&mut Record) + Send + 'static,
+) -> Result<(), String> {
     let versions = versions.clone();
-    let verified = tokio::task::spawn_blocking(move || {
+    let armed = tokio::task::spawn_blocking(move || {
         let seen = versions.see().map_err(|err| chain(&err))?;
         let record = seen.journal.record().ok_or("the journal of versions has no attempt")?;
-        check_in_place(versions.layout().root(), record.to.as_str()).map_err(|err| chain(&err))
+        let seals = versions.seals(record).map_err(|err| chain(&err))?;
+        if seals.from.is_none() {
+            tracing::warn!(version = %record.from, "This version cannot be read as a whole: a rollback to it is not checked.");
+        }
+        check_in_place(versions.layout().root(), record.to.as_str()).map_err(|err| chain(&err))?;
+        let armed = versions.write(WRITER_WAIT).and_then(|it| it.arm(seals, settings));
+        armed.map(drop).map_err(|err| chain(&err))
     });
-    verified.await.unwrap_or_else(|err| Err(err.to_string()))
+    armed.await.unwrap_or_else(|err| Err(err.to_string()))
 }
 
 /// Starts the watcher and waits until it has its post.

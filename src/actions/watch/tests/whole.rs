@@ -293,6 +293,41 @@ async fn where_there_is_nothing_to_go_back_to_the_new_version_stays() {
 }
 
 #[tokio::test]
+async fn where_the_version_before_has_changed_the_new_one_stays_and_is_not_stopped() {
+    let host = Host::on_trial(OldReach::Reached, |_| {});
+    std::fs::write(host.versions.layout().version(&name(OLD)).join("more"), "of somebody else").unwrap();
+    let service = Service::start(&host, linked(refused()));
+    let watched = host.watch();
+    let record = host.until_phase(Phase::Failed).await;
+    assert_eq!(record.reason, Some(Reason::RollbackImpossible));
+    assert!(
+        record.detail.contains("not what they were") && record.detail.contains("401"),
+        "{}",
+        record.detail
+    );
+    assert_eq!(watched.await.unwrap(), Watched::Ended);
+    assert_eq!(current(&host), Points::To(name(NEW)));
+    assert!(host.root.in_use().is_err(), "the service was not stopped for it");
+    drop(service);
+}
+
+#[tokio::test]
+async fn a_trial_whose_journal_is_lost_goes_on() {
+    let host = Host::on_trial(OldReach::Reached, |it| it.green_for = SOON);
+    let service = Service::start(&host, says(SelfTest::Pending, BackendLink::Unknown));
+    let watched = host.watch();
+    for slot in host.versions.layout().slots() {
+        std::fs::write(slot, "garbage").unwrap();
+    }
+    host.until_phase(Phase::Probation).await;
+    assert_eq!(host.versions.slot_faults(), []);
+    service.plays(well());
+    assert_eq!(watched.await.unwrap(), Watched::Ended);
+    assert_eq!(host.record().phase, Phase::Committed);
+    drop(service);
+}
+
+#[tokio::test]
 async fn an_act_that_was_cut_short_is_finished() {
     let host = Host::on_trial(OldReach::Reached, |_| {});
     let writer = host.versions.write(SOON).unwrap();
