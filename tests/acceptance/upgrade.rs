@@ -16,10 +16,12 @@
 //! | `state` | versions between which the state has another schema |
 //! | `state_sweep` | a migration, killed and given errors at each of its calls |
 //! | `sweep` | the whole action, killed and given errors at each of its calls |
+//! | `changes` | files of a version, or of the journal, that change behind the agent's back |
 //! | `no_way_back` | the version before is gone or damaged |
 //! | `back` | people who go to the version before, and several places of releases |
 
 mod back;
+mod changes;
 mod ends;
 mod gateway;
 mod ill;
