@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::{FileError, VersionsError};
+use crate::failed;
 use crate::fs::{Fs, Kind, if_there, texts};
 use crate::journal::{self, free_name};
 use crate::layout::{Layout, Link, TRASH};
@@ -37,6 +38,8 @@ pub(crate) fn point(
         make_folder(fs, &layout.upgrade())?;
         make_folder(fs, &folder)?;
         let aside = free_name(fs, &folder.join(link.name()))?;
+        // The last of many; a folder is not replaced by a rename.
+        remove_tree(fs, &aside)?;
         fs.rename(&path, &aside).map_err(FileError::at("set aside", &path))?;
         sync_folder(fs, &folder)?;
     }
@@ -121,8 +124,8 @@ impl Writer<'_> {
         self.point(Link::Current, version)
     }
 
-    /// Removes what no attempt needs: versions but those that `current` and `previous` point to and those of `also`, and
-    /// what was being deleted when somebody was cut short. Does nothing while an attempt is in progress, or while
+    /// Removes what no attempt needs: versions but those that `current` and `previous` point to and those of `also`, what
+    /// was being deleted when somebody was cut short, and what is kept of versions that failed long ago. Does nothing while an attempt is in progress, or while
     /// `current` does not point to a complete version. Answers what was removed.
     ///
     /// # Errors
@@ -147,6 +150,7 @@ impl Writer<'_> {
             remove_tree(fs, &layout.versions().join(name))?;
         }
         trial::forget(fs, layout)?;
+        failed::bound(fs, layout)?;
         Ok(doomed)
     }
 
@@ -227,7 +231,7 @@ fn sync_tree(fs: &dyn Fs, folder: &Path) -> Result<(), FileError> {
 }
 
 /// Removes a folder with all in it, following no link; it need not be there.
-fn remove_tree(fs: &dyn Fs, path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove_tree(fs: &dyn Fs, path: &Path) -> Result<(), FileError> {
     let failed = |err| FileError::at("remove", path)(err);
     let Some(meta) = if_there(fs.meta(path)).map_err(failed)? else { return Ok(()) };
     if meta.kind != Kind::Dir {

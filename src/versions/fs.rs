@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::sha256::{Digest, Sha256};
 
@@ -28,6 +29,8 @@ pub(crate) struct Meta {
     pub(crate) mode: u32,
     /// Of a file, in bytes.
     pub(crate) size: u64,
+    /// When its content was last changed, by the wall clock.
+    pub(crate) modified: SystemTime,
 }
 
 impl Meta {
@@ -119,7 +122,8 @@ impl Fs for RealFs {
             _ => Kind::Other,
         };
         let (owner, mode) = rights(&meta);
-        Ok(Meta { kind, owner, mode, size: meta.len() })
+        let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Meta { kind, owner, mode, size: meta.len(), modified })
     }
 
     fn sum(&self, path: &Path, from: u64, bytes: u64) -> io::Result<Digest> {

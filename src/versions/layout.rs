@@ -8,6 +8,8 @@ use crate::trial;
 
 /// The program of a version, in its folder.
 pub const PROGRAM: &str = "outrider";
+/// The file that says why a version is not tried again.
+pub(crate) const VERDICT: &str = "rolled-back";
 /// What the name of a folder begins with that is about to be deleted.
 pub(crate) const TRASH: &str = ".trash-";
 
@@ -116,7 +118,7 @@ impl Layout {
     /// Why a version is not tried again; a version is bad when this file is there.
     #[must_use]
     pub fn verdict(&self, version: &VersionName) -> PathBuf {
-        self.diagnosis(version).join("rolled-back")
+        self.diagnosis(version).join(VERDICT)
     }
 
     /// The file of a lock.

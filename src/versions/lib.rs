@@ -27,8 +27,8 @@
 //! <root>/upgrade/staging/                 downloads and unpacked trees; nothing in it is run
 //! <root>/upgrade/lists/                   the files of each version in place, kept by others
 //! <root>/upgrade/untold/                  how earlier attempts ended, until the backend has acknowledged it
-//! <root>/upgrade/failed/<version>/        why it is not tried again (`rolled-back`), and its diagnosis
-//! <root>/upgrade/failed/journal.a.<n>     slots that could not be read
+//! <root>/upgrade/failed/<version>/        why it is not tried again (`rolled-back`), of the last 64, and its diagnosis, of the last 4
+//! <root>/upgrade/failed/journal.a.<n>     slots that could not be read, 9 of each; what lay in place of a link likewise
 //! <root>/upgrade/reserve                  room for a rollback on a full disk
 //! <root>/upgrade/started                  which process the version on trial was started as last
 //! ```
@@ -49,6 +49,7 @@ mod crash_tests;
 mod decide;
 mod duty;
 mod error;
+mod failed;
 #[cfg(test)]
 mod fault_tests;
 mod fs;
