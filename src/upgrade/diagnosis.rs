@@ -3,73 +3,75 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use outrider_versions::Record;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
-
-use super::watcher::Watcher;
+use outrider_home::Root;
 
 /// The logs whose ends are kept.
 const LOGS: [&str; 3] = ["service-run", "watch", "upgrade"];
+/// What it answered; each diagnosis has it.
+const HEALTH: &str = "health";
 /// The most of each file, in bytes.
 const FILE_MOST: u64 = 1 << 20;
-/// How long it may take: a disk that hangs must not keep a bad version running.
-const TIME: Duration = Duration::from_secs(5);
 
-impl Watcher {
-    /// Keeps the diagnosis of an attempt, once: the ends of the logs, what the service answered in the last minute, and what
-    /// the system says of its process. What cannot be kept is logged, and nothing more.
-    pub(super) async fn diagnose(&mut self, record: &Record, pid: Option<u32>) {
-        if self.diagnosed.as_ref() == Some(&record.attempt) {
-            return;
-        }
-        self.diagnosed = Some(record.attempt.clone());
-        let folder = self.versions.layout().diagnosis(&record.to);
-        let logs = LOGS.map(|name| (name, self.root.log_file(name)));
-        let mut answers: String = self.answers.iter().map(|(_, line)| format!("{line}\n")).collect();
-        if answers.is_empty() {
-            answers = "It was not asked.\n".to_owned();
-        }
-        let keep = spawn_blocking(move || keep(&folder, &logs, &answers, pid));
-        match timeout(TIME, keep).await {
-            Ok(Ok(faults)) if faults.is_empty() => tracing::info!("The diagnosis is kept."),
-            Ok(Ok(faults)) => tracing::warn!(faults = faults.join("; "), "The diagnosis is not whole."),
-            Ok(Err(err)) => tracing::error!(%err, "The diagnosis is not kept."),
-            Err(_) => tracing::error!(?TIME, "The diagnosis is not kept: the disk does not answer in time."),
-        }
-    }
+/// What is to be kept of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Where.
+    pub folder: PathBuf,
+    /// The logs whose ends are kept: name and file.
+    pub logs: Vec<(&'static str, PathBuf)>,
+    /// What it answered when it was asked how it is, a line each.
+    pub health: String,
+    /// Its process, of which is kept what the system says of it.
+    pub pid: Option<u32>,
 }
 
-/// Writes all that there is, and answers what went wrong.
-fn keep(folder: &Path, logs: &[(&str, PathBuf)], answers: &str, pid: Option<u32>) -> Vec<String> {
-    let mut faults = Vec::new();
-    let mut note = |what: &Path, done: io::Result<()>| {
-        if let Err(err) = done {
-            faults.push(format!("{}: {err}", what.display()));
-        }
-    };
-    note(folder, private_folder(folder));
-    for (name, path) in logs {
-        match end_of(path) {
-            Ok(end) => note(path, write(&folder.join(name), &end)),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            Err(err) => note(path, Err(err)),
-        }
+impl Diagnosis {
+    /// One with the logs of a root, and with no process.
+    #[must_use]
+    pub fn of(root: &Root, folder: PathBuf, health: String) -> Self {
+        let logs = LOGS.map(|name| (name, root.log_file(name))).into();
+        Self { folder, logs, health, pid: None }
     }
-    let health = folder.join("health");
-    note(&health, write(&health, answers.as_bytes()));
-    if let Some(pid) = pid {
-        let status = PathBuf::from(format!("/proc/{pid}/status"));
-        let kept = beginning_of(&status).and_then(|it| write(&folder.join("process"), &it));
-        note(&status, kept);
+
+    /// Whether there is one in a folder.
+    #[must_use]
+    pub fn is_kept(folder: &Path) -> bool {
+        folder.join(HEALTH).exists()
     }
-    faults
+
+    /// Writes all that there is, and answers what went wrong.
+    #[must_use]
+    pub fn keep(&self) -> Vec<String> {
+        let folder = &self.folder;
+        let mut faults = Vec::new();
+        let mut note = |what: &Path, done: io::Result<()>| {
+            if let Err(err) = done {
+                faults.push(format!("{}: {err}", what.display()));
+            }
+        };
+        note(folder, private_folder(folder));
+        for (name, path) in &self.logs {
+            match end_of(path) {
+                Ok(end) => note(path, write(&folder.join(name), &end)),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => note(path, Err(err)),
+            }
+        }
+        let health = folder.join(HEALTH);
+        note(&health, write(&health, self.health.as_bytes()));
+        if let Some(pid) = self.pid {
+            let status = PathBuf::from(format!("/proc/{pid}/status"));
+            let kept = beginning_of(&status).and_then(|it| write(&folder.join("process"), &it));
+            note(&status, kept);
+        }
+        faults
+    }
 }
 
 fn private_folder(folder: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
+    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(folder)
 }
@@ -83,7 +85,7 @@ fn end_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut end = Vec::new();
     file.take(FILE_MOST).read_to_end(&mut end)?;
     if from > 0 {
-        let line = memchr::memchr(b'\n', &end).map_or(0, |it| it + 1);
+        let line = end.iter().position(|it| *it == b'\n').map_or(0, |it| it + 1);
         end.drain(..line);
     }
     Ok(end)
@@ -98,11 +100,12 @@ fn beginning_of(path: &Path) -> io::Result<Vec<u8>> {
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.create(true).write(true).truncate(true);
+    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)?.write_all(bytes)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
@@ -112,16 +115,21 @@ mod tests {
         let log = dir.path().join("log");
         let line = "a line of the log that says something\n";
         std::fs::write(&log, line.repeat(100_000)).unwrap();
-        let logs = [("service-run", log), ("watch", dir.path().join("none"))];
+        let logs = vec![("service-run", log), ("watch", dir.path().join("none"))];
         let folder = dir.path().join("upgrade/failed/2.0.0-b");
-        assert_eq!(keep(&folder, &logs, "asked\n", Some(std::process::id())), Vec::<String>::new());
+        assert!(!Diagnosis::is_kept(&folder));
+        let pid = Some(std::process::id());
+        let diagnosis = Diagnosis { folder: folder.clone(), logs, health: "asked\n".into(), pid };
+        assert_eq!(diagnosis.keep(), Vec::<String>::new());
+        assert!(Diagnosis::is_kept(&folder));
         let kept = std::fs::read_to_string(folder.join("service-run")).unwrap();
         assert!(kept.len() as u64 <= FILE_MOST && kept.len() as u64 > FILE_MOST - 100);
         assert!(kept.starts_with(line) && kept.ends_with(line));
         assert!(!folder.join("watch").exists());
         assert!(std::fs::read_to_string(folder.join("process")).unwrap().contains("State:"));
         assert_eq!(std::fs::read_to_string(folder.join("health")).unwrap(), "asked\n");
-        let faults = keep(&folder.join("health"), &logs, "", Some(u32::MAX));
+        let nowhere = Diagnosis { folder: folder.join("health"), pid: Some(u32::MAX), ..diagnosis };
+        let faults = nowhere.keep();
         assert!(faults.len() >= 3 && faults[0].contains("health"), "{faults:?}");
     }
 }

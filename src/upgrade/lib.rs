@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`identity`] | which build a package is, and whether that is the running one |
 //! | [`installed()`] | which build a folder holds |
+//! | [`Diagnosis`] | what is kept of a version that was taken back |
 //! | [`manifest`] | `manifest.yaml`, and the form of packages that have none |
 //! | [`mappings`] | where a package wants its files, by the longest prefix of whole segments |
 //! | [`path`], [`path_set`] | names from outside as paths that stay below a folder and do not collide on any system |
@@ -27,6 +28,7 @@
 
 pub mod archive;
 mod confined;
+mod diagnosis;
 mod digest;
 pub mod download;
 pub mod files;
@@ -50,6 +52,7 @@ mod testing;
 
 pub use archive::{Archive, ArchiveError, Format, Plan};
 pub use confined::Kind;
+pub use diagnosis::Diagnosis;
 pub use digest::Sha512Sum;
 pub use files::{FileList, ListError, ListedFile, Mode};
 pub use identity::{CommitHash, Identity, IdentityError, Release};

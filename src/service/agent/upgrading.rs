@@ -15,7 +15,7 @@ use outrider_protocol::local::{BackendLink, HealthReply, SelfTest, TakenReply};
 use outrider_protocol::progress::Progress;
 use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeReport, UpgradeState};
 use outrider_supervisor::Spawn;
-use outrider_upgrade::{check_in_place, forget_lists, installed};
+use outrider_upgrade::{Diagnosis, check_in_place, forget_lists, installed};
 use outrider_versions::{
     Duty, Journal, OldReach, Phase, Post, Reason, Record, Told, VersionName, Versions, VersionsError, back,
     duties,
@@ -124,6 +124,28 @@ impl Agent {
             }
         }
         self.end_orphaned_attempt(&seen.journal);
+        self.keep_missing_diagnosis(&seen.journal);
+    }
+
+    /// A version that the launcher took back, with no watcher beside it, leaves a diagnosis as well.
+    fn keep_missing_diagnosis(&mut self, journal: &Journal) {
+        let Some(record) = journal.record().filter(|it| it.phase == Phase::RolledBack) else { return };
+        let folder = self.upgrading.versions.layout().diagnosis(&record.to);
+        if Diagnosis::is_kept(&folder) {
+            return;
+        }
+        let why = record.reason.map_or("no reason", |it| it.as_str());
+        let health = format!("Nobody watched when it was taken back: {why}: {}\n", record.detail);
+        let diagnosis = Diagnosis::of(&self.setup.root, folder, health);
+        self.runs.spawn(async move {
+            match tokio::task::spawn_blocking(move || diagnosis.keep()).await {
+                Ok(faults) if faults.is_empty() => {
+                    tracing::info!("A diagnosis is kept of the version that was taken back.");
+                }
+                Ok(faults) => tracing::warn!(faults = faults.join("; "), "The diagnosis is not whole."),
+                Err(err) => tracing::error!(%err, "The diagnosis is not kept."),
+            }
+        });
     }
 
     /// An attempt that is in progress and whose command is gone, as one by hand that was killed, would be in progress for ever.

@@ -72,6 +72,27 @@ fn an_attempt_that_is_cut_short_once_it_is_armed_goes_on() {
     assert!(!world.root().join("versions/.trial").exists());
 }
 
+#[test]
+fn a_version_that_was_taken_back_with_nobody_watching_leaves_a_diagnosis() {
+    let world = World::start();
+    world.publish_script("1.1.0", "#!/bin/sh\nexit 1\n");
+    let id = world.order("1.1.0");
+    let ended = world.outcome(&id);
+    is_taken_back(&world, &ended, "crash_loop");
+    let folder = world.root().join("upgrade/failed").join(name("1.1.0"));
+    until("the watcher to end", || world.watchers().is_empty().then_some(()));
+    // As if it had been killed before it could see the end.
+    for file in fs::read_dir(&folder).unwrap().flatten().filter(|it| it.file_name() != "rolled-back") {
+        fs::remove_file(file.path()).unwrap();
+    }
+    world.kill_everything();
+    let health = until("the diagnosis", || {
+        fs::read_to_string(folder.join("health")).ok().filter(|it| it.ends_with('\n'))
+    });
+    assert!(health.contains("crash_loop"), "{health}");
+    assert!(folder.join("service-run").exists());
+}
+
 fn until_armed(world: &World) {
     until("the attempt to be armed", || world.record().filter(|it| it.phase >= Phase::Armed).map(drop));
 }
