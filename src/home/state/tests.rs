@@ -1,3 +1,5 @@
+//! The state of roots on a real disk: settled from every set of folders, cut short at every point, and refused.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
