@@ -1,4 +1,4 @@
-//! The state of roots on a real disk: settled from every set of folders, cut short at every point, and refused.
+//! Migrations and their way back over real folders, with trouble at each change of the disk.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use outrider_backend::admin::CommandState;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::upgrade::{UpgradeOrder, UpgradeState};
-use outrider_versions::Phase;
+use outrider_versions::{Phase, Versions};
 use serde_json::{Value, json};
 
 use super::ends::{is_taken_back, stays};
@@ -129,6 +130,26 @@ fn the_version_before_goes_on_with_its_own_state_and_no_order_is_lost() {
     assert_eq!(world.schema("state.kept"), None);
     world.until_says("logs/service-run", "is in place again");
     world.arrives_once(&[&begun, &later]);
+}
+
+#[test]
+fn an_upgrade_by_hand_without_a_service_migrates_at_its_start_and_orders_are_taken_once_it_stays() {
+    let mut world = World::start();
+    world.publish_with_schema("1.1.0", "2 well");
+    world.stop_system();
+    let mut upgrade = Command::new(world.root().join("current/outrider"));
+    upgrade.args(["upgrade", "--version", "1.1.0", "--source"]).arg(world.mirror());
+    let upgraded = run(upgrade.arg("--root").arg(world.root()));
+    assert!(upgraded.status.success(), "{}", printed(&upgraded));
+    assert_eq!((world.current(), world.schema("state")), (name("1.1.0"), Some((1, false))));
+    // By hand the attempt has the usual minute.
+    let versions = Versions::of(world.root());
+    versions.write(Duration::from_secs(5)).unwrap().update(|it| it.green_for_ms = 1000).unwrap();
+    world.start_system();
+    world.until_phase(Phase::Committed);
+    let exported = world.stack.order(long_export());
+    world.arrives_once(&[&exported]);
+    assert_eq!((world.schema("state"), world.schema("state.kept")), (Some((2, true)), None));
 }
 
 #[test]

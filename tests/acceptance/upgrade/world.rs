@@ -208,6 +208,11 @@ impl World {
         self.system = None;
     }
 
+    /// The system starts the agent again.
+    pub(crate) fn start_system(&mut self) {
+        self.system = Some(System::start(&self.root(), &[]));
+    }
+
     /// The watchers that there are.
     pub(crate) fn watchers(&self) -> Vec<u32> {
         processes(&self.root(), |line| line.split(' ').nth(1) == Some("watch"))
