@@ -109,6 +109,55 @@ fn a_version_with_nothing_to_go_back_to_stays() {
 }
 
 #[test]
+fn a_version_before_that_has_changed_is_not_gone_back_to() {
+    let (dir, versions) = root();
+    switch(&versions);
+    std::fs::write(dir.path().join("versions").join(OLD).join("more"), "").unwrap();
+    for _ in 0..TRIES {
+        let start = prepare(&versions).unwrap();
+        assert_eq!((start.version, start.on_trial, start.troubles.len()), (name(NEW), true, 0));
+    }
+    let start = prepare(&versions).unwrap();
+    assert_eq!((start.version, start.on_trial), (name(NEW), false));
+    assert!(
+        matches!(&start.troubles[..], [VersionsError::Changed { version, .. }] if *version == name(OLD)),
+        "{:?}",
+        start.troubles
+    );
+    let record = record(&versions);
+    assert_eq!((record.phase, record.reason), (Phase::Failed, Some(Reason::RollbackImpossible)));
+    assert!(record.detail.contains("(crash_loop: "), "{}", record.detail);
+    assert_eq!(prepare(&versions).unwrap().troubles.len(), 0, "it is over");
+}
+
+#[test]
+fn a_version_that_changes_is_taken_back_at_its_next_start() {
+    let (dir, versions) = root();
+    switch(&versions);
+    assert_eq!(prepare(&versions).unwrap().version, name(NEW));
+    std::fs::remove_file(dir.path().join("versions").join(NEW).join("outrider")).unwrap();
+    put(dir.path(), NEW);
+    assert_eq!(prepare(&versions).unwrap().version, name(NEW), "written anew, and the same");
+    std::fs::write(dir.path().join("versions").join(NEW).join("outrider"), "another").unwrap();
+    let start = prepare(&versions).unwrap();
+    assert_eq!((start.version, start.troubles.len()), (name(OLD), 1));
+    let record = record(&versions);
+    assert_eq!((record.phase, record.reason), (Phase::RolledBack, Some(Reason::Changed)));
+}
+
+#[test]
+fn what_failed_here_is_a_candidate_after_all_others() {
+    let (dir, versions) = root();
+    for version in ["0.9.0-cccccccc", "3.0.0-dddddddd"] {
+        put(dir.path(), version);
+    }
+    switch(&versions);
+    writer(&versions).roll_back(Reason::ByHand, "").unwrap();
+    let found: Vec<_> = candidates(&versions).into_iter().map(|it| it.to_string()).collect();
+    assert_eq!(found, [OLD, "3.0.0-dddddddd", "0.9.0-cccccccc", NEW]);
+}
+
+#[test]
 fn a_lost_current_is_mended() {
     let (dir, versions) = root();
     let current = dir.path().join("current");

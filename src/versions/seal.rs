@@ -173,20 +173,22 @@ impl Found {
 /// The sum of each piece.
 fn sum_all(fs: &dyn Fs, pieces: &[Piece]) -> Result<Vec<Digest>, FileError> {
     let next = AtomicUsize::new(0);
+    let take = || {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        Some((at, pieces.get(at)?))
+    };
     let work = || {
         let mut sums = Vec::new();
-        while let Some((at, it)) = {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            pieces.get(at).map(|it| (at, it))
-        } {
+        while let Some((at, it)) = take() {
             let sum = fs.sum(&it.path, it.from, it.bytes).map_err(FileError::at("read", &it.path))?;
             sums.push((at, sum));
         }
         Ok(sums)
     };
-    let workers = workers(pieces);
     let all = thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        // Where the system gives no thread, this one does the work.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..workers(pieces)).filter_map(spawn).collect();
         let own = work();
         let others =
             others.into_iter().map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 use crate::fs::RealFs;
 use crate::phase::Phase;
+use crate::trial;
 
 struct Place {
     _dir: tempfile::TempDir,
@@ -120,6 +121,40 @@ fn two_bad_slots_are_unreadable_and_set_aside_not_deleted() {
     assert_eq!(kept, ["journal.a.1", "journal.b.1"]);
     place.write("three");
     assert_eq!(place.latest(), "three");
+}
+
+#[test]
+fn where_both_slots_are_lost_the_copy_is_the_journal() {
+    let place = place();
+    let garbage = |path: &Path| std::fs::write(path, "garbage").unwrap();
+    place.write("one");
+    place.write("two");
+    std::fs::create_dir(place.layout.versions()).unwrap();
+    trial::keep(&RealFs, &place.layout, &record("the copy")).unwrap();
+    let [newer, older] = place.slots();
+    garbage(&older);
+    assert_eq!(place.latest(), "two", "one slot is enough");
+    garbage(&newer);
+    assert_eq!(place.latest(), "the copy");
+    assert_eq!(place.read().faults.len(), 2, "and it is told");
+    place.write("three");
+    assert_eq!(place.latest(), "three");
+    assert!(place.read().faults.is_empty(), "both are set aside, so that none comes back later");
+    assert_eq!(std::fs::read_dir(place.layout.failed()).unwrap().count(), 2);
+
+    // The folder of the journal is gone, and the copy is none.
+    std::fs::remove_dir_all(place.layout.upgrade()).unwrap();
+    assert_eq!(place.latest(), "the copy");
+    garbage(&place.layout.trial());
+    assert_eq!(place.read().journal, Journal::Unreadable);
+    std::fs::create_dir(place.layout.upgrade()).unwrap();
+    quarantine(&RealFs, &place.layout).unwrap();
+    assert_eq!(place.read().journal, Journal::Absent);
+    assert_eq!(std::fs::read(place.layout.failed().join(".trial.1")).unwrap(), b"garbage");
+    trial::keep(&RealFs, &place.layout, &record("again")).unwrap();
+    trial::forget(&RealFs, &place.layout).unwrap();
+    assert_eq!(place.read().journal, Journal::Absent);
+    assert_eq!(std::fs::read_dir(place.layout.versions()).unwrap().count(), 0);
 }
 
 #[test]

@@ -112,6 +112,16 @@ fn another_version_is_run_where_current_cannot_be_and_no_link_is_changed() {
 }
 
 #[test]
+fn a_version_that_failed_is_run_where_no_other_can_be_started() {
+    let dir = root("garbage", SAYS);
+    let versions = switch(dir.path());
+    versions.write(Duration::ZERO).unwrap().roll_back(Reason::ByHand, "a person wanted it").unwrap();
+    check(&launch(dir.path()), dir.path(), NEW);
+    let current = std::fs::read_link(dir.path().join("current")).unwrap();
+    assert_eq!(current, Path::new("versions").join(OLD), "no link is changed for it");
+}
+
+#[test]
 fn says_that_nothing_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let run = launch(dir.path());
