@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::journal::SlotFault;
 use crate::name::VersionName;
 use crate::phase::Phase;
 use crate::seal::Seal;
@@ -51,6 +52,8 @@ impl Error for FileError {
 pub enum VersionsError {
     /// An operation on a file failed.
     File(FileError),
+    /// A slot of the journal cannot be used.
+    Slot(SlotFault),
     /// Another process writes to the versions now.
     Locked {
         /// The file of the lock.
@@ -136,6 +139,7 @@ impl fmt::Display for VersionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(err) => err.fmt(f),
+            Self::Slot(fault) => write!(f, "{fault}; it is kept in upgrade/failed/ when it is written next"),
             Self::Locked { path } => {
                 write!(f, "lock {}: another process changes the versions now; try again", path.display())
             }

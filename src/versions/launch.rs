@@ -68,7 +68,8 @@ impl Error for NothingToRun {}
 /// # Errors
 /// [`NothingToRun`], and nothing else: every other trouble is told beside the answer.
 pub fn prepare(versions: &Versions) -> Result<Start, NothingToRun> {
-    let mut troubles = Vec::new();
+    // Told here, since they may be set aside before anybody else looks.
+    let mut troubles: Vec<_> = versions.slot_faults().into_iter().map(VersionsError::Slot).collect();
     match settle(versions, &mut troubles) {
         Ok(Act::Run(version)) => Ok(start(versions, version, troubles)),
         Ok(Act::Try(version, _)) => {

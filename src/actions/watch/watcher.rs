@@ -170,6 +170,9 @@ impl Watcher {
 
     /// Whoever began an act is gone in the middle of it.
     fn settle(&mut self, record: &Record) {
+        for fault in self.versions.slot_faults() {
+            tracing::error!(%fault, "A slot of the journal of versions cannot be used.");
+        }
         tracing::warn!(phase = %record.phase, "An act was begun and not finished; it is finished from here.");
         self.went_back |= record.phase == Phase::RollingBack;
         let settled = self.changed(record, |writer| writer.settle().map(drop));

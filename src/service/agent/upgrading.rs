@@ -105,7 +105,7 @@ impl Agent {
     pub(super) fn take_up_upgrades(&mut self) {
         let versions = self.upgrading.versions.clone();
         for fault in versions.slot_faults() {
-            tracing::error!(?fault, "A slot of the journal of versions cannot be used.");
+            tracing::error!(%fault, "A slot of the journal of versions cannot be used.");
         }
         let seen = match versions.see() {
             Ok(seen) => seen,

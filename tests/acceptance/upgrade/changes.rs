@@ -134,6 +134,7 @@ fn a_trial_whose_journal_is_lost_ends_as_it_should() {
     fs::write(world.root().join("lost"), "").unwrap();
     let ended = world.outcome(&id);
     is_taken_back(&world, &ended, "crash_loop");
+    assert!(world.told().contains("read the journal slot"), "{}", world.told());
     let kept = fs::read_dir(world.root().join("upgrade/failed")).unwrap().flatten();
     let kept: Vec<_> = kept.filter(|it| it.file_name().to_string_lossy().starts_with("journal.")).collect();
     assert!(kept.iter().any(|it| fs::read(it.path()).unwrap() == b"garbage"), "{kept:?}");
