@@ -3,50 +3,33 @@
 //! of versions is the truth, whoever runs: the command that ordered the attempt waits for its end there, and its outcome is
 //! told by the version that runs then.
 
-use std::sync::Arc;
+mod arming;
+mod asked;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
-use outrider_protocol::action::{AgentConfig, IntegrationConfig, Order, ValidateOrder};
-use outrider_protocol::control::{Command, EndState};
-use outrider_protocol::fault::{RpcError, chain, code};
+use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
-use outrider_protocol::local::{BackendLink, HealthReply, SelfTest, TakenReply};
+use outrider_protocol::local::SelfTest;
 use outrider_protocol::progress::Progress;
 use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeReport, UpgradeState};
-use outrider_supervisor::Spawn;
-use outrider_upgrade::{Diagnosis, check_in_place, forget_lists, installed};
+use outrider_upgrade::{Diagnosis, forget_lists, installed};
 use outrider_versions::{
-    Duty, Journal, OldReach, Phase, Post, Reason, Record, Told, VersionName, Versions, VersionsError, back,
-    duties,
+    Duty, Journal, Phase, Post, Reason, Record, Told, VersionName, Versions, VersionsError, duties,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Agent;
-use crate::action::{Job, carry_out};
-use crate::event::Event;
-use crate::local::Asked;
-use crate::notes::Note;
+use crate::outcome::Stop;
 use crate::outcome::upgrade::{ended, report_of};
-use crate::outcome::{Answer, RunEnd, Stop, without_run};
-use crate::redaction::Redaction;
 use crate::run::WRITER_WAIT;
-use crate::snapshot::LinkStatus;
-use crate::task::guarded;
 
 /// How often the journal of versions is looked at while a version is on trial.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long the watcher may take to be at its post.
-const WATCHER_WAIT: Duration = Duration::from_secs(10);
-/// How long the self-test may take.
-const SELF_TEST_WAIT: Duration = Duration::from_secs(30);
-/// How often it is looked whether a version on trial is watched.
-const POST_EVERY: Duration = Duration::from_secs(5);
 /// The name of the action.
 pub(super) const UPGRADE: &str = "upgrade";
-/// The name of the self-test's run, where a command's id would stand.
-const SELF_TEST: &str = "self-test";
 
 /// What the service knows of upgrades.
 #[derive(Debug)]
@@ -253,27 +236,6 @@ impl Agent {
         }
     }
 
-    /// A watcher that was killed is put at its post again, by the version that the one on trial came from.
-    fn see_that_it_is_watched(&mut self, now: Instant) {
-        if self.upgrading.post_at.is_some_and(|at| at > now) {
-            return;
-        }
-        self.upgrading.post_at = Some(now + POST_EVERY);
-        let versions = &self.upgrading.versions;
-        let Ok(seen) = versions.see() else { return };
-        let on_trial = seen.journal.record().filter(|it| it.phase == Phase::Probation);
-        let Some(version) = on_trial.and_then(|record| back(&seen, record)) else { return };
-        if versions.take(Post::Watcher, Duration::ZERO).map(drop).is_err() {
-            return;
-        }
-        tracing::warn!("Nobody watches the version on trial; a watcher is started again.");
-        let root = self.setup.root.path();
-        let watcher = Spawn::new(versions.layout().program(version)).arg("watch").arg("--root").arg(root);
-        if let Err(err) = watcher.cwd(root).start_for_good() {
-            tracing::error!(error = chain(&err), "The watcher was not started.");
-        }
-    }
-
     fn end_upgrade(&mut self, id: &CommandId, record: &Record) {
         let taken_at = self.held.get(id).map_or_else(Timestamp::now, |it| it.taken_at);
         let report = report_of(record, |it| self.build_of(it), taken_at, Timestamp::now());
@@ -325,46 +287,6 @@ impl Agent {
         held.mail.progress(Progress { upgrade: Some(progress), ..Progress::default() });
     }
 
-    /// The action has put the version into place: it is armed, and a watcher is put at its post. [`Event::Watched`] follows.
-    pub(super) fn arm(&mut self, id: CommandId) {
-        self.upgrade_is(&id, UpgradeState::Arming);
-        let limits = &self.setup.config.limits;
-        let (green, bound) = (limits.upgrade_green(), limits.upgrade_bound());
-        let reach = match &*self.link.borrow() {
-            LinkStatus::Connected { .. } => OldReach::Reached,
-            LinkStatus::Away { .. } | LinkStatus::Refused { .. } => OldReach::Unreached,
-            LinkStatus::Connecting => OldReach::Unknown,
-        };
-        let settings = move |record: &mut Record| {
-            record.green_for_ms = u64::try_from(green.as_millis()).unwrap_or(u64::MAX);
-            record.bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-            record.old_reach = reach;
-        };
-        let versions = self.upgrading.versions.clone();
-        let (events, program, root) =
-            (self.events.clone(), self.setup.program.clone(), self.setup.root.path().to_owned());
-        self.runs.spawn(async move {
-            let watched = match armed(&versions, settings).await {
-                Ok(()) => watcher_at_post(&versions, &program, &root)
-                    .await
-                    .map_err(|why| format!("start the watcher: {why}")),
-                Err(why) => Err(format!("arm the new version: {why}")),
-            };
-            drop(events.send(Event::Watched(id, watched)).await);
-        });
-    }
-
-    /// The watcher is at its post, or not.
-    pub(super) fn watched(&mut self, id: CommandId, watched: Result<(), String>) {
-        if let Err(why) = watched {
-            return self.unarmed(&id, &why);
-        }
-        tracing::info!(command = %id, "The new version is armed; the service goes over to it.");
-        self.upgrade_is(&id, UpgradeState::Switching);
-        self.requeue(&id);
-        self.upgrading.going_over = Some(id);
-    }
-
     /// The action of an upgrade has ended otherwise than well. Whether it is started again by the service's next life; where it
     /// was cancelled, the attempt ends in the journal of versions as well.
     pub(super) fn upgrade_ended(&mut self, id: &CommandId, stopped: Option<&Stop>) -> bool {
@@ -387,210 +309,5 @@ impl Agent {
         };
         self.changed_versions("end the attempt", |it| it.enter(phase, Some((Reason::Other, &why))).map(drop));
         false
-    }
-
-    /// Nothing was switched, and nothing will be.
-    fn unarmed(&mut self, id: &CommandId, why: &str) {
-        self.changed_versions("end the attempt", |it| {
-            it.enter(Phase::Failed, Some((Reason::Other, why))).map(drop)
-        });
-        match self.upgrading.record_of(id) {
-            Some(record) if record.phase.is_terminal() => self.end_upgrade(id, &record),
-            _ => {
-                self.commands.ended(id);
-                self.end(id, without_run(EndState::Failed, why));
-            }
-        }
-    }
-
-    /// Whether an action answers: an integration that there is none of has to be refused by it.
-    fn begin_self_test(&mut self) {
-        let (Ok(command), Ok(name)) = (CommandId::new(SELF_TEST), SELF_TEST.parse()) else { return };
-        let integration = IntegrationConfig::new(name);
-        let order =
-            Order::ValidateConfig(ValidateOrder { agent: AgentConfig::default(), integration, seal: false });
-        let config = &self.setup.config;
-        let job = Job {
-            command,
-            redaction: Arc::new(Redaction::of(&order, &config.token)),
-            tokens: self.tokens.clone(),
-            order,
-            time_limit: Some(SELF_TEST_WAIT),
-            program: self.setup.program.clone(),
-            root: self.setup.root.path().to_owned(),
-            limits: config.limits.clone(),
-        };
-        let events = self.events.clone();
-        self.runs.spawn(async move {
-            let (_stop, stopped) = watch::channel(None);
-            let end = guarded(SELF_TEST, carry_out(&job, &events, stopped)).await;
-            let end = end.unwrap_or(RunEnd { answer: Answer::Broken, stopped: None, ended: None });
-            drop(events.send(Event::SelfTested(Box::new(end))).await);
-        });
-    }
-
-    pub(super) fn self_tested(&mut self, end: RunEnd) {
-        self.upgrading.self_test = match end.answer {
-            Answer::Report(_) | Answer::Error(_) => SelfTest::Answered,
-            Answer::Nothing { what } => SelfTest::Failed { why: what },
-            Answer::NotStarted { message, .. } => SelfTest::Failed { why: message },
-            Answer::Broken => SelfTest::Failed { why: "the service's own task for it panicked".to_owned() },
-        };
-        if let SelfTest::Failed { why } = &self.upgrading.self_test {
-            tracing::error!(why, "The self-test failed: no action can be carried out.");
-        }
-    }
-
-    /// The backend has answered `agent.hello`.
-    pub(super) fn checks_in(&mut self) {
-        self.upgrading.checked_in = Some(Timestamp::now());
-    }
-
-    /// Somebody on the host asks.
-    pub(super) fn asked(&mut self, question: Asked) {
-        match question {
-            Asked::Health(answer) => drop(answer.send(self.health())),
-            Asked::Upgrade(order, answer) => drop(answer.send(self.upgrade_by_hand(*order))),
-            Asked::Rollback(answer) => drop(answer.send(self.roll_back_by_hand())),
-        }
-    }
-
-    fn health(&self) -> HealthReply {
-        let backend = match (&*self.link.borrow(), self.upgrading.checked_in) {
-            (LinkStatus::Refused { error, .. }, _) => BackendLink::Refused { error: error.clone() },
-            (_, Some(at)) => BackendLink::CheckedIn { at },
-            (LinkStatus::Away { error, busy: true, .. }, None) => BackendLink::Busy { error: error.clone() },
-            (LinkStatus::Away { error, .. }, None) => BackendLink::Away { error: error.clone() },
-            _ => BackendLink::Unknown,
-        };
-        HealthReply {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            build: self.setup.build.clone(),
-            pid: std::process::id(),
-            started_at: self.setup.started_at,
-            self_test: self.upgrading.self_test.clone(),
-            backend,
-        }
-    }
-
-    fn upgrade_by_hand(&mut self, order: UpgradeOrder) -> Result<TakenReply, RpcError> {
-        if self.commands.is_draining() {
-            return Err(RpcError::new(code::CANCELLED, "the service stops"));
-        }
-        if *self.upgrading.state_kept.borrow() {
-            let message = "a version is on trial that changed the state, which would forget this order if it were taken \
-                           back; try again when the trial has ended (`outrider status`)";
-            return Err(RpcError::new(code::FAILED, message));
-        }
-        let now = Timestamp::now();
-        let id = by_hand(now)?;
-        let command = Command {
-            id: id.clone(),
-            order: Order::Upgrade(order),
-            created_at: now,
-            expires_at: None,
-            time_limit_ms: None,
-        };
-        tracing::info!(command = %id, "An upgrade is wanted on this host.");
-        self.note(Note::Record(Box::new(command)));
-        Ok(TakenReply { command: id })
-    }
-
-    /// Takes the version on trial back, or goes to `previous` by an attempt like any other, which needs no network.
-    fn roll_back_by_hand(&mut self) -> Result<TakenReply, RpcError> {
-        let failed = |err: VersionsError| RpcError::new(code::FAILED, chain(&err));
-        let versions = self.upgrading.versions.clone();
-        let writer = versions.write(WRITER_WAIT).map_err(failed)?;
-        let seen = versions.see().map_err(|err| RpcError::new(code::FAILED, chain(&err)))?;
-        if let Some(record) = seen.journal.record().filter(|it| it.phase == Phase::Probation) {
-            let command = CommandId::new(record.command.as_str()).or_else(|_| by_hand(Timestamp::now()))?;
-            writer.roll_back(Reason::ByHand, "a person on this host wanted it").map_err(failed)?;
-            let seen = versions.see().map_err(|err| RpcError::new(code::FAILED, chain(&err)))?;
-            if let Some(stays) = seen.journal.record().filter(|it| it.phase == Phase::Failed) {
-                return Err(RpcError::new(code::FAILED, stays.detail.clone()));
-            }
-            self.upgrading.going_over = Some(command.clone());
-            return Ok(TakenReply { command });
-        }
-        drop(writer);
-        // A person means what they say: that it is older, and that it was taken back once, is no reason against it.
-        self.upgrade_by_hand(UpgradeOrder {
-            previous: true,
-            allow_downgrade: true,
-            force: true,
-            ..UpgradeOrder::default()
-        })
-    }
-
-    /// Begins the switch to the version that was armed, once everything has stopped. This process becomes the launcher next,
-    /// which looks at the version once, for the switch and for its first start.
-    pub(crate) fn switch(versions: &Versions) -> Result<(), VersionsError> {
-        let writer = versions.write(WRITER_WAIT)?;
-        let seen = versions.see()?;
-        match seen.journal.record().map(|it| it.phase) {
-            Some(Phase::Armed) => writer.enter(Phase::Switched, None).map(drop),
-            _ => writer.settle().map(drop),
-        }
-    }
-
-    /// A stop in good order is no crash of a version on trial.
-    pub(crate) fn stops_on_purpose(versions: &Versions) -> Result<(), VersionsError> {
-        match versions.see()?.journal.record().map(|it| it.phase) {
-            Some(Phase::Probation) => versions.write(WRITER_WAIT)?.stopped_on_purpose(),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The id of what a person on this host wants.
-fn by_hand(now: Timestamp) -> Result<CommandId, RpcError> {
-    CommandId::new(format!("hand-{}", now.strftime("%Y%m%dT%H%M%S%f")))
-        .map_err(|err| RpcError::new(code::INTERNAL, err.to_string()))
-}
-
-/// Seals the version that is in place, holds it against its signed list once more, since it lay on the disk after it was
-/// unpacked, and arms it. To read it takes a while; the service goes on with its work meanwhile.
-async fn armed(
-    versions: &Versions,
-    settings: impl FnOnce(&mut Record) + Send + 'static,
-) -> Result<(), String> {
-    let versions = versions.clone();
-    let armed = tokio::task::spawn_blocking(move || {
-        let seen = versions.see().map_err(|err| chain(&err))?;
-        let record = seen.journal.record().ok_or("the journal of versions has no attempt")?;
-        let seals = versions.seals(record).map_err(|err| chain(&err))?;
-        if seals.from.is_none() {
-            tracing::warn!(version = %record.from, "This version cannot be read as a whole: a rollback to it is not checked.");
-        }
-        check_in_place(versions.layout().root(), record.to.as_str()).map_err(|err| chain(&err))?;
-        let armed = versions.write(WRITER_WAIT).and_then(|it| it.arm(seals, settings));
-        armed.map(drop).map_err(|err| chain(&err))
-    });
-    armed.await.unwrap_or_else(|err| Err(err.to_string()))
-}
-
-/// Starts the watcher and waits until it has its post.
-async fn watcher_at_post(
-    versions: &Versions,
-    program: &std::path::Path,
-    root: &std::path::Path,
-) -> Result<(), String> {
-    let watcher = Spawn::new(program).arg("watch").arg("--root").arg(root).cwd(root);
-    watcher.start_for_good().map_err(|err| chain(&err))?;
-    let until = Instant::now() + WATCHER_WAIT;
-    loop {
-        // Taken for an instant, where it is free: the watcher waits for it a moment longer.
-        match versions.take(Post::Watcher, Duration::ZERO) {
-            Err(VersionsError::Locked { .. }) => return Ok(()),
-            Err(err) => return Err(chain(&err)),
-            Ok(free) => drop(free),
-        }
-        if Instant::now() >= until {
-            return Err(format!(
-                "it was not at its post within {} s; see logs/watch",
-                WATCHER_WAIT.as_secs()
-            ));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
