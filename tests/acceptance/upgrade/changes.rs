@@ -5,12 +5,12 @@ use std::path::Path;
 
 use outrider_backend::admin::CommandState;
 use outrider_protocol::upgrade::UpgradeState;
-use outrider_versions::{Phase, Reason};
+use outrider_versions::{Phase, Reason, Versions};
 use serde_json::json;
 
 use super::ends::{is_taken_back, stays};
 use super::world::{World, name, programs};
-use crate::support::until;
+use crate::support::{SOON, until};
 
 /// Shell that waits until the test has made a file of this name in the root.
 fn wait_for(file: &str) -> String {
@@ -130,6 +130,7 @@ fn a_trial_whose_journal_is_lost_ends_as_it_should() {
     world.publish_script("1.1.0", &format!("#!/bin/sh\n{}\nexit 1\n", wait_for("lost")));
     let id = world.order("1.1.0");
     world.until_phase(Phase::Probation);
+    until("its first start to be counted", || world.record()?.tried_in);
     lose(&world.root());
     fs::write(world.root().join("lost"), "").unwrap();
     let ended = world.outcome(&id);
@@ -140,9 +141,12 @@ fn a_trial_whose_journal_is_lost_ends_as_it_should() {
     assert!(kept.iter().any(|it| fs::read(it.path()).unwrap() == b"garbage"), "{kept:?}");
 }
 
-/// Puts garbage into both slots of the journal. Whoever writes meanwhile is outdone.
+/// Puts garbage into both slots of the journal, while nobody else may write there.
 fn lose(root: &Path) {
-    for slot in ["journal.a", "journal.b"] {
-        fs::write(root.join("upgrade").join(slot), "garbage").unwrap();
+    let versions = Versions::of(root);
+    let writer = versions.write(SOON).unwrap();
+    for slot in versions.layout().slots() {
+        fs::write(slot, "garbage").unwrap();
     }
+    drop(writer);
 }
