@@ -6,14 +6,15 @@ use outrider_home::{Config, Identity, LockError, Root};
 use outrider_protocol::exit::Exit;
 use outrider_service::{EnrollError, EnrollOptions, enroll as enroll_at};
 use service_manager::{
-    RestartPolicy, ServiceInstallCtx, ServiceLabel, ServiceLevel, ServiceManager, ServiceStartCtx,
-    ServiceStopCtx, ServiceUninstallCtx,
+    RestartPolicy, ServiceInstallCtx, ServiceLabel, ServiceLevel, ServiceManager, ServiceManagerKind,
+    ServiceStartCtx, ServiceStopCtx, ServiceUninstallCtx,
 };
 
 use crate::args;
 use crate::report::Error;
 use crate::say::say;
 use crate::service::runtime;
+use crate::unit::unit;
 
 /// The service's name in systemd, launchd and Windows.
 const LABEL: &str = "outrider";
@@ -56,7 +57,12 @@ pub(crate) fn enroll(root: &Root, flags: args::Enroll) -> Result<Exit, Error> {
         say(format_args!("installed: {version}"));
     }
     if no_service {
-        say(format_args!("run it with: outrider service-run --root {}", root.path().display()));
+        let launcher = root.path().join(crate::install::LAUNCHER);
+        let run = match launcher.exists() {
+            true => format!("{} service-run", launcher.display()),
+            false => format!("outrider service-run --root {}", root.path().display()),
+        };
+        say(format_args!("run it with: {run}"));
         return Ok(Exit::Ok);
     }
     install(root)?;
@@ -145,17 +151,19 @@ fn install(root: &Root) -> Result<(), Error> {
     let label = label()?;
     let root_args = ["--root".into(), OsString::from(root.path())];
     // One that was not installed from a package cannot be upgraded, and needs no launcher.
-    let (program, args) = if launcher.exists() {
+    let (program, args): (_, Vec<OsString>) = if launcher.exists() {
         (launcher, root_args.into_iter().chain(["service-run".into()]).collect())
     } else {
         let program = std::env::current_exe().map_err(|err| Error::failure(&err))?;
         (program, ["service-run".into()].into_iter().chain(root_args).collect())
     };
+    let is_systemd = matches!(ServiceManagerKind::native(), Ok(ServiceManagerKind::Systemd));
+    let contents = is_systemd.then(|| unit(&program, &args, root.path(), privileged()));
     let ctx = ServiceInstallCtx {
         label: label.clone(),
         program,
         args,
-        contents: None,
+        contents,
         username: None,
         working_directory: Some(root.path().to_owned()),
         environment: None,

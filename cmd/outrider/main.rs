@@ -13,6 +13,7 @@ mod report;
 mod say;
 mod service;
 mod status;
+mod unit;
 mod upgrade;
 mod watch;
 

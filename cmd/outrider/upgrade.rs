@@ -40,6 +40,7 @@ pub(crate) fn upgrade(root: Root, flags: args::Upgrade) -> Result<Exit, Error> {
         version: flags.version,
         sources: flags.source.into_iter().map(absolute).collect::<Result<_, _>>()?,
         allow_downgrade: flags.allow_downgrade,
+        below_floor: flags.allow_downgrade,
         force: flags.force,
         ..UpgradeOrder::default()
     };

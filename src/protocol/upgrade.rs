@@ -38,6 +38,10 @@ pub struct UpgradeOrder {
     /// the host may want that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub previous: bool,
+    /// A version below the floor may be installed, which whoever signs releases has set. Only people on the host may want
+    /// that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub below_floor: bool,
 }
 
 /// A build of the agent. Two are the same only when all three are.
@@ -99,6 +103,14 @@ pub enum UpgradeState {
     Superseded,
     /// That very build runs already. An end.
     AlreadyCurrent,
+}
+
+impl UpgradeOrder {
+    /// The same without what only people on the host may want, whoever sent it.
+    #[must_use]
+    pub fn from_afar(self) -> Self {
+        Self { previous: false, below_floor: false, ..self }
+    }
 }
 
 impl UpgradeState {

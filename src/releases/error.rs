@@ -180,7 +180,8 @@ pub enum TrustError {
     },
     /// The version is older than what may still be installed.
     #[error(
-        "version {version} is below {floor}, the oldest that is still to be installed: allow the downgrade if it is meant"
+        "version {version} is below {floor}, the oldest that is still to be installed: if it is meant, allow the downgrade on the host, \
+         with `outrider upgrade --allow-downgrade`"
     )]
     BelowFloor {
         /// The version.

@@ -224,7 +224,8 @@ impl Agent {
         });
     }
 
-    /// Runs until `stop` is ready, and then until everything is stopped.
+    /// Runs until `stop` is ready, and then until everything is stopped. Where that comes while another version is to take
+    /// over, none does: whoever stops a service wants none.
     pub(crate) async fn run(
         mut self,
         stop: impl Future<Output = &'static str>,
@@ -243,13 +244,28 @@ impl Agent {
             }
         };
         tracing::info!(reason, "The service stops.");
-        self.stop_runs().await?;
-        self.flush().await?;
+        let mut is_told = !self.upgrading.goes_over();
+        {
+            let ending = async {
+                self.stop_runs().await?;
+                self.flush().await
+            };
+            tokio::pin!(ending);
+            loop {
+                tokio::select! {
+                    ended = &mut ending => break ended?,
+                    reason = &mut stop, if !is_told => {
+                        tracing::info!(reason, "The service is told to stop: no version takes over.");
+                        is_told = true;
+                    }
+                }
+            }
+        }
         self.save_snapshot();
         let queued = self.commands.stages().count();
         let unreported = self.unreported();
         self.uplink.shutdown().await;
-        let goes_over = self.upgrading.goes_over();
+        let goes_over = self.upgrading.goes_over() && !is_told;
         tracing::info!(reason, unreported, queued, "The service has stopped.");
         Ok(Stopped { reason: reason.to_owned(), unreported, queued, goes_over })
     }

@@ -200,7 +200,11 @@ impl<'a> Writer<'a> {
     /// When the record cannot be written.
     pub fn tell(&self, attempt: &str, told: Told) -> Result<(), VersionsError> {
         match self.record() {
-            Ok(record) if record.attempt == attempt => self.update(|it| it.told = told).map(drop),
+            Ok(record) if record.attempt == attempt && record.phase.is_terminal() => {
+                self.update(|it| it.told = told).map(drop)
+            }
+            // There is nothing to tell yet.
+            Ok(record) if record.attempt == attempt => Ok(()),
             _ if told == Told::Acknowledged => Ok(untold::forget(self.fs(), self.layout(), attempt)?),
             _ => Ok(()),
         }

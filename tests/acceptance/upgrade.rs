@@ -15,6 +15,7 @@
 //! | `packages` | the older form of package, and `.zip` |
 //! | `state` | versions between which the state has another schema |
 //! | `state_sweep` | a migration, killed and given errors at each of its calls |
+//! | `stops` | an upgrade that is cancelled, and a service that is stopped, while the version is armed |
 //! | `sweep` | the whole action, killed and given errors at each of its calls |
 //! | `changes` | files of a version, or of the journal, that change behind the agent's back |
 //! | `no_way_back` | the version before is gone or damaged |
@@ -35,6 +36,7 @@ mod restarts;
 mod state;
 #[cfg(debug_assertions)]
 mod state_sweep;
+mod stops;
 mod sweep;
 mod system;
 mod trials;

@@ -194,7 +194,9 @@ impl<'a> Attempt<'a> {
         }
         let staging = layout.staging();
         make_private(&staging).map_err(|err| Box::new(because(at, &err, true)))?;
-        let archive = staging.join(format!("{}.part", found.archive.target.sha256));
+        let part = format!("{}.part", found.archive.target.sha256);
+        clear_but(&staging, &part).map_err(|err| Box::new(because(at, &err, true)))?;
+        let archive = staging.join(part);
         self.check_room(found, &archive, &staging)?;
         self.fetch(found, &archive).await?;
         let tree = staging.join(self.context.run_id().as_str());
@@ -265,6 +267,7 @@ impl<'a> Attempt<'a> {
                 std::fs::remove_dir_all(&tree)?;
             }
             make_private(&tree)?;
+            let mut undo = Undo(Some(&tree));
             let mut archive = Archive::open(&archive)?;
             let plan = archive.inspect(&list, None)?;
             if plan.manifest.identity != *list.package() {
@@ -272,7 +275,9 @@ impl<'a> Attempt<'a> {
                 return Err(format!("the package says that it is {found}, expected {expected}").into());
             }
             unpack(&mut archive, &plan, &list, &tree)?;
-            Ok(lacks.map_or(Ok(()), |it| it.write(&tree))?)
+            lacks.map_or(Ok(()), |it| it.write(&tree))?;
+            undo.0 = None;
+            Ok(())
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(unpacked) => unpacked.map_err(|err| Box::new(because(at, &*err, false))),
@@ -331,6 +336,35 @@ fn progress(context: &Context, news: &News, length: u64, until: Timestamp) -> Up
             UpgradeProgress { retry_error: Some(context.redact(error)), retry_until: Some(until), ..bare }
         }
     }
+}
+
+/// A tree that is removed unless it becomes whole.
+struct Undo<'a>(Option<&'a Path>);
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(tree) = self.0 {
+            // What stays is removed before the next attempt.
+            drop(std::fs::remove_dir_all(tree));
+        }
+    }
+}
+
+/// Removes what earlier attempts left in staging, but for this file: what was fetched of the same package is gone on with.
+/// Installations by hand, which have folders of their own there, are let be.
+fn clear_but(staging: &Path, part: &str) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(staging)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == part || name.as_encoded_bytes().starts_with(b"install-") {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// A folder for its owner alone, with those above it.

@@ -143,7 +143,7 @@ impl Attempt<'_> {
             });
         };
         let version: Version = wanted.parse().map_err(|err| Box::new(because(AT, &err, false)))?;
-        let downgrade = if self.order.allow_downgrade { Downgrade::Allowed } else { Downgrade::Refused };
+        let downgrade = if self.order.below_floor { Downgrade::Allowed } else { Downgrade::Refused };
         trust
             .find(version, &platform, downgrade)
             .map_err(|err| Box::new(because(AT, &err, err.is_retryable())))

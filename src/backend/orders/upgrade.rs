@@ -25,8 +25,8 @@ pub(super) fn check(order: &UpgradeOrder) -> Result<(), ApiError> {
             unprocessable(message).hint("without a version, the newest of the agent's channel is meant")
         );
     }
-    if order.previous {
-        let message = "the order asks for the version before: only a person on the host may";
+    if order.previous || order.below_floor {
+        let message = "the order asks for the version before, or for one below the floor: only a person on the host may";
         return Err(unprocessable(message).hint("name the version, and allow the downgrade"));
     }
     if order.sources.len() > SOURCES {

@@ -155,7 +155,7 @@ impl Agent {
     /// An export that the service ends because it stops is started again by the next one, and goes on from its
     /// checkpoints.
     pub(super) fn requeue(&mut self, id: &CommandId) {
-        tracing::info!(command = %id, "An export waits for the next start of the service.");
+        tracing::info!(command = %id, "The command waits for the next start of the service.");
         self.commands.requeued(id);
         if let Some(held) = self.held.get(id) {
             held.mail.retire();

@@ -33,6 +33,10 @@ impl Agent {
             return held.mail.accept_again(Timestamp::now());
         }
         tracing::info!(command = %command.id, action = command.order.action(), "Command received.");
+        let command = match command.order {
+            Order::Upgrade(order) => Command { order: Order::Upgrade(order.from_afar()), ..command },
+            _ => command,
+        };
         self.note(Note::Record(Box::new(command)));
     }
 
@@ -113,6 +117,10 @@ impl Agent {
     }
 
     pub(super) fn cancelled(&mut self, id: &CommandId, reason: String) {
+        if self.upgrading.goes_over_for(id) {
+            tracing::info!(command = %id, reason, "A cancel comes too late: the service goes over to the new version.");
+            return;
+        }
         match self.commands.cancel(id) {
             Cancel::End => {
                 tracing::info!(command = %id, reason, "Command cancelled while it waited for its turn.");
@@ -138,6 +146,9 @@ impl Agent {
     }
 
     pub(super) fn stop(&mut self, id: &CommandId, why: Stop) {
+        if self.upgrading.stop_arming(id, &why) {
+            return;
+        }
         let Some(held) = self.held.get_mut(id) else { return };
         if let Some(stop) = &held.stop {
             // The first reason counts: what is cancelled stays so when the service stops, too.

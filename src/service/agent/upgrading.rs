@@ -16,7 +16,8 @@ use outrider_protocol::progress::Progress;
 use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeReport, UpgradeState};
 use outrider_upgrade::{Diagnosis, forget_lists, installed};
 use outrider_versions::{
-    Duty, Journal, Phase, Post, Reason, Record, Told, VersionName, Versions, VersionsError, duties,
+    Duty, Journal, Phase, Points, Post, Reason, Record, Seen, Told, VersionName, Versions, VersionsError,
+    duties,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -40,6 +41,8 @@ pub(super) struct Upgrading {
     pub(super) look_at: Option<Instant>,
     /// When it is next looked whether the version on trial is watched.
     post_at: Option<Instant>,
+    /// The command whose version is being armed, which no process does any more, and why that is to end there.
+    arming: Option<(CommandId, Option<Stop>)>,
     /// The command whose version this process is to go over to.
     going_over: Option<CommandId>,
     self_test: SelfTest,
@@ -56,6 +59,7 @@ impl Upgrading {
             watched: None,
             look_at: None,
             post_at: None,
+            arming: None,
             going_over: None,
             self_test: SelfTest::Pending,
             checked_in: None,
@@ -71,6 +75,22 @@ impl Upgrading {
     /// Whether the service is to stop, and the process to go over to another version.
     pub(super) fn goes_over(&self) -> bool {
         self.going_over.is_some()
+    }
+
+    /// Whether the process goes over to the version of this command: it is too late to cancel that.
+    pub(super) fn goes_over_for(&self, command: &CommandId) -> bool {
+        self.going_over.as_ref() == Some(command)
+    }
+
+    /// Notes that arming is to end, where this command is armed. The first reason counts.
+    pub(super) fn stop_arming(&mut self, command: &CommandId, why: &Stop) -> bool {
+        match &mut self.arming {
+            Some((armed, stop)) if armed == command => {
+                stop.get_or_insert_with(|| why.clone());
+                true
+            }
+            _ => false,
+        }
     }
 
     fn record_of(&self, command: &CommandId) -> Option<Record> {
@@ -107,6 +127,7 @@ impl Agent {
             }
         }
         self.end_orphaned_attempt(&seen.journal);
+        self.clear_staging();
         self.keep_missing_diagnosis(&seen.journal);
     }
 
@@ -138,8 +159,27 @@ impl Agent {
         if is_held || self.upgrading.versions.take(Post::Worker, Duration::ZERO).is_err() {
             return;
         }
-        self.changed_versions("end an attempt that nobody carries out", |it| {
-            it.enter(Phase::Failed, Some((Reason::Other, "whoever carried it out is gone"))).map(drop)
+        self.end_unswitched(&record.attempt, Phase::Failed, "whoever carried it out is gone");
+    }
+
+    /// Ends an attempt that has not come to the switch, which is looked at under the lock: somebody else may have gone on with
+    /// it.
+    fn end_unswitched(&self, attempt: &str, phase: Phase, why: &str) {
+        let versions = self.upgrading.versions.clone();
+        self.changed_versions("end the attempt", |writer| {
+            let seen = versions.see()?;
+            let is_it = |it: &&Record| {
+                let is_switched = seen.links.current == Points::To(it.to.clone());
+                it.attempt == attempt && it.phase.is_before_switch() && !is_switched
+            };
+            match seen.journal.record().filter(is_it) {
+                Some(_) => {
+                    // Nothing was wrong with the version.
+                    writer.update(|it| it.retryable = phase == Phase::Failed)?;
+                    writer.enter(phase, Some((Reason::Other, why))).map(drop)
+                }
+                None => Ok(()),
+            }
         });
     }
 
@@ -263,6 +303,17 @@ impl Agent {
         }
     }
 
+    /// Removes what attempts left that have ended.
+    fn clear_staging(&self) {
+        let versions = &self.upgrading.versions;
+        let ended = |seen: &Seen| seen.journal.record().is_none_or(|it| it.phase.is_terminal());
+        if versions.see().is_ok_and(|seen| ended(&seen))
+            && versions.take(Post::Worker, Duration::ZERO).is_ok()
+        {
+            self.changed_versions("remove what was staged", |it| it.clear_staging());
+        }
+    }
+
     /// The backend has acknowledged a command's outcome.
     pub(super) fn upgrade_told(&mut self, id: &CommandId) {
         let Some(record) = self.upgrading.record_of(id) else { return };
@@ -307,7 +358,11 @@ impl Agent {
             Some(why @ Stop::TimeLimit(_)) => (Phase::Failed, why.reason()),
             None => (Phase::Failed, "the upgrade action ended before it was done".to_owned()),
         };
-        self.changed_versions("end the attempt", |it| it.enter(phase, Some((Reason::Other, &why))).map(drop));
+        self.end_unswitched(&record.attempt, phase, &why);
+        if phase != Phase::Failed {
+            // Nobody goes on with what was fetched.
+            self.clear_staging();
+        }
         false
     }
 }

@@ -9,7 +9,7 @@ use outrider_protocol::ids::CommandId;
 use outrider_protocol::upgrade::UpgradeState;
 use outrider_supervisor::Spawn;
 use outrider_upgrade::check_in_place;
-use outrider_versions::{OldReach, Phase, Post, Reason, Record, Versions, VersionsError, back};
+use outrider_versions::{OldReach, Phase, Post, Record, Versions, VersionsError, back};
 use tokio::time::Instant;
 
 use crate::agent::Agent;
@@ -27,6 +27,7 @@ impl Agent {
     /// The action has put the version into place: it is armed, and a watcher is put at its post. [`Event::Watched`] follows.
     pub(in crate::agent) fn arm(&mut self, id: CommandId) {
         self.upgrade_is(&id, UpgradeState::Arming);
+        self.upgrading.arming = Some((id.clone(), None));
         let limits = &self.setup.config.limits;
         let (green, bound) = (limits.upgrade_green(), limits.upgrade_bound());
         let reach = match &*self.link.borrow() {
@@ -53,10 +54,18 @@ impl Agent {
         });
     }
 
-    /// The watcher is at its post, or not.
+    /// The watcher is at its post, or not. Where the upgrade was cancelled meanwhile, or the service is to stop, nothing is
+    /// switched.
     pub(in crate::agent) fn watched(&mut self, id: CommandId, watched: Result<(), String>) {
+        let stop = self.upgrading.arming.take().and_then(|(_, stop)| stop);
         if let Err(why) = watched {
             return self.unarmed(&id, &why);
+        }
+        if let Some(stop) = stop {
+            if !self.upgrade_ended(&id, Some(&stop)) {
+                self.end_as_noted(&id, &stop.reason());
+            }
+            return;
         }
         tracing::info!(command = %id, "The new version is armed; the service goes over to it.");
         self.upgrade_is(&id, UpgradeState::Switching);
@@ -66,9 +75,14 @@ impl Agent {
 
     /// Nothing was switched, and nothing will be.
     fn unarmed(&mut self, id: &CommandId, why: &str) {
-        self.changed_versions("end the attempt", |it| {
-            it.enter(Phase::Failed, Some((Reason::Other, why))).map(drop)
-        });
+        if let Some(record) = self.upgrading.record_of(id) {
+            self.end_unswitched(&record.attempt, Phase::Failed, why);
+        }
+        self.end_as_noted(id, why);
+    }
+
+    /// Ends a command as the journal of versions says that its attempt has ended.
+    fn end_as_noted(&mut self, id: &CommandId, why: &str) {
         match self.upgrading.record_of(id) {
             Some(record) if record.phase.is_terminal() => self.end_upgrade(id, &record),
             _ => {
