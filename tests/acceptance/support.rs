@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use outrider_backend::DataFolder;
 use outrider_backend::admin::{Agent, Command as Ordered, CommandState, FileFilter, NewCode, NewCommand};
-use outrider_backend::client::Client;
+use outrider_backend::client::{Client, ClientError};
 use outrider_protocol::action::{AgentConfig, ExportOrder, IntegrationConfig, Order};
 use outrider_protocol::ids::{AgentId, CommandId};
 use serde_json::Value;
@@ -198,6 +198,14 @@ impl Stack {
 
     pub(crate) fn cancel(&self, id: &CommandId) {
         self.runtime.block_on(self.client.cancel(id, "a test")).unwrap();
+    }
+
+    /// The same for a command that may have ended by now, which the backend refuses.
+    pub(crate) fn cancel_if_it_runs(&self, id: &CommandId) {
+        match self.runtime.block_on(self.client.cancel(id, "a test")) {
+            Ok(_) | Err(ClientError::Refused { status: 409, .. }) => {}
+            Err(err) => panic!("{err}"),
+        }
     }
 
     /// Waits until a command is in a state.
