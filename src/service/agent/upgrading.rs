@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::Agent;
 use crate::outcome::Stop;
-use crate::outcome::upgrade::{ended, report_of};
+use crate::outcome::upgrade::{ended, keep, report_of};
 use crate::run::WRITER_WAIT;
 
 /// How often the journal of versions is looked at while a version is on trial.
@@ -38,6 +38,8 @@ pub(super) struct Upgrading {
     pub(super) versions: Versions,
     /// The command whose attempt was switched to, and has not ended.
     watched: Option<CommandId>,
+    /// The attempt on trial that no command of this service ordered: a person did, while no service ran.
+    unordered: Option<String>,
     pub(super) look_at: Option<Instant>,
     /// When it is next looked whether the version on trial is watched.
     post_at: Option<Instant>,
@@ -57,6 +59,7 @@ impl Upgrading {
         Self {
             versions,
             watched: None,
+            unordered: None,
             look_at: None,
             post_at: None,
             arming: None,
@@ -127,6 +130,7 @@ impl Agent {
             }
         }
         self.end_orphaned_attempt(&seen.journal);
+        self.take_up_unordered(&seen.journal);
         self.clear_staging();
         self.keep_missing_diagnosis(&seen.journal);
     }
@@ -160,6 +164,34 @@ impl Agent {
             return;
         }
         self.end_unswitched(&record.attempt, Phase::Failed, "whoever carried it out is gone");
+    }
+
+    /// What a person ordered while no service ran is seen to as any other upgrade, but that there is no command to end.
+    fn take_up_unordered(&mut self, journal: &Journal) {
+        let Some(record) = journal.record() else { return };
+        if CommandId::new(record.command.as_str()).is_ok_and(|id| self.held.contains_key(&id)) {
+            return;
+        }
+        if record.phase.is_terminal() {
+            if record.told != Told::Acknowledged {
+                self.end_unordered(record);
+            }
+        } else if !record.phase.is_before_switch() {
+            self.upgrading.unordered = Some(record.attempt.clone());
+            self.upgrading.look_at = Some(Instant::now());
+        }
+    }
+
+    /// The root tells how it ended; the backend sees which build runs, and never heard of the attempt.
+    fn end_unordered(&self, record: &Record) {
+        let now = Timestamp::now();
+        let report = report_of(record, |it| self.build_of(it), now, now);
+        if let Err(err) = keep(&self.setup.root, &report) {
+            tracing::warn!(error = chain(&err), "The report of an upgrade was not kept in the root.");
+        }
+        self.changed_versions("note that nobody is to be told", |it| {
+            it.tell(&record.attempt, Told::Acknowledged)
+        });
     }
 
     /// Ends an attempt that has not come to the switch, which is looked at under the lock: somebody else may have gone on with
@@ -262,7 +294,7 @@ impl Agent {
         }
         self.upgrading.look_at = None;
         self.look_at_kept_state(now);
-        let Some(id) = self.upgrading.watched.clone() else { return };
+        let Some(id) = self.upgrading.watched.clone() else { return self.look_at_unordered(now) };
         match self.upgrading.record_of(&id) {
             Some(record) if record.phase.is_terminal() => {
                 self.upgrading.watched = None;
@@ -273,6 +305,23 @@ impl Agent {
                 self.upgrading.look_at = Some(now + LOOK_EVERY);
                 self.see_that_it_is_watched(now);
             }
+        }
+    }
+
+    fn look_at_unordered(&mut self, now: Instant) {
+        let Some(attempt) = &self.upgrading.unordered else { return };
+        let record = self.upgrading.versions.see().ok().and_then(|it| it.journal.record().cloned());
+        match record.filter(|it| it.attempt == *attempt) {
+            Some(record) if record.phase.is_terminal() => {
+                self.upgrading.unordered = None;
+                self.end_unordered(&record);
+                self.remove_old_versions();
+            }
+            Some(_) => {
+                self.upgrading.look_at = Some(now + LOOK_EVERY);
+                self.see_that_it_is_watched(now);
+            }
+            None => self.upgrading.unordered = None,
         }
     }
 

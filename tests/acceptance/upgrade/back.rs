@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::ends::{is_taken_back, stays};
 use super::world::{World, make_program, name, programs};
-use crate::support::{outrider, printed, run};
+use crate::support::{outrider, printed, run, until};
 
 fn upgrade(world: &World, arguments: &[&str]) -> Output {
     run(outrider(&world.root()).arg("upgrade").args(arguments))
@@ -57,6 +57,14 @@ fn without_a_service_the_version_before_is_what_the_next_start_runs() {
     assert!(went.status.success(), "{}", printed(&went));
     assert!(printed(&went).contains("the next start of the service runs it on trial"), "{}", printed(&went));
     assert_eq!(world.current(), name("1.0.0"));
+    // The service that runs then sees to it as to any other, and the host can tell how it ended.
+    world.start_system();
+    world.until_runs("1.0.0");
+    until("the end of the upgrade", || {
+        let status = printed(&run(outrider(&world.root()).arg("status")));
+        status.lines().any(|it| it.starts_with("last upgrade") && it.contains("to 1.0.0")).then_some(())
+    });
+    assert_eq!(world.record().unwrap().phase, Phase::Committed);
 }
 
 #[test]

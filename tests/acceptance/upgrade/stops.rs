@@ -56,11 +56,11 @@ fn whenever_it_is_cancelled_what_the_backend_is_told_is_what_the_host_did() {
 fn a_service_that_is_stopped_while_a_version_is_armed_ends_and_the_next_one_goes_on() {
     let world = World::start();
     world.publish("1.1.0", &programs());
-    let id = world.order("1.1.0");
-    until_armed(&world, &id);
     let status = run(outrider(&world.root()).args(["status", "--json"]));
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     let pid = status.pointer("/service/pid").and_then(Value::as_u64).unwrap();
+    let id = world.order("1.1.0");
+    until_armed(&world, &id);
     let stopped = run(std::process::Command::new("kill").args(["-TERM", &pid.to_string()]));
     assert!(stopped.status.success());
     // It becomes no other version: whoever stops a service waits for the end of the process.
