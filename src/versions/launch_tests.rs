@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::phase::{Phase, Reason};
 use crate::record::{Record, TRIES, Told};
+use crate::seal::Condition;
 use crate::writer::{Begun, Writer};
 
 const OLD: &str = "1.0.0-ffffffff";
@@ -143,6 +144,53 @@ fn a_version_that_changes_is_taken_back_at_its_next_start() {
     assert_eq!((start.version, start.troubles.len()), (name(OLD), 1));
     let record = record(&versions);
     assert_eq!((record.phase, record.reason), (Phase::RolledBack, Some(Reason::Changed)));
+}
+
+#[test]
+fn what_changes_once_it_is_armed_is_found_by_the_launcher_before_its_first_start() {
+    let (dir, versions) = root();
+    let writer = writer(&versions);
+    writer.begin(wish()).unwrap();
+    writer.enter(Phase::Staged, None).unwrap();
+    writer.enter(Phase::Armed, None).unwrap();
+    std::fs::write(dir.path().join("versions").join(NEW).join("outrider"), "another").unwrap();
+    // It is not read under the lock once more: whoever waits for that waits for a moment only.
+    assert!(matches!(writer.switch().unwrap(), Act::Try(version, _) if version == name(NEW)));
+    drop(writer);
+    let start = prepare(&versions).unwrap();
+    assert_eq!((start.version, start.on_trial), (name(OLD), false));
+    let record = record(&versions);
+    assert_eq!((record.phase, record.reason), (Phase::RolledBack, Some(Reason::Changed)));
+}
+
+#[test]
+fn what_was_found_before_the_lock_was_taken_is_not_looked_at_under_it() {
+    let (dir, versions) = root();
+    switch(&versions);
+    let now = record(&versions);
+    assert!(matches!(versions.look(&now, &name(OLD)), Some(Ok(()))));
+    std::fs::write(dir.path().join("versions").join(OLD).join("more"), "").unwrap();
+    let writer = writer(&versions);
+    writer.found(&name(OLD), Condition::AsSealed);
+    writer.roll_back(Reason::ByHand, "a person wanted it").unwrap();
+    assert_eq!(record(&versions).phase, Phase::RolledBack);
+}
+
+#[test]
+fn the_process_of_a_trial_is_known_no_longer_than_the_trial() {
+    for ends in [Phase::Committed, Phase::RolledBack, Phase::Failed] {
+        let (_dir, versions) = root();
+        switch(&versions);
+        crate::started::note(&versions).unwrap();
+        assert!(versions.layout.started().exists());
+        let writer = writer(&versions);
+        match ends {
+            Phase::RolledBack => drop(writer.roll_back(Reason::Hang, "no answer").unwrap()),
+            phase => drop(writer.enter(phase, None).unwrap()),
+        }
+        assert_eq!(record(&versions).phase, ends);
+        assert!(!versions.layout.started().exists(), "{ends}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@
 //! <root>/upgrade/failed/<version>/        why it is not tried again (`rolled-back`), of the last 64; its diagnosis, of 4
 //! <root>/upgrade/failed/journal.a.<n>     slots that could not be read, 9 of each; what lay in place of a link likewise
 //! <root>/upgrade/reserve                  room for a rollback on a full disk
-//! <root>/upgrade/started                  which process the version on trial was started as last
+//! <root>/upgrade/started                  which process the version on trial was started as last, until the trial ends
 //! ```
 //!
 //! # How an attempt goes

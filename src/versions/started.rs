@@ -1,9 +1,13 @@
 //! Which process a version on trial runs as. Whoever takes the version back may have to end one that never came as far as
 //! to take the root, and cannot be found by what it holds.
+//!
+//! The note names the process by its number, by when it was started, and by which start of the machine that was: the first
+//! two may be another one's after a restart. It is removed with the end of the trial.
 
 use std::fs;
 use std::path::Path;
 
+use crate::clock::BootId;
 use crate::error::FileError;
 use crate::fs::{Fs, if_there};
 use crate::layout::Layout;
@@ -16,11 +20,18 @@ const STATE: usize = 0;
 const START: usize = 19;
 
 /// Notes this process: it is about to become the program of a version on trial.
-pub(crate) fn note(fs: &dyn Fs, layout: &Layout) -> Result<(), FileError> {
+pub(crate) fn note(versions: &Versions) -> Result<(), FileError> {
     let pid = std::process::id();
     let Some(start) = start_of(pid) else { return Ok(()) };
+    let path = versions.layout.started();
+    let text = format!("{pid} {start} {}\n", this_boot(versions));
+    versions.fs.write(&path, text.as_bytes()).map_err(FileError::at("write", &path))
+}
+
+/// Removes the note; it need not be there.
+pub(crate) fn forget(fs: &dyn Fs, layout: &Layout) -> Result<(), FileError> {
     let path = layout.started();
-    fs.write(&path, format!("{pid} {start}\n").as_bytes()).map_err(FileError::at("write", &path))
+    if_there(fs.remove(&path)).map(drop).map_err(FileError::at("remove", &path))
 }
 
 impl Versions {
@@ -28,10 +39,15 @@ impl Versions {
     #[must_use]
     pub fn started(&self) -> Option<u32> {
         let bytes = if_there(self.fs.read(&self.layout.started(), LIMIT)).ok()??;
-        let (pid, start) = std::str::from_utf8(&bytes).ok()?.trim().split_once(' ')?;
-        let pid = pid.parse().ok()?;
-        (start_of(pid)? == start).then_some(pid)
+        let mut words = std::str::from_utf8(&bytes).ok()?.strip_suffix('\n')?.splitn(3, ' ');
+        let (pid, start, boot) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
+        (start_of(pid)? == start && this_boot(self).0 == boot).then_some(pid)
     }
+}
+
+/// Empty where the system does not tell.
+fn this_boot(versions: &Versions) -> BootId {
+    versions.now().map(|it| it.boot).unwrap_or_default()
 }
 
 /// When a process was started, in ticks since the start of the machine: its number may be given to another one later.
@@ -57,15 +73,18 @@ mod tests {
         let versions = Versions::of(dir.path());
         assert_eq!(versions.started(), None);
         fs::create_dir(versions.layout().upgrade()).unwrap();
-        note(&*versions.fs, versions.layout()).unwrap();
+        note(&versions).unwrap();
         let own = std::process::id();
         assert_eq!(versions.started(), Some(own));
         let start: u64 = start_of(own).unwrap().parse().unwrap();
-        for (pid, start) in [(own, start + 1), (u32::MAX, start)] {
-            fs::write(versions.layout().started(), format!("{pid} {start}\n")).unwrap();
-            assert_eq!(versions.started(), None, "{pid} {start}");
+        let boot = versions.now().unwrap().boot;
+        let another = BootId("another".into());
+        for (pid, start, boot) in [(own, start + 1, &boot), (u32::MAX, start, &boot), (own, start, &another)]
+        {
+            fs::write(versions.layout().started(), format!("{pid} {start} {boot}\n")).unwrap();
+            assert_eq!(versions.started(), None, "{pid} {start} {boot}");
         }
-        for text in ["", "x", "1", "-1 2", "\u{0}"] {
+        for text in ["", "x", "1", "-1 2 3", "\u{0}", &format!("{own} {start}\n")] {
             fs::write(versions.layout().started(), text).unwrap();
             assert_eq!(versions.started(), None, "{text:?}");
         }

@@ -159,6 +159,9 @@ impl<'a> Writer<'a> {
     /// Arms the version that is in place, and changes the settings of its trial: from here on the attempt is known even when
     /// the journal is lost, and what a rollback needs of the disk is reserved. One that was armed before is armed anew.
     ///
+    /// The seals were taken a moment ago, so a [`Writer::switch`] under the same lock does not read the version again; the
+    /// launcher does before its first start.
+    ///
     /// # Errors
     /// [`VersionsError::IllegalStep`] when it is not staged; [`VersionsError::Incomplete`] when the version is not in place.
     pub fn arm(&self, seals: Seals, settings: impl FnOnce(&mut Record)) -> Result<Record, VersionsError> {
@@ -177,6 +180,7 @@ impl<'a> Writer<'a> {
         self.fs().write(&reserve, &vec![b'.'; RESERVE]).map_err(FileError::at("reserve", &reserve))?;
         trial::keep(self.fs(), self.layout(), &record)?;
         self.put(&record)?;
+        self.found(&record.to, Condition::AsSealed);
         Ok(record)
     }
 
@@ -289,6 +293,12 @@ impl<'a> Writer<'a> {
             }
         }
         Err(VersionsError::Unsettled { act: next })
+    }
+
+    /// Takes over what [`Versions::look`] found of a version shortly before this lock was taken, so that it is not read again
+    /// under it: the launcher waits for the lock.
+    pub fn found(&self, version: &VersionName, condition: Condition) {
+        self.looked.borrow_mut().insert(version.clone(), condition);
     }
 
     /// As [`Versions::look`], once under this lock. What has changed is noted, and [`Writer::settle`] goes by it.

@@ -69,7 +69,7 @@ pub fn launch(versions: &Versions, args: &[OsString]) -> ExitCode {
                 start.troubles.iter().for_each(|it| say(&chain(it)));
                 watch(versions, &start);
                 if start.on_trial
-                    && let Err(err) = started::note(&*versions.fs, &versions.layout)
+                    && let Err(err) = started::note(versions)
                 {
                     say(&chain(&err));
                 }
