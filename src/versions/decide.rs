@@ -72,7 +72,7 @@ pub fn decide(seen: &Seen) -> Act {
         Journal::Unreadable => Act::Quarantine,
         Journal::Absent => run(seen),
         Journal::Attempt(record) => match record.phase {
-            Phase::Armed if is_switched(seen, record) => Act::Enter(Phase::Switched, None),
+            Phase::Armed if seen.is_switched(record) => Act::Enter(Phase::Switched, None),
             Phase::Switched => switched(seen, record),
             Phase::Probation => on_trial(seen, record),
             Phase::RollingBack => rolling_back(seen, record),
@@ -84,11 +84,6 @@ pub fn decide(seen: &Seen) -> Act {
 /// The version that `current` points to, when it is complete.
 fn current(seen: &Seen) -> Option<&VersionName> {
     seen.tree.whole(&seen.links.current)
-}
-
-/// The record of the switch may have been lost with its slot.
-fn is_switched(seen: &Seen, record: &Record) -> bool {
-    record.from != record.to && current(seen) == Some(&record.to)
 }
 
 /// Where a rollback goes; nothing where there is nothing to go back to.

@@ -10,6 +10,8 @@ use crate::fs::{Fs, Kind, if_there, texts};
 use crate::journal::Journal;
 use crate::layout::{Layout, Link, TRASH};
 use crate::name::VersionName;
+use crate::phase::Phase;
+use crate::record::Record;
 use crate::seal::Condition;
 use crate::trial;
 
@@ -90,6 +92,19 @@ impl Seen {
     #[must_use]
     pub fn is_changed(&self, version: &VersionName) -> bool {
         self.looked.get(version) == Some(&Condition::Changed)
+    }
+
+    /// Whether an attempt in progress was switched to, or is being: its phase says so, or `current` does where the record of
+    /// the switch is lost, as with both slots of the journal.
+    #[must_use]
+    pub fn is_switched(&self, record: &Record) -> bool {
+        match record.phase {
+            Phase::Switched | Phase::Probation | Phase::RollingBack => true,
+            Phase::Armed => {
+                record.from != record.to && self.tree.whole(&self.links.current) == Some(&record.to)
+            }
+            _ => false,
+        }
     }
 
     /// The version that a link points to, when it is complete and not known to have changed.
