@@ -120,12 +120,9 @@ pub async fn run(
     let timing = Timing::new(&config.limits);
     let stopped = match state::prepare(&root, &lock, &Versions::of(root.path()), &program) {
         Ok(Prepared::Ready { on_trial }) => serve(root, config, program, timing, on_trial, stop).await,
-        Ok(Prepared::TakenBack) => Ok(Stopped {
-            reason: "this version cannot use the state".to_owned(),
-            unreported: 0,
-            queued: 0,
-            goes_over: true,
-        }),
+        Ok(Prepared::GoesOver { reason }) => {
+            Ok(Stopped { reason: reason.to_owned(), unreported: 0, queued: 0, goes_over: true })
+        }
         Err(err) => Err(ServiceError::State(err)),
     };
     if let Err(err) = &stopped {

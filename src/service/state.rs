@@ -4,15 +4,24 @@
 //! orders are left with the backend, and no command but the upgrade's own is started. What is uploaded meanwhile is, since
 //! the spool belongs to both.
 //!
-//! A version on trial that cannot bring the state to its schema takes itself back at once: the state is as it was, and every
-//! further start would fail in the same way.
+//! **Invariant:** a version of the root that is not the one that `current` points to changes nothing in the state, however it
+//! came to be started: the state, or the one that is kept, may be the other's. It goes over to that one; where that cannot be
+//! started, it works with a state that is as it knows it, and with no other.
+//!
+//! A version on trial that fails to migrate the state, or finds one of a later schema, takes itself back at once: the state is
+//! as it was, and every further start would fail in the same way. A store that is open elsewhere, or a disk in trouble, may
+//! be better at the next start, and the starts are counted.
+
+mod standing;
 
 use std::path::Path;
 
 use outrider_home::{Root, RootLock, Settled, StateError};
 use outrider_protocol::fault::chain;
-use outrider_versions::{Phase, Reason, Record, Versions, VersionsError};
+use outrider_versions::{Phase, Reason, Record, Versions, VersionsError, launch};
 
+use self::standing::{Standing, standing};
+pub(crate) use self::standing::{own_version, stays};
 use super::run::WRITER_WAIT;
 
 /// What became of the state.
@@ -23,8 +32,11 @@ pub(crate) enum Prepared {
         /// The state before is kept, until the trial of this version has ended.
         on_trial: bool,
     },
-    /// It cannot, and the version before is current again: this process is to become it.
-    TakenBack,
+    /// It is another version's to work with it, and this process is to become what `current` points to.
+    GoesOver {
+        /// Why, for the log.
+        reason: &'static str,
+    },
 }
 
 /// Settles the state of a root.
@@ -38,8 +50,19 @@ pub(crate) fn prepare(
     program: &Path,
 ) -> Result<Prepared, StateError> {
     let seen = versions.see();
-    // What cannot be looked at may be a trial.
-    let keep = seen.as_ref().map_or(true, |seen| seen.journal.record().is_some_and(is_after_switch));
+    let own = own_version(versions, program);
+    let keep = match standing(seen.as_ref().ok(), own.as_ref(), launch::stands_in()) {
+        Standing::Settles { keep } => keep,
+        Standing::GoesOver => {
+            tracing::warn!(program = %program.display(), "Another version is current: this process goes over to it.");
+            return Ok(Prepared::GoesOver { reason: "another version is current" });
+        }
+        Standing::Looks => {
+            tracing::warn!(program = %program.display(), "This version is not current: it leaves the state as it is.");
+            root.check_state()?;
+            return Ok(Prepared::Ready { on_trial: root.state_is_kept() });
+        }
+    };
     let err = match root.settle_state(lock, keep) {
         Ok(settled) => {
             tell(root, &settled);
@@ -57,18 +80,13 @@ pub(crate) fn prepare(
         "The state cannot be used by this version, which is on trial: it is taken back."
     );
     match take_back(versions, &why) {
-        Ok(Some(Phase::RolledBack)) => Ok(Prepared::TakenBack),
+        Ok(Some(Phase::RolledBack)) => Ok(Prepared::GoesOver { reason: "this version cannot use the state" }),
         Ok(_) => Err(err),
         Err(other) => {
             tracing::error!(error = chain(&other), "The version was not taken back.");
             Err(err)
         }
     }
-}
-
-/// Whether the version before may be needed again.
-fn is_after_switch(record: &Record) -> bool {
-    !record.phase.is_terminal() && !record.phase.is_before_switch()
 }
 
 fn is_program_of(record: &Record, program: &Path) -> bool {
@@ -96,3 +114,6 @@ fn tell(root: &Root, settled: &Settled) {
         );
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -18,7 +18,7 @@ use crate::links;
 use crate::name::VersionName;
 use crate::versions::Versions;
 
-pub use exec::{launch, main};
+pub use exec::{launch, main, stands_in};
 
 /// The exit status for wrong arguments.
 pub const EXIT_USAGE: u8 = 64;

@@ -2,12 +2,12 @@
 //! that one, and would know nothing of what was taken or carried out meanwhile.
 
 use outrider_protocol::fault::chain;
-use outrider_versions::{Phase, Points};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Agent;
 use super::upgrading::{LOOK_EVERY, Upgrading};
+use crate::state::{own_version, stays};
 
 impl Upgrading {
     /// Whether the backend's orders are to be left where they are.
@@ -34,14 +34,9 @@ impl Agent {
         if !*self.upgrading.state_kept.borrow() {
             return;
         }
-        let stays = self.upgrading.versions.see().is_ok_and(|seen| match seen.journal.record() {
-            // Where an attempt failed after the switch, there is nothing to go back to, or somebody else interfered.
-            Some(record) => {
-                matches!(record.phase, Phase::Committed | Phase::Failed)
-                    && seen.links.current == Points::To(record.to.clone())
-            }
-            None => seen.journal == outrider_versions::Journal::Absent,
-        });
+        let versions = &self.upgrading.versions;
+        let own = own_version(versions, &self.setup.program);
+        let stays = versions.see().is_ok_and(|seen| stays(&seen, own.as_ref()));
         if !stays {
             self.upgrading.look_at = Some(now + LOOK_EVERY);
             return;

@@ -14,6 +14,8 @@ use crate::versions::Versions;
 
 /// The variable that names the root; it is set for what is started, too.
 const ROOT: &str = "OUTRIDER_ROOT";
+/// The variable that says to a program that it was started since `current` could not be.
+const STANDS_IN: &str = "OUTRIDER_STANDS_IN";
 /// More starts in a row than tries and versions there are.
 const MOST_STARTS: usize = 16;
 
@@ -31,6 +33,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
     }
+}
+
+/// Whether this process was started by the launcher since what `current` points to could not be. It must not go over to
+/// that again: there would be no end.
+#[must_use]
+pub fn stands_in() -> bool {
+    std::env::var_os(STANDS_IN).is_some()
 }
 
 /// The root, and the arguments that are not the launcher's.
@@ -73,7 +82,7 @@ pub fn launch(versions: &Versions, args: &[OsString]) -> ExitCode {
                 {
                     say(&chain(&err));
                 }
-                let err = become_program(versions, &start.program, args);
+                let err = become_program(command(&start.program, versions), &start.program, args);
                 say(&format!("start {}: {err}", start.program.display()));
                 if !start.on_trial {
                     break;
@@ -88,7 +97,9 @@ pub fn launch(versions: &Versions, args: &[OsString]) -> ExitCode {
     // `current` cannot be started, so nothing is lost by trying the others; no link is changed for it.
     for version in candidates(versions) {
         let program = versions.layout().program(&version);
-        say(&format!("start {}: {}", program.display(), become_program(versions, &program, args)));
+        let mut command = command(&program, versions);
+        command.env(STANDS_IN, "1");
+        say(&format!("start {}: {}", program.display(), become_program(command, &program, args)));
     }
     ExitCode::from(EXIT_NOT_STARTED)
 }
@@ -123,24 +134,24 @@ fn watch(versions: &Versions, start: &Start) {
 #[expect(clippy::disallowed_methods, reason = "the launcher becomes the service: there is no owner above it")]
 fn command(program: &Path, versions: &Versions) -> Command {
     let mut command = Command::new(program);
-    command.env(ROOT, versions.layout().root());
+    command.env(ROOT, versions.layout().root()).env_remove(STANDS_IN);
     command
 }
 
 /// Returns only when that fails.
 #[cfg(unix)]
-fn become_program(versions: &Versions, program: &Path, args: &[OsString]) -> io::Error {
+fn become_program(mut command: Command, program: &Path, args: &[OsString]) -> io::Error {
     if let Err(err) = header::check(program) {
         return err;
     }
-    std::os::unix::process::CommandExt::exec(command(program, versions).args(args))
+    std::os::unix::process::CommandExt::exec(command.args(args))
 }
 
 /// There a process cannot become another: it waits for it, and ends as it.
 #[cfg(not(unix))]
 #[expect(clippy::exit, reason = "this process stands for the other one")]
-fn become_program(versions: &Versions, program: &Path, args: &[OsString]) -> io::Error {
-    match command(program, versions).args(args).status() {
+fn become_program(mut command: Command, _: &Path, args: &[OsString]) -> io::Error {
+    match command.args(args).status() {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(err) => err,
     }

@@ -10,7 +10,7 @@ use outrider_versions::{Phase, Reason, Record, Versions, launch};
 use crate::agent::{NEW, OLD, name};
 
 const SAYS: &str = "#!/bin/sh\n[ \"$1\" = watch ] && echo $OUTRIDER_ROOT > $OUTRIDER_ROOT/watched && exit\n\
-                    echo $0 $OUTRIDER_ROOT $MARK $*\nexit 7\n";
+                    echo $0 $OUTRIDER_ROOT $MARK $*${OUTRIDER_STANDS_IN+ stands in}\nexit 7\n";
 
 fn put(root: &Path, version: &str, program: &str) {
     let folder = root.join("versions").join(version);
@@ -45,19 +45,22 @@ fn launch(root: &Path) -> Output {
         .arg(root)
         .args(["service-run", "--flag", "a b"])
         .env("MARK", "kept")
+        // As of a program that stood in and goes over to another.
+        .env("OUTRIDER_STANDS_IN", "1")
         .output()
         .unwrap()
 }
 
-/// What the program of a version says of itself.
-fn said(root: &Path, version: &str) -> String {
-    let root = root.display();
-    format!("{root}/versions/{version}/outrider {root} kept service-run --flag a b\n")
+fn check(run: &Output, root: &Path, version: &str) {
+    check_said(run, root, version, "");
 }
 
-fn check(run: &Output, root: &Path, version: &str) {
+/// The program of a version ran, and said of itself what it was given, and this.
+fn check_said(run: &Output, root: &Path, version: &str, more: &str) {
     let errors = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(String::from_utf8_lossy(&run.stdout), said(root, version), "{errors}");
+    let root = root.display();
+    let said = format!("{root}/versions/{version}/outrider {root} kept service-run --flag a b{more}\n");
+    assert_eq!(String::from_utf8_lossy(&run.stdout), said, "{errors}");
     assert_eq!(run.status.code(), Some(7), "the program's own status");
 }
 
@@ -105,7 +108,7 @@ fn a_crash_loop_ends_with_the_old_version() {
 fn another_version_is_run_where_current_cannot_be_and_no_link_is_changed() {
     let dir = root("garbage", SAYS);
     let run = launch(dir.path());
-    check(&run, dir.path(), NEW);
+    check_said(&run, dir.path(), NEW, " stands in");
     assert!(!run.stderr.is_empty());
     let current = std::fs::read_link(dir.path().join("current")).unwrap();
     assert_eq!(current, Path::new("versions").join(OLD));
@@ -116,7 +119,7 @@ fn a_version_that_failed_is_run_where_no_other_can_be_started() {
     let dir = root("garbage", SAYS);
     let versions = switch(dir.path());
     versions.write(Duration::ZERO).unwrap().roll_back(Reason::ByHand, "a person wanted it").unwrap();
-    check(&launch(dir.path()), dir.path(), NEW);
+    check_said(&launch(dir.path()), dir.path(), NEW, " stands in");
     let current = std::fs::read_link(dir.path().join("current")).unwrap();
     assert_eq!(current, Path::new("versions").join(OLD), "no link is changed for it");
 }
