@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outrider_actions::run_linked;
-use outrider_home::Root;
+use outrider_home::{Config, Root};
 use outrider_protocol::action::Order;
 use outrider_protocol::exit::Exit;
 use outrider_protocol::fault::chain;
@@ -122,7 +122,7 @@ fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
                     return Err(Error::failed(format!("arm {}: {why}", record.to)));
                 }
             };
-            writer.arm(seals, |_| {}).map_err(failed)?;
+            writer.arm(seals, |it| set_trial(it, root)).map_err(failed)?;
             writer.switch().map_err(failed)?;
             require_not_failed(&versions, "switch to the new version")?;
             say(format_args!("switched to {}: the next start of the service runs it on trial", record.to));
@@ -141,6 +141,13 @@ fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
         // What was wanted runs already.
         Journal::Attempt(_) | Journal::Absent => Ok(Exit::Ok),
     }
+}
+
+/// How long the version is to be well, and how long it has for that, as the root's limits say.
+fn set_trial(record: &mut Record, root: &Root) {
+    let limits = Config::load(root).map(|it| it.limits).unwrap_or_default();
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    (record.green_for_ms, record.bound_ms) = (ms(limits.upgrade_green()), ms(limits.upgrade_bound()));
 }
 
 /// The attempt whose version is on trial.

@@ -16,8 +16,7 @@ use outrider_protocol::progress::Progress;
 use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeReport, UpgradeState};
 use outrider_upgrade::{Diagnosis, forget_lists, installed};
 use outrider_versions::{
-    Duty, Journal, Phase, Points, Post, Reason, Record, Seen, Told, VersionName, Versions, VersionsError,
-    duties,
+    Duty, Journal, Phase, Post, Reason, Record, Seen, Told, VersionName, Versions, VersionsError, duties,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -200,10 +199,8 @@ impl Agent {
         let versions = self.upgrading.versions.clone();
         self.changed_versions("end the attempt", |writer| {
             let seen = versions.see()?;
-            let is_it = |it: &&Record| {
-                let is_switched = seen.links.current == Points::To(it.to.clone());
-                it.attempt == attempt && it.phase.is_before_switch() && !is_switched
-            };
+            let is_it =
+                |it: &&Record| it.attempt == attempt && it.phase.is_before_switch() && !seen.is_switched(it);
             match seen.journal.record().filter(is_it) {
                 Some(_) => {
                     // Nothing was wrong with the version.
