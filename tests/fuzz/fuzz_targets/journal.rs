@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use outrider_versions::launch::prepare;
 use outrider_versions::{Journal, Versions};
 
-const VERSIONS: [&str; 2] = ["1.0.0-01234567", "1.1.0-89abcdef"];
+const VERSIONS: [&str; 2] = ["1.0.0-00000000", "1.1.0-11111111"];
 
 fuzz_target!(|bytes: &[u8]| {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
