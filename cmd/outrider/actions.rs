@@ -57,15 +57,18 @@ fn only_one(integrations: Vec<IntegrationConfig>) -> Result<IntegrationConfig, E
     }
 }
 
-/// Carries an order out that needs no integration.
-pub(crate) fn by_hand(root: Root, order: Order) -> Result<Exit, Error> {
-    let programs = programs()?;
-    let runtime = runtime()?;
-    let finished = runtime.block_on(async {
+/// Carries an order out that needs no integration, and tells how that went.
+pub(crate) fn by_hand(root: Root, order: Order) -> Result<Finished, Error> {
+    let finished = finished(root, programs()?, order)?;
+    say(&finished.told);
+    Ok(finished)
+}
+
+fn finished(root: Root, programs: PathBuf, order: Order) -> Result<Finished, Error> {
+    runtime()?.block_on(async {
         let stop = signals()?;
         run_by_hand(root, programs, order, std::io::stdout(), stop).await.map_err(|err| cannot_begin(&err))
-    })?;
-    conclude(finished, None)
+    })
 }
 
 fn run(
@@ -88,12 +91,7 @@ fn run(
     let order = order(agent, integrations)?;
     // Before any work: a place that cannot be written would cost its result.
     let output = flags.output_file.as_deref().map(create).transpose()?;
-    let runtime = runtime()?;
-    let finished = runtime.block_on(async {
-        let stop = signals()?;
-        run_by_hand(root, programs, order, std::io::stdout(), stop).await.map_err(|err| cannot_begin(&err))
-    })?;
-    conclude(finished, output)
+    conclude(finished(root, programs, order)?, output)
 }
 
 fn cannot_begin(err: &PrepareError) -> Error {
@@ -111,7 +109,7 @@ pub(crate) fn programs() -> Result<PathBuf, Error> {
 
 /// Gives the result to a file or a person.
 fn conclude(finished: Finished, output: Option<File>) -> Result<Exit, Error> {
-    let Finished { exit, told, result } = finished;
+    let Finished { exit, told, result, worker: _ } = finished;
     match (output, &result) {
         (Some(file), result) => write_result(file, result)?,
         (None, Ok(ActionReport::ExportOnboardData(report))) => {

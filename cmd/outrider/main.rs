@@ -10,6 +10,7 @@ mod input;
 mod install;
 #[path = "../shared/report.rs"]
 mod report;
+mod rollback;
 mod say;
 mod service;
 mod status;

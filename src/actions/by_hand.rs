@@ -15,6 +15,7 @@ use outrider_protocol::report::{
     ValidateReport,
 };
 use outrider_protocol::upgrade::{UpgradeReport, UpgradeState};
+use outrider_versions::Lock;
 
 use crate::context::{Context, PrepareError, Run};
 use crate::{Cancel, Outlet, carry_out, export};
@@ -28,6 +29,9 @@ pub struct Finished {
     pub told: String,
     /// What the action answered, or why it did not.
     pub result: Result<ActionReport, Box<Failure>>,
+    /// Of an upgrade: the right to carry the attempt out. Whoever switches next holds it until then, so that nobody takes
+    /// the attempt for one that was given up.
+    pub worker: Option<Lock>,
 }
 
 /// Carries an order out and tells a person how it went. `programs` is the folder of the `outrider` program, `out` takes
@@ -45,7 +49,8 @@ pub async fn run_by_hand(
     if let Order::Export(export) = &order
         && let Err(failure) = export::check(export)
     {
-        return Ok(Finished { exit: Exit::Usage, told: tell_failure(&failure), result: Err(failure) });
+        let told = tell_failure(&failure);
+        return Ok(Finished { exit: Exit::Usage, told, result: Err(failure), worker: None });
     }
     // Its values are to be found by the next one, whichever version that is; the service sees to it for its own exports.
     if matches!(order, Order::Export(_)) {
@@ -65,14 +70,15 @@ pub async fn run_by_hand(
         }
     };
     context.flush_log();
+    let worker = context.take_kept();
     Ok(match result {
         Ok(report) => {
             let (exit, told) = tell(&report, cancel.is_cancelled());
-            Finished { exit, told, result: Ok(report) }
+            Finished { exit, told, result: Ok(report), worker }
         }
         Err(failure) => {
             let exit = if cancel.is_cancelled() { Exit::Cancelled } else { Exit::Failure };
-            Finished { exit, told: tell_failure(&failure), result: Err(failure) }
+            Finished { exit, told: tell_failure(&failure), result: Err(failure), worker }
         }
     })
 }
@@ -82,6 +88,13 @@ fn made_up_id() -> ExportId {
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%S");
     let text = format!("hand-{now}-{}", std::process::id());
     ExportId::new(text).unwrap_or_else(|_| unreachable!("digits and letters make a valid id"))
+}
+
+/// Whether an id was made up here. The service makes such as `hand-20261121T080000123456789` for what people order through
+/// it, and comes back to them; to one that was made up nobody does when its process is gone.
+pub(crate) fn is_made_up(id: &str) -> bool {
+    let parts = id.strip_prefix("hand-").and_then(|it| it.split_once('-'));
+    parts.is_some_and(|(_, pid)| !pid.is_empty() && pid.bytes().all(|it| it.is_ascii_digit()))
 }
 
 fn tell(report: &ActionReport, cancelled: bool) -> (Exit, String) {
@@ -189,4 +202,17 @@ fn tell_failure(failure: &Failure) -> String {
         told.push_str(&format!("\n  | {line}"));
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_by_hand_is_called_is_told_from_the_commands_of_a_service() {
+        assert!(is_made_up(made_up_id().as_str()));
+        for of_a_service in ["hand-20261121T080000123456789", "01a2-7f", "hand-", "hand-1-", "hand-1-x", ""] {
+            assert!(!is_made_up(of_a_service), "{of_a_service}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use outrider_home::{Config, ConfigErrors, Limits, Root, StateError};
@@ -11,6 +11,7 @@ use outrider_protocol::action::{AgentConfig, Order};
 use outrider_protocol::ids::{ExportId, IntegrationId};
 use outrider_protocol::log::{Fields, Level, LogLine};
 use outrider_protocol::report::Failure;
+use outrider_versions::Lock;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -74,6 +75,8 @@ struct Shared {
     learned: RwLock<Learned>,
     /// Why an integration cannot be worked with: its encrypted secrets could not be read.
     unopened: HashMap<IntegrationId, Failure>,
+    /// What outlives the action, for whoever goes on by hand with what it began.
+    kept: Mutex<Option<Lock>>,
 }
 
 /// Secrets that came while the action ran.
@@ -126,8 +129,9 @@ impl Context {
             RunLog::create(&path, limits.log_file_bytes).map_err(|err| PrepareError::Log { path, err })?;
         let unopened = crate::sealing::open_all(&root, order.integrations_mut());
         let (action, redactor, learned) = (order.action(), redactor(order), RwLock::default());
+        let kept = Mutex::default();
         let shared =
-            Shared { root, limits, config_integrations, action, run, log, redactor, learned, unopened };
+            Shared { root, limits, config_integrations, action, run, log, redactor, learned, unopened, kept };
         let context = Self(Arc::new(shared));
         context.log_events();
         Ok(context)
@@ -174,6 +178,18 @@ impl Context {
     /// Whether this action exports, as no other one does.
     pub(crate) fn exports(&self) -> bool {
         self.0.action == "export"
+    }
+
+    /// Keeps a lock beyond the action where that runs by hand; lets it go otherwise.
+    pub(crate) fn keep_by_hand(&self, lock: Lock) {
+        if matches!(self.outlet(), Outlet::Hand(_)) {
+            *self.0.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        }
+    }
+
+    /// The lock that was kept.
+    pub(crate) fn take_kept(&self) -> Option<Lock> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn outlet(&self) -> &Outlet {

@@ -1,7 +1,7 @@
 //! One attempt, step by step.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,11 +11,14 @@ use outrider_upgrade::download::{Download, News, download};
 use outrider_upgrade::{
     Archive, FileList, Identity, check_in_place, installed, keep_list, unpack, verify_tree,
 };
-use outrider_versions::{Begun, Phase, Post, Reason, Record, VersionName, Versions, VersionsError};
+use outrider_versions::{
+    Begun, Lock, Phase, Points, Post, Reason, Record, VersionName, Versions, VersionsError, Writer,
+};
 
 use super::found::{Found, Origin, Package};
 use super::room::{free, needed};
 use super::{bare, because, tell};
+use crate::by_hand::is_made_up;
 use crate::context::Context;
 
 /// How long to wait for the right to change the journal; others have it for a moment only.
@@ -52,6 +55,8 @@ pub(super) struct Attempt<'a> {
     pub(super) order: UpgradeOrder,
     pub(super) config: Option<&'a Config>,
     pub(super) versions: Versions,
+    /// Held from the first step on.
+    worker: Mutex<Option<Lock>>,
     from: OnceLock<Build>,
     to: OnceLock<Build>,
 }
@@ -59,7 +64,13 @@ pub(super) struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     pub(super) fn new(context: &'a Context, order: UpgradeOrder, config: Option<&'a Config>) -> Self {
         let versions = Versions::of(context.root().path());
-        Self { context, order, config, versions, from: OnceLock::new(), to: OnceLock::new() }
+        let worker = Mutex::default();
+        Self { context, order, config, versions, worker, from: OnceLock::new(), to: OnceLock::new() }
+    }
+
+    /// Gives up the right to carry it out, if it has that.
+    pub(super) fn let_go(&self) -> Option<Lock> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn from(&self) -> Option<Build> {
@@ -81,7 +92,8 @@ impl<'a> Attempt<'a> {
         let at = UpgradeState::Requested;
         let failed = |err: &dyn std::error::Error, retryable| Box::new(because(at, err, retryable));
         self.tell(at, bare(self.context)).await;
-        let _worker = self.versions.take(Post::Worker, Duration::ZERO).map_err(|err| failed(&err, true))?;
+        let worker = self.versions.take(Post::Worker, Duration::ZERO).map_err(|err| failed(&err, true))?;
+        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
         let running = self.running()?;
         let found = if self.order.previous { self.find_previous()? } else { self.find().await? };
         let package = &found.identity;
@@ -150,7 +162,10 @@ impl<'a> Attempt<'a> {
         // The journal knows which version runs.
         let mut record = Record::new(id.clone(), id, found.name.clone(), found.name.clone());
         record.force = self.order.force;
-        let begun = self.versions.write(WRITER_WAIT).and_then(|writer| writer.begin(record));
+        let begun = self.versions.write(WRITER_WAIT).and_then(|writer| {
+            end_orphan(&self.versions, &writer)?;
+            writer.begin(record)
+        });
         match begun {
             Ok(Begun::New(record)) => Ok(record.phase),
             Ok(Begun::Before(record)) if record.to == found.name => Ok(record.phase),
@@ -323,6 +338,20 @@ impl<'a> Attempt<'a> {
     async fn tell(&self, state: UpgradeState, more: UpgradeProgress) {
         tell(self.context, self.to.get(), state, more).await;
     }
+}
+
+/// Ends an attempt that a person began without a service and that was killed before its switch: nobody comes back to it, and
+/// it would stand in the way of all others. Only for whoever has the right to carry attempts out, so that nobody is at it.
+fn end_orphan(versions: &Versions, writer: &Writer<'_>) -> Result<(), VersionsError> {
+    let seen = versions.see()?;
+    let Some(record) = seen.journal.record() else { return Ok(()) };
+    // Armed, and current: it was switched, and only the record of that is lost.
+    let is_switched = seen.links.current == Points::To(record.to.clone());
+    if is_made_up(&record.command) && record.phase.is_before_switch() && !is_switched {
+        let why = "whoever carried it out is gone, and another attempt took its place";
+        writer.enter(Phase::Failed, Some((Reason::Other, why)))?;
+    }
+    Ok(())
 }
 
 fn progress(context: &Context, news: &News, length: u64, until: Timestamp) -> UpgradeProgress {

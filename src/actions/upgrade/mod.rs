@@ -36,6 +36,9 @@ pub async fn run(context: &Context, order: UpgradeOrder) -> Result<UpgradeReport
             Ended { state: UpgradeState::Cancelled, reason: Some(reason), ..Ended::default() }
         }
     };
+    if let Some(worker) = attempt.let_go() {
+        context.keep_by_hand(worker);
+    }
     let Ended { state, from, to, reason, failed_at, retryable } = ended;
     let reason = reason.map(|it| context.redact(&it));
     if let Some(reason) = &reason {

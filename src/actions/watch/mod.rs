@@ -20,7 +20,7 @@
 //! | not armed yet, or armed | waits, as long as the service may take to stop and a while longer, then ends |
 //! | switched, or being rolled back, for some seconds | finishes that: whoever did it is gone, or the journal was lost |
 //! | on trial | asks each half second, and does as `verdict` says |
-//! | ended | keeps the diagnosis if it was rolled back, sees that a service runs if it was it that went back, and ends |
+//! | ended | keeps the diagnosis if it was rolled back; sees that a service runs if it was it that went back, or a person who ended a version that gave no answer; and ends |
 //!
 //! # A stop on purpose
 //!
@@ -38,8 +38,8 @@
 //!
 //! # Going back
 //!
-//! With the writer's lock, for which the launcher waits, the service is stopped: SIGTERM, and SIGKILL soon after. So
-//! nobody starts the bad version in between. Then the journal and the links are changed, and the lock is let go. Where no
+//! The version before is read first. With the writer's lock, for which the launcher waits, the service is stopped: SIGTERM,
+//! and SIGKILL soon after. So nobody starts the bad version in between. Then the journal and the links are changed, and the lock is let go. Where no
 //! system starts the service again, it is started from here. Where there is nothing to go back to, the new version stays;
 //! it is stopped only if it hangs, for it to be started anew. A SIGTERM meanwhile, as a system sends it that stops all
 //! processes of a service whose main one ended, is heeded once the journal is written.
@@ -48,6 +48,7 @@ mod ask;
 mod back;
 mod deadline;
 mod diagnosis;
+mod taking_back;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -64,10 +65,13 @@ use outrider_home::{Config, Limits, Root};
 use outrider_logs::RunLog;
 use outrider_protocol::fault::chain;
 use outrider_protocol::log::LogLine;
-use outrider_versions::{Post, Versions, VersionsError};
+use outrider_versions::{Post, Reason, Record, Versions, VersionsError};
 use tokio::time::sleep;
 
+use taking_back::TakingBack;
 use watcher::Watcher;
+
+pub use taking_back::TakenBack;
 
 /// The name of the action and of its log.
 const WATCH: &str = "watch";
@@ -119,7 +123,7 @@ impl Settings {
             stopped_for: Duration::from_hours(24),
             term: Duration::from_secs(2),
             kill: Duration::from_secs(2),
-            // The unit that is installed says 5 s.
+            // What `enroll` installs says 1 s, and a person's own unit may say more.
             restart_within: Duration::from_secs(8),
         }
     }
@@ -140,6 +144,17 @@ pub enum Watched {
 
 /// A reason to end, once it is there.
 pub(crate) type Stop = Pin<Box<dyn Future<Output = &'static str> + Send>>;
+
+/// Takes the version of this record back for a person, in this process: where its service gives no answer. What runs it is
+/// ended. Nothing is started: whoever starts the service, the system or the watcher, starts the version before.
+///
+/// # Errors
+/// When the versions cannot be looked at or changed.
+pub async fn take_back(root: &Root, record: &Record, detail: &str) -> Result<TakenBack, VersionsError> {
+    let Settings { term, kill, .. } = Settings::of(&Limits::default());
+    let taking = TakingBack { root: root.clone(), versions: Versions::of(root.path()), term, kill };
+    taking.take_back(record, Reason::ByHand, detail).await
+}
 
 /// Watches the attempt of a root until it has ended, or `stop` is ready. Sets up this process's log.
 ///

@@ -8,11 +8,14 @@ use outrider_home::{LockError, Root};
 use outrider_protocol::fault::chain;
 use outrider_protocol::upgrade::Build;
 use outrider_upgrade::installed;
-use outrider_versions::{Journal, Phase, Points, Record, VersionName, Versions, VersionsError, Writer};
+use outrider_versions::{
+    Journal, Phase, Points, Reason, Record, VersionName, Versions, VersionsError, Writer,
+};
 use tokio::time::{Instant, sleep};
 
 use super::ask::Asker;
 use super::deadline::{is_close, time_left};
+use super::taking_back::is_at;
 use super::tries::Tries;
 use super::verdict::{Observation, Terms, Trial, Verdict};
 use super::{Settings, Stop, Watched};
@@ -59,6 +62,8 @@ struct Known {
     on_trial: Option<(Trial, Tries)>,
     /// Whether it was seen before it ended.
     alive: bool,
+    /// Whether the new version gave no answer when it was asked last, though nobody had stopped it.
+    mute: bool,
 }
 
 /// Whether an act was begun. One that is armed was switched to where `current` says so: the record of the switch is lost, as
@@ -190,6 +195,7 @@ impl Watcher {
         }
         let seen = self.observe(record, &mut tries).await;
         self.tell(&seen);
+        known.mute = !matches!(seen, Observation::Answer(_) | Observation::Stopped);
         let was_green = trial.green().is_some();
         let verdict = trial.judge(passed, &seen);
         match (was_green, trial.green()) {
@@ -259,15 +265,7 @@ impl Watcher {
         change: impl FnOnce(&Writer<'_>) -> Result<(), VersionsError>,
     ) -> Result<(), VersionsError> {
         let writer = self.versions.write(WRITER_WAIT)?;
-        if self.is_at(record) { change(&writer) } else { Ok(()) }
-    }
-
-    /// Whether the journal still is where this record was.
-    pub(super) fn is_at(&self, record: &Record) -> bool {
-        let seen = self.versions.see();
-        seen.is_ok_and(|it| {
-            it.journal.record().is_some_and(|it| it.attempt == record.attempt && it.phase == record.phase)
-        })
+        if is_at(&self.versions, record) { change(&writer) } else { Ok(()) }
     }
 
     fn commit(&self, record: &Record) -> Result<(), VersionsError> {
@@ -304,7 +302,10 @@ impl Watcher {
                 tracing::error!(%phase, reason, detail = record.detail, "The attempt has failed; what `current` points to stays.");
             }
         }
-        if std::mem::take(&mut self.went_back) {
+        // A person's own process ends one that hangs, and starts nothing.
+        let is_left =
+            record.phase == Phase::RolledBack && record.reason == Some(Reason::ByHand) && known.mute;
+        if std::mem::take(&mut self.went_back) || is_left {
             self.see_it_run().await;
         }
         let next = self.versions.see().ok()?.journal.record().cloned();

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use outrider_protocol::local::{BackendLink, SelfTest};
-use outrider_supervisor::{Environment, Spawn};
+use outrider_supervisor::{Child, Environment, Spawn};
 use outrider_versions::{BootId, Link, OldReach, Phase, Points, Post, Reason, Record, TRIES};
 use tokio::time::sleep;
 
-use super::super::{Watched, run};
+use super::super::{TakenBack, Watched, run, take_back};
 use super::host::{Host, NEW, OLD, Play, Service, away, linked, name, refused, reply, says, until, well};
 
 /// The root that this program, started once more, is to hold without a word.
@@ -105,12 +105,7 @@ async fn the_process_that_hangs() {
 async fn a_process_that_hangs_is_stopped_before_the_old_version_runs() {
     let host = Host::on_trial(OldReach::Reached, |it| it.settings.hang = SOON);
     std::fs::write(host.root.log_file("service-run"), "its last words\n").unwrap();
-    let child = Spawn::new(std::env::current_exe().unwrap())
-        .args(["--exact", "watch::tests::whole::the_process_that_hangs"])
-        .env(Environment::default().set(HANGS, host.path()))
-        .start();
-    let mut child = child.unwrap();
-    until("a process holds the root", || host.path().join("hangs").exists()).await;
+    let mut child = hung(&host).await;
     drop(host.watch());
     taken_back(&host, None, Reason::Hang, &format!("process {}", child.pid())).await;
     assert!(host.root.in_use().is_ok(), "it let the root go before the old version was started");
@@ -120,6 +115,75 @@ async fn a_process_that_hangs_is_stopped_before_the_old_version_runs() {
     assert_eq!(read("service-run"), "its last words\n");
     assert!(read("process").contains(&format!("Pid:\t{}", child.pid())));
     assert!(read("health").contains("service.sock"), "{}", read("health"));
+}
+
+/// The version on trial as a process that hangs and holds the root.
+async fn hung(host: &Host) -> Child {
+    let child = Spawn::new(std::env::current_exe().unwrap())
+        .args(["--exact", "watch::tests::whole::the_process_that_hangs"])
+        .env(Environment::default().set(HANGS, host.path()))
+        .start();
+    until("a process holds the root", || host.path().join("hangs").exists()).await;
+    child.unwrap()
+}
+
+#[tokio::test]
+async fn a_person_takes_a_version_back_that_hangs_and_the_watcher_sees_that_the_one_before_runs() {
+    let host = Host::on_trial(OldReach::Reached, |_| {});
+    let mut child = hung(&host).await;
+    // Set anew at the end of the watcher's first look.
+    let is_set = |record: &Record| record.deadline.as_ref().is_some_and(|it| it.boot.0 != "another");
+    let reset = |it: &mut Record| it.deadline.as_mut().unwrap().boot = BootId("another".into());
+    host.versions.write(SOON).unwrap().update(reset).unwrap();
+    let watched = host.watch();
+    until("the watcher has asked", || is_set(&host.record())).await;
+    let taken = take_back(&host.root, &host.record(), "a person wanted it").await.unwrap();
+    assert_eq!(taken, TakenBack::Back { ran: Some(child.pid()), ended: true });
+    taken_back(&host, None, Reason::ByHand, "a person wanted it").await;
+    assert!(child.wait().await.to_string().contains("SIGKILL"));
+    host.stop_watchers();
+    watched.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_who_goes_back_while_nothing_runs_has_nothing_started() {
+    let host = Host::on_trial(OldReach::Reached, |_| {});
+    host.versions.write(SOON).unwrap().stopped_on_purpose().unwrap();
+    let watched = host.watch();
+    sleep(Duration::from_millis(50)).await;
+    let taken = take_back(&host.root, &host.record(), "a person wanted it").await.unwrap();
+    assert_eq!(taken, TakenBack::Back { ran: None, ended: false });
+    assert_eq!(watched.await.unwrap(), Watched::Ended);
+    assert_eq!(current(&host), Points::To(name(OLD)));
+    assert!(!host.path().join("started").exists(), "it was stopped on purpose");
+}
+
+#[tokio::test]
+async fn what_is_not_switched_yet_is_given_up_and_the_version_that_runs_is_left_alone() {
+    let host = Host::new();
+    host.arm(OldReach::Reached);
+    let running = host.root.lock().unwrap();
+    host.versions.write(SOON).unwrap().enter(Phase::Switched, None).unwrap();
+    let taken = take_back(&host.root, &host.record(), "a person wanted it").await.unwrap();
+    assert_eq!(taken, TakenBack::Back { ran: None, ended: false });
+    assert_eq!((host.record().phase, current(&host)), (Phase::RolledBack, Points::To(name(OLD))));
+    assert_eq!(host.launch(), name(OLD));
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_person_does_not_go_back_to_what_is_damaged_and_nothing_is_ended() {
+    let host = Host::on_trial(OldReach::Reached, |_| {});
+    let before = host.record();
+    std::fs::write(host.versions.layout().version(&name(OLD)).join("more"), "of somebody else").unwrap();
+    let service = Service::start(&host, Play::Nothing);
+    let taken = take_back(&host.root, &before, "a person wanted it").await.unwrap();
+    let TakenBack::Stays { why, stopped: false } = taken else { panic!("{taken:?}") };
+    assert!(why.contains("damaged") && why.contains("a person wanted it"), "{why}");
+    assert!(host.root.in_use().is_err());
+    let again = take_back(&host.root, &before, "a person wanted it").await.unwrap();
+    assert_eq!(again, TakenBack::Moved, "it has ended");
+    drop(service);
 }
 
 #[tokio::test]
