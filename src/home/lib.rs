@@ -61,6 +61,6 @@ pub use lock::{LockError, RootLock};
 pub use root::Root;
 pub use secret::Secret;
 pub use session_path::SessionPath;
-pub use state::{Settled, StateError};
+pub use state::{Patience, Settled, StateError};
 pub use store::StoreError;
 pub use unchanged::Unchanged;

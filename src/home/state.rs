@@ -39,6 +39,7 @@ mod decide;
 mod error;
 mod schema;
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,10 +52,24 @@ use self::schema::Schema;
 use crate::atomic::FileError;
 use crate::{Root, RootLock};
 
-/// How long a store that somebody has open is waited for, before it is copied.
+/// How patient a command by hand is with a store that somebody has open.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 /// More acts in a row than any root needs.
 const MOST_ACTS: usize = 16;
+
+/// How patient a settling is.
+pub struct Patience<'a> {
+    /// How long a store that somebody has open is waited for, before it is copied.
+    pub store: Duration,
+    /// Asked again and again whether to end early.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+impl fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience").field("store", &self.store).finish_non_exhaustive()
+    }
+}
 
 /// What was done to a state that is settled.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -74,12 +89,44 @@ impl Root {
     ///
     /// # Errors
     /// The state is then as it was before, or as the next call goes on from: see [`StateError`].
-    pub fn settle_state(&self, _lock: &RootLock, keep: bool) -> Result<Settled, StateError> {
-        self.settle_state_as(&Schema::own(), keep, &mut |_| Ok(()))
+    pub fn settle_state(
+        &self,
+        _lock: &RootLock,
+        keep: bool,
+        patience: &Patience<'_>,
+    ) -> Result<Settled, StateError> {
+        self.settle_state_as(&Schema::own(), keep, patience, &mut |_| Ok(()))
     }
 
-    fn settle_state_as(&self, ours: &Schema, keep: bool, at: Point<'_>) -> Result<Settled, StateError> {
-        let mut acts = Acts { root: self, at };
+    fn settle_state_as(
+        &self,
+        ours: &Schema,
+        keep: bool,
+        patience: &Patience<'_>,
+        at: Point<'_>,
+    ) -> Result<Settled, StateError> {
+        let mut is_stopped = false;
+        let settled = self.settle_state_at(ours, keep, patience, &mut |what| {
+            if (patience.stop)() {
+                is_stopped = true;
+                return Err(FileError::at(what, self.path())(io::ErrorKind::Interrupted.into()));
+            }
+            at(what)
+        });
+        match settled {
+            Err(_) if is_stopped => Err(StateError::Stopped { path: self.state() }),
+            settled => settled,
+        }
+    }
+
+    fn settle_state_at(
+        &self,
+        ours: &Schema,
+        keep: bool,
+        patience: &Patience<'_>,
+        at: Point<'_>,
+    ) -> Result<Settled, StateError> {
+        let mut acts = Acts { root: self, store_wait: patience.store, at };
         acts.clear_scrap();
         let mut settled = Settled::default();
         for _ in 0..MOST_ACTS {
@@ -129,7 +176,8 @@ impl Root {
 
     fn settle_alone(&self) -> Result<(), StateError> {
         let lock = self.lock().map_err(StateError::Lock)?;
-        self.settle_state(&lock, false).map(drop)
+        let patience = Patience { store: STORE_WAIT, stop: &|| false };
+        self.settle_state(&lock, false, &patience).map(drop)
     }
 
     /// Whether this version can read the state as it is. Changes nothing. A root without a state is fine.
@@ -159,7 +207,7 @@ impl Root {
     /// When a folder cannot be renamed; the next start does it then. What could not be deleted afterwards is as well.
     pub fn forget_kept_state(&self) -> Result<(), StateError> {
         let mut nothing = |_: &'static str| Ok(());
-        let mut acts = Acts { root: self, at: &mut nothing };
+        let mut acts = Acts { root: self, store_wait: STORE_WAIT, at: &mut nothing };
         acts.clear_scrap();
         for folder in [act::Folder::Kept, act::Folder::Undone] {
             if folder.of(self).exists() {

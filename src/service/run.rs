@@ -10,13 +10,13 @@ use outrider_protocol::control::HostInfo;
 use outrider_protocol::fault::chain;
 use outrider_protocol::upgrade::Build;
 use outrider_spool::SpoolError;
-use outrider_versions::Versions;
+use outrider_versions::{Versions, VersionsError};
 
 use crate::agent::{Agent, Setup};
 use crate::crashes::{Crashes, last_lines};
 use crate::last_life::{Life, watch_panics};
 use crate::local::Local;
-use crate::state::{self, Prepared};
+use crate::state::{self, Prepared, Work};
 use crate::uplink::http::{Http, SetupError};
 use crate::uplink::{Timing, uploads};
 
@@ -118,10 +118,18 @@ pub async fn run(
     };
     let log = init_service(&service_log).map_err(ServiceError::Log)?;
     let timing = Timing::new(&config.limits);
-    let stopped = match state::prepare(&root, &lock, &Versions::of(root.path()), &program) {
+    tokio::pin!(stop);
+    let versions = Versions::of(root.path());
+    let store_wait = config.limits.upgrade_hang() / 2;
+    let work =
+        Work { root: root.clone(), lock, versions: versions.clone(), program: program.clone(), store_wait };
+    let (lock, prepared) = state::prepare(work, stop.as_mut()).await;
+    let stopped = match prepared {
         Ok(Prepared::Ready { on_trial }) => serve(root, config, program, timing, on_trial, stop).await,
-        Ok(Prepared::GoesOver { reason }) => {
-            Ok(Stopped { reason: reason.to_owned(), unreported: 0, queued: 0, goes_over: true })
+        Ok(Prepared::GoesOver { reason }) => Ok(stopped_early(reason, true)),
+        Ok(Prepared::Stopped { reason }) => {
+            noted(Agent::stops_on_purpose(&versions));
+            Ok(stopped_early(reason, false))
         }
         Err(err) => Err(ServiceError::State(err)),
     };
@@ -130,6 +138,18 @@ pub async fn run(
     }
     drop((log, lock));
     stopped
+}
+
+/// Before anything was begun.
+fn stopped_early(reason: &str, goes_over: bool) -> Stopped {
+    Stopped { reason: reason.to_owned(), unreported: 0, queued: 0, goes_over }
+}
+
+fn noted(written: Result<(), VersionsError>) {
+    if let Err(err) = written {
+        // Whatever is in between, the next start goes on from.
+        tracing::error!(error = chain(&err), "The journal of versions was not written.");
+    }
 }
 
 /// The service without its lock and log. `state_on_trial` says that the state before is kept until an upgrade is committed.
@@ -182,11 +202,7 @@ pub(crate) async fn serve(
     let life = Life::begin(&at, &crashes, started_at, before).map_err(|err| at_root(&at, err.into()))?;
     let stopped = agent.run(stop).await?;
     life.end();
-    let noted = if stopped.goes_over { Agent::switch(&versions) } else { Agent::stops_on_purpose(&versions) };
-    if let Err(err) = noted {
-        // Whatever is in between, the next start goes on from.
-        tracing::error!(error = chain(&err), "The journal of versions was not written.");
-    }
+    noted(if stopped.goes_over { Agent::switch(&versions) } else { Agent::stops_on_purpose(&versions) });
     Ok(stopped)
 }
 

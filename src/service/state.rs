@@ -14,11 +14,16 @@
 
 mod standing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use outrider_home::{Root, RootLock, Settled, StateError};
+use outrider_home::{Patience, Root, RootLock, Settled, StateError};
 use outrider_protocol::fault::chain;
-use outrider_versions::{Phase, Reason, Record, Versions, VersionsError, launch};
+use outrider_versions::{Phase, Reason, Record, Seen, Versions, VersionsError, launch};
+use tokio::task::spawn_blocking;
 
 use self::standing::{Standing, standing};
 pub(crate) use self::standing::{own_version, stays};
@@ -37,43 +42,93 @@ pub(crate) enum Prepared {
         /// Why, for the log.
         reason: &'static str,
     },
+    /// The service was to stop meanwhile; the next start goes on.
+    Stopped {
+        /// As `stop` said.
+        reason: &'static str,
+    },
 }
 
-/// Settles the state of a root.
+/// What is needed to settle the state of a root.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) root: Root,
+    pub(crate) lock: RootLock,
+    pub(crate) versions: Versions,
+    pub(crate) program: PathBuf,
+    /// How long a store that somebody has open is waited for. What is waited for here is silence to the watcher.
+    pub(crate) store_wait: Duration,
+}
+
+/// Settles the state of a root, until it is to stop. Gives the lock back.
 ///
 /// # Errors
 /// When it cannot be settled, and this version is not on trial or cannot be taken back.
-pub(crate) fn prepare(
-    root: &Root,
-    lock: &RootLock,
-    versions: &Versions,
-    program: &Path,
-) -> Result<Prepared, StateError> {
-    let seen = versions.see();
-    let own = own_version(versions, program);
-    let keep = match standing(seen.as_ref().ok(), own.as_ref(), launch::stands_in()) {
-        Standing::Settles { keep } => keep,
-        Standing::GoesOver => {
-            tracing::warn!(program = %program.display(), "Another version is current: this process goes over to it.");
-            return Ok(Prepared::GoesOver { reason: "another version is current" });
-        }
-        Standing::Looks => {
-            tracing::warn!(program = %program.display(), "This version is not current: it leaves the state as it is.");
-            root.check_state()?;
-            return Ok(Prepared::Ready { on_trial: root.state_is_kept() });
+pub(crate) async fn prepare(
+    work: Work,
+    stop: Pin<&mut impl Future<Output = &'static str>>,
+) -> (RootLock, Result<Prepared, StateError>) {
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let asked = is_stopped.clone();
+    let mut working = spawn_blocking(move || {
+        let prepared = work.settle(&|| asked.load(Ordering::Relaxed));
+        (work.lock, prepared)
+    });
+    let (done, reason) = tokio::select! {
+        done = &mut working => (done, None),
+        reason = stop => {
+            is_stopped.store(true, Ordering::Relaxed);
+            (working.await, Some(reason))
         }
     };
-    let err = match root.settle_state(lock, keep) {
-        Ok(settled) => {
-            tell(root, &settled);
-            return Ok(Prepared::Ready { on_trial: settled.is_kept });
-        }
-        Err(err) => err,
+    let (lock, prepared) = done.unwrap_or_else(|err| std::panic::resume_unwind(err.into_panic()));
+    let prepared = match (prepared, reason) {
+        (Ok(_) | Err(StateError::Stopped { .. }), Some(reason)) => Ok(Prepared::Stopped { reason }),
+        (prepared, _) => prepared,
     };
-    let record = seen.ok().and_then(|seen| seen.journal.record().cloned());
-    if !record.is_some_and(|it| it.phase == Phase::Probation && is_program_of(&it, program)) {
-        return Err(err);
+    (lock, prepared)
+}
+
+impl Work {
+    fn settle(&self, stop: &dyn Fn() -> bool) -> Result<Prepared, StateError> {
+        let Self { root, versions, program, .. } = self;
+        let seen = versions.see();
+        let own = own_version(versions, program);
+        match standing(seen.as_ref().ok(), own.as_ref(), launch::stands_in()) {
+            Standing::Settles { keep } => {
+                let patience = Patience { store: self.store_wait, stop };
+                match root.settle_state(&self.lock, keep, &patience) {
+                    Ok(settled) => {
+                        tell(root, &settled);
+                        Ok(Prepared::Ready { on_trial: settled.is_kept })
+                    }
+                    Err(err) if err.comes_again() && is_on_trial(seen.ok(), program) => {
+                        give_up(versions, err)
+                    }
+                    Err(err) => Err(err),
+                }
+            }
+            Standing::GoesOver => {
+                tracing::warn!(program = %program.display(), "Another version is current: this process goes over to it.");
+                Ok(Prepared::GoesOver { reason: "another version is current" })
+            }
+            Standing::Looks => {
+                tracing::warn!(program = %program.display(), "This version is not current: it leaves the state as it is.");
+                root.check_state()?;
+                Ok(Prepared::Ready { on_trial: root.state_is_kept() })
+            }
+        }
     }
+}
+
+/// Whether the program is that of the version on trial.
+fn is_on_trial(seen: Option<Seen>, program: &Path) -> bool {
+    let record = seen.and_then(|it| it.journal.record().cloned());
+    record.is_some_and(|it| it.phase == Phase::Probation && is_program_of(&it, program))
+}
+
+/// The state cannot be used by this version, which is on trial.
+fn give_up(versions: &Versions, err: StateError) -> Result<Prepared, StateError> {
     let why = chain(&err);
     tracing::error!(
         error = why,

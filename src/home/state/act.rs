@@ -1,9 +1,10 @@
 //! The acts on the folders of a state. Each may be done again after it was cut short anywhere.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::schema::{self, Schema};
-use super::{STORE_WAIT, StateError, copy};
+use super::{StateError, copy};
 use crate::Root;
 use crate::atomic::{FileError, sync_folder};
 
@@ -35,6 +36,8 @@ impl Folder {
 /// What acts, on a root whose lock is held.
 pub(super) struct Acts<'a> {
     pub(super) root: &'a Root,
+    /// How long a store that somebody has open is waited for.
+    pub(super) store_wait: Duration,
     pub(super) at: Point<'a>,
 }
 
@@ -70,7 +73,7 @@ impl Acts<'_> {
     /// from the copy.
     pub(super) fn migrate(&mut self, ours: &Schema, from: u32) -> Result<(), StateError> {
         let (state, scrap) = (Folder::State.of(self.root), Folder::Scrap.of(self.root));
-        let held = copy::hold_stores(&state, STORE_WAIT)?;
+        let held = copy::hold_stores(&state, self.store_wait, self.at)?;
         let made = self.make_new(ours, from);
         if made.is_err() && scrap.exists() {
             // The room that it took may be what is missing.

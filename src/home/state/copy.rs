@@ -49,18 +49,20 @@ fn entries(folder: &Path) -> Result<Vec<DirEntry>, FileError> {
 }
 
 /// Has all stores of a state for itself, as long as the answer lives. Every process that opens one locks its file.
-pub(super) fn hold_stores(state: &Path, wait: Duration) -> Result<Vec<File>, StateError> {
+pub(super) fn hold_stores(state: &Path, wait: Duration, at: Point<'_>) -> Result<Vec<File>, StateError> {
     let paths = entries(state)?.into_iter().map(|it| it.path());
-    paths.filter(|it| it.extension().is_some_and(|it| it == STORE)).map(|it| hold(it, wait)).collect()
+    let stores = paths.filter(|it| it.extension().is_some_and(|it| it == STORE));
+    stores.map(|it| hold(it, wait, at)).collect()
 }
 
-fn hold(path: PathBuf, wait: Duration) -> Result<File, StateError> {
+fn hold(path: PathBuf, wait: Duration, at: Point<'_>) -> Result<File, StateError> {
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(FileError::at("open", &path))?;
     let mut waited = Duration::ZERO;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if waited < wait => {
+                at("wait")?;
                 thread::sleep(PAUSE);
                 waited += PAUSE;
             }

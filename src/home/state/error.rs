@@ -1,5 +1,6 @@
 //! Why a state cannot be used, or not be brought to this version's schema.
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::atomic::FileError;
@@ -100,6 +101,12 @@ pub enum StateError {
         #[source]
         err: MigrateError,
     },
+    /// It was to end early.
+    #[error("settle the state {}: stopped before it was done; the next start of the service goes on there", path.display())]
+    Stopped {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A store in it is open elsewhere.
     #[error(transparent)]
     Store(StoreError),
@@ -115,6 +122,38 @@ pub enum StateError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+impl StateError {
+    /// Whether this version would fail in the same way whenever it is started: it finds a later schema, or its migration
+    /// fails by itself. A store that is open elsewhere, a disk that is full or ill, and whatever is not clear, may be better
+    /// the next time.
+    #[must_use]
+    pub fn comes_again(&self) -> bool {
+        match self {
+            Self::Newer { .. } => true,
+            Self::Migration { err, .. } => !is_disk_trouble(&**err),
+            _ => false,
+        }
+    }
+}
+
+fn is_disk_trouble(err: &(dyn std::error::Error + 'static)) -> bool {
+    /// No kind of its own stands for it.
+    const EIO: i32 = 5;
+    let is_trouble = |err: &io::Error| {
+        let kinds =
+            [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::ReadOnlyFilesystem];
+        kinds.contains(&err.kind()) || cfg!(unix) && err.raw_os_error() == Some(EIO)
+    };
+    let mut next = Some(err);
+    while let Some(err) = next {
+        if err.downcast_ref().is_some_and(is_trouble) {
+            return true;
+        }
+        next = err.source();
+    }
+    false
 }
 
 impl From<FileError> for StateError {

@@ -1,5 +1,6 @@
 //! Migrations and their way back over real folders, with trouble at each change of the disk.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -43,8 +44,11 @@ fn schema_of(root: &Root) -> u32 {
     schema::read(&root.state()).unwrap()
 }
 
+/// That waits for nobody.
+const HASTE: Patience<'static> = Patience { store: Duration::ZERO, stop: &|| false };
+
 fn settle(root: &Root, schema: u32, does: &str, keep: bool) -> Result<Settled, StateError> {
-    root.settle_state_as(&Schema::played(schema, does), keep, &mut |_| Ok(()))
+    root.settle_state_as(&Schema::played(schema, does), keep, &HASTE, &mut |_| Ok(()))
 }
 
 /// What goes wrong at a change of the disk.
@@ -63,7 +67,7 @@ fn settle_in_trouble(
     trouble: (Trouble, usize),
 ) -> (Result<Settled, StateError>, bool) {
     let (mut done, mut met) = (0, false);
-    let settled = root.settle_state_as(&Schema::played(schema, "well"), true, &mut |what| {
+    let settled = root.settle_state_as(&Schema::played(schema, "well"), true, &HASTE, &mut |what| {
         done += 1;
         let hit = if trouble.0 == Trouble::Kill { done > trouble.1 } else { done == trouble.1 + 1 };
         met |= hit;
@@ -212,12 +216,58 @@ fn a_migration_that_fails_leaves_the_state_and_no_copy() {
 fn a_store_that_somebody_works_with_is_not_copied() {
     let (_folder, root) = fresh();
     let store = Checkpoints::open(&root, Duration::ZERO).unwrap();
-    let err = copy::hold_stores(&root.state(), Duration::ZERO).unwrap_err();
+    let err = copy::hold_stores(&root.state(), Duration::ZERO, &mut |_| Ok(())).unwrap_err();
     assert!(matches!(&err, StateError::Store(StoreError::InUse { .. })), "{err}");
     drop(store);
-    let held = copy::hold_stores(&root.state(), Duration::ZERO).unwrap();
+    let held = copy::hold_stores(&root.state(), Duration::ZERO, &mut |_| Ok(())).unwrap();
     assert!(matches!(Checkpoints::open(&root, Duration::ZERO), Err(StoreError::InUse { .. })));
     drop(held);
+}
+
+#[test]
+fn a_migration_ends_early_at_once_also_while_it_waits_and_the_next_one_goes_on() {
+    let (_folder, root) = fresh();
+    let store = Checkpoints::open(&root, Duration::ZERO).unwrap();
+    let asked = Cell::new(0);
+    for most in [0, 3] {
+        asked.set(0);
+        let stop = || asked.replace(asked.get() + 1) >= most;
+        let patience = Patience { store: Duration::from_hours(1), stop: &stop };
+        let schema = Schema::played(2, "well");
+        let err = root.settle_state_as(&schema, true, &patience, &mut |_| Ok(())).unwrap_err();
+        assert!(matches!(err, StateError::Stopped { .. }) && !err.comes_again(), "{err}");
+        assert!(asked.get() <= most + 2, "{}", asked.get());
+    }
+    drop(store);
+    for most in 0.. {
+        asked.set(0);
+        let stop = || asked.replace(asked.get() + 1) >= most;
+        let patience = Patience { store: Duration::ZERO, stop: &stop };
+        match root.settle_state_as(&Schema::played(2, "well"), true, &patience, &mut |_| Ok(())) {
+            Err(err) => assert!(matches!(err, StateError::Stopped { .. }), "{err}"),
+            Ok(_) => break,
+        }
+    }
+    assert_eq!(schema_of(&root), 2);
+}
+
+#[test]
+fn only_what_comes_again_at_each_start_speaks_against_a_version() {
+    let (_folder, root) = fresh();
+    assert!(settle(&root, 2, "fails", true).unwrap_err().comes_again());
+    let migration = |err: io::Error| StateError::Migration { from: 1, to: 2, err: err.into() };
+    assert!(migration(io::ErrorKind::NotFound.into()).comes_again());
+    let disk = FileError::at("write", Path::new("it"));
+    assert!(!migration(io::Error::other(disk(io::ErrorKind::StorageFull.into()))).comes_again());
+    #[cfg(unix)]
+    assert!(!migration(io::Error::from_raw_os_error(5)).comes_again());
+
+    let store = Checkpoints::open(&root, Duration::ZERO).unwrap();
+    let err = settle(&root, 2, "well", true).unwrap_err();
+    assert!(matches!(err, StateError::Store(StoreError::InUse { .. })) && !err.comes_again(), "{err}");
+    drop(store);
+    schema::write(&root.state(), 3).unwrap();
+    assert!(settle(&root, 2, "well", true).unwrap_err().comes_again());
 }
 
 #[test]
@@ -227,6 +277,7 @@ fn what_does_not_fit_or_cannot_be_copied_is_refused_before_anything_is_written()
     fs::File::create(&large).unwrap().set_len(1 << 43).unwrap();
     let err = settle(&root, 2, "well", true).unwrap_err();
     assert!(matches!(err, StateError::NoRoom { need, free, .. } if need > 1 << 43 && free > 0), "{err}");
+    assert!(!err.comes_again());
     fs::remove_file(large).unwrap();
     #[cfg(unix)]
     {

@@ -133,8 +133,10 @@ impl Place {
     }
 
     fn prepare(&self, program: &Path) -> Result<Prepared, StateError> {
-        let lock = self.root.lock().unwrap();
-        prepare(&self.root, &lock, &self.versions, program)
+        let (root, versions) = (self.root.clone(), self.versions.clone());
+        let lock = root.lock().unwrap();
+        let work = Work { root, lock, versions, program: program.to_owned(), store_wait: Duration::ZERO };
+        work.settle(&|| false)
     }
 }
 
