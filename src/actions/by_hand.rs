@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use outrider_home::Root;
+use outrider_home::{Root, StateError};
 use outrider_protocol::action::Order;
 use outrider_protocol::exit::Exit;
 use outrider_protocol::ids::ExportId;
@@ -52,10 +52,7 @@ pub async fn run_by_hand(
         let told = tell_failure(&failure);
         return Ok(Finished { exit: Exit::Usage, told, result: Err(failure), worker: None });
     }
-    // Its values are to be found by the next one, whichever version that is; the service sees to it for its own exports.
-    if matches!(order, Order::Export(_)) {
-        root.settle_state_by_hand().map_err(PrepareError::State)?;
-    }
+    settle_state(&root, &order).map_err(PrepareError::State)?;
     let cancel = Cancel::default();
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let run = Run { id: made_up_id(), programs, outlet, cancel: cancel.clone() };
@@ -81,6 +78,17 @@ pub async fn run_by_hand(
             Finished { exit, told: tell_failure(&failure), result: Err(failure), worker }
         }
     })
+}
+
+/// Sees to the state before an order that writes in it; the service has done so before it starts an action.
+fn settle_state(root: &Root, order: &Order) -> Result<(), StateError> {
+    match order {
+        // Its values are to be found by the next one, whichever version that is.
+        Order::Export(_) => root.settle_state_by_hand(),
+        // What it knows of releases is in the state, and would be in the place of one that is just being migrated.
+        Order::Upgrade(_) => root.check_state(),
+        Order::ValidateConfig(_) | Order::ExportOnboardData(_) | Order::DescribeIntegrations(_) => Ok(()),
+    }
 }
 
 /// As `hand-20261121T080000-4711`.

@@ -1,7 +1,7 @@
 //! The schema of `state/`: which one lies there, and how a root gets from one to another and back.
 //!
 //! ```text
-//! state/schema.json   {"schema": 1}; a state without it has schema 1
+//! state/schema.json   {"schema": 1}; a state without it has schema 1, but beside a kept one it is none
 //! state.kept/         the state before a migration, until the upgrade that made it is committed
 //! state.undone/       a state that was given up for the kept one, for a person to look at; the last one only
 //! state.new/          a state that was migrated and takes its place next

@@ -57,7 +57,7 @@ impl Acts<'_> {
         Ok(())
     }
 
-    /// What is in its place holds no file.
+    /// What is in its place is no state.
     pub(super) fn take(&mut self, folder: Folder) -> Result<(), StateError> {
         if Folder::State.of(self.root).exists() {
             self.discard(Folder::State)?;

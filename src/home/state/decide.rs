@@ -5,7 +5,7 @@
 //!
 //! | `state/` | beside it | act |
 //! | --- | --- | --- |
-//! | missing | kept, new with `ours` | take the new one: a migration was cut short at its end |
+//! | missing, or stray | kept, new with `ours` | take the new one: a migration was cut short at its end |
 //! | | kept, another new one | discard the new one |
 //! | | kept | take the kept one: putting it back was cut short |
 //! | | new alone | take the new one |
@@ -20,6 +20,10 @@
 //! | | else | refuse |
 //!
 //! A new one beside a state is never taken: the state may have been worked with since it was copied.
+//!
+//! A stray one has files but no `schema.json`, and lies beside a kept one. Every state that is put beside a kept one says its
+//! schema; so this is no state, but what somebody wrote into the place while it was empty. It goes when another takes the
+//! place.
 
 use super::StateError;
 use super::act::Folder;
@@ -30,7 +34,7 @@ use crate::atomic::FileError;
 /// Which folders are there, with their schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Nothing when it is missing or holds no file.
+    /// Nothing when it is missing, holds no file, or is a stray one.
     pub(super) state: Option<u32>,
     pub(super) new: Option<u32>,
     pub(super) kept: Option<u32>,
@@ -57,13 +61,14 @@ pub(super) enum Next {
 impl Seen {
     pub(super) fn of(root: &Root) -> Result<Self, StateError> {
         let state = root.state();
-        let has_state = super::holds_any(&state).map_err(FileError::at("list", &state))?;
+        let has_files = super::holds_any(&state).map_err(FileError::at("list", &state))?;
+        let is_stray = || Folder::Kept.of(root).exists() && !schema::path_in(&state).exists();
         let there = |folder: Folder| {
             let path = folder.of(root);
             if path.exists() { schema::read(&path).map(Some) } else { Ok(None) }
         };
         Ok(Self {
-            state: if has_state { Some(schema::read(&state)?) } else { None },
+            state: if has_files && !is_stray() { Some(schema::read(&state)?) } else { None },
             new: there(Folder::New)?,
             kept: there(Folder::Kept)?,
             undone: Folder::Undone.of(root).exists(),

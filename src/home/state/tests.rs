@@ -201,6 +201,50 @@ fn a_folder_made_where_the_state_is_missing_is_no_state() {
 }
 
 #[test]
+fn what_is_written_where_the_state_is_missing_is_never_preferred_to_a_state() {
+    // By a program that does not look: the file alone, or all that an earlier version makes.
+    let stray = |root: &Root| {
+        fs::create_dir_all(root.state().join("trust")).unwrap();
+        fs::write(root.state().join("trust/trust.json"), "{}").unwrap();
+        root.create().unwrap();
+        assert!(!root.schema_path().exists());
+        assert!(matches!(root.check_state(), Err(StateError::Unfinished { .. })));
+    };
+    for ours in [1, 2] {
+        // The migration is cut short at its end.
+        let (_folder, root) = used();
+        let before = contents(&root.state());
+        settle(&root, 2, "well", true).unwrap();
+        fs::rename(root.state(), root.new_state()).unwrap();
+        stray(&root);
+        for keep in [true, false] {
+            settle(&root, ours, "well", keep).unwrap();
+        }
+        let mut now = contents(&root.state());
+        assert_eq!(now.remove(Path::new("played-1")).is_some(), ours == 2);
+        assert_eq!((now, schema_of(&root)), (before, ours));
+
+        // So is putting back.
+        let (_folder, root) = used();
+        let before = contents(&root.state());
+        settle(&root, 2, "well", true).unwrap();
+        fs::rename(root.state(), root.undone_state()).unwrap();
+        stray(&root);
+        settle(&root, ours, "well", false).unwrap();
+        let mut now = contents(&root.state());
+        now.remove(Path::new("played-1"));
+        assert_eq!((now, schema_of(&root)), (before, ours));
+    }
+    // A state of a version before there was a schema, in the middle of its migration, is one.
+    let (_folder, root) = used();
+    let before = contents(&root.state());
+    fs::remove_file(root.schema_path()).unwrap();
+    fs::create_dir(root.new_state()).unwrap();
+    settle(&root, 1, "", false).unwrap();
+    assert_eq!(contents(&root.state()), before);
+}
+
+#[test]
 fn a_migration_that_fails_leaves_the_state_and_no_copy() {
     let (_folder, root) = used();
     let before = contents(&root.state());
