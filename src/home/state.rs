@@ -13,7 +13,7 @@
 //! `identity.json`, `enroll.json` and `startup`, which `enroll` writes whatever schema it finds: no migration changes them.
 //!
 //! **Invariant:** a migration changes a copy. What `state/` held before lies in `state.kept/`, untouched, until
-//! [`Root::forget_kept_state`].
+//! [`Root::forget_kept_state`], or until a version that stays settles the state.
 //!
 //! **Invariant:** a folder is whole when it has its name, so that nothing but which of them are there, and their schemas,
 //! says what is next (`decide`). Whoever is cut short anywhere, the next [`Root::settle_state`] goes on.
@@ -200,20 +200,26 @@ impl Root {
         self.kept_state().exists()
     }
 
-    /// An upgrade is committed: the state before it goes, and one that an earlier upgrade left behind. Only for the service
-    /// of the root.
+    /// An upgrade is committed: when this returns, nothing is kept for the version before. Only for the service of the root.
+    /// [`Root::delete_old_states`] is to follow, which takes longer.
     ///
     /// # Errors
-    /// When a folder cannot be renamed; the next start does it then. What could not be deleted afterwards is as well.
+    /// When it cannot be renamed; then it is kept still.
     pub fn forget_kept_state(&self) -> Result<(), StateError> {
+        let mut nothing = |_: &'static str| Ok(());
+        Acts { root: self, store_wait: STORE_WAIT, at: &mut nothing }.forget(act::Folder::Kept)
+    }
+
+    /// Deletes the states that nobody needs, also one that an earlier upgrade undid. Only for the service of the root.
+    ///
+    /// # Errors
+    /// When one cannot be renamed first. What cannot be deleted is at the next start.
+    pub fn delete_old_states(&self) -> Result<(), StateError> {
         let mut nothing = |_: &'static str| Ok(());
         let mut acts = Acts { root: self, store_wait: STORE_WAIT, at: &mut nothing };
         acts.clear_scrap();
-        for folder in [act::Folder::Kept, act::Folder::Undone] {
-            if folder.of(self).exists() {
-                acts.discard(folder)?;
-            }
-        }
+        acts.forget(act::Folder::Undone)?;
+        acts.clear_scrap();
         Ok(())
     }
 

@@ -97,8 +97,9 @@ impl Agent {
             stopped.await.unwrap();
             "the test"
         };
-        let task =
-            tokio::spawn(serve(self.root(), self.config.clone(), self.program(), timing, false, stopped));
+        let (root, config) = (self.root(), self.config.clone());
+        let is_kept = root.state_is_kept();
+        let task = tokio::spawn(serve(root, config, self.program(), timing, is_kept, stopped));
         Running { stop, task }
     }
 

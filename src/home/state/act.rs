@@ -51,10 +51,18 @@ impl Acts<'_> {
     }
 
     pub(super) fn discard(&mut self, folder: Folder) -> Result<(), StateError> {
-        self.clear_scrap();
-        self.rename(folder, Folder::Scrap)?;
+        self.forget(folder)?;
         self.clear_scrap();
         Ok(())
+    }
+
+    /// Lets a folder lose its name, if it is there; it is deleted with the scrap.
+    pub(super) fn forget(&mut self, folder: Folder) -> Result<(), StateError> {
+        if !folder.of(self.root).exists() {
+            return Ok(());
+        }
+        self.clear_scrap();
+        self.rename(folder, Folder::Scrap)
     }
 
     /// What is in its place is no state.

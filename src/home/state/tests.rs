@@ -127,7 +127,9 @@ fn the_version_before_puts_the_kept_state_back_and_one_newer_one_stays_to_be_loo
     }
     settle(&root, 2, "well", true).unwrap();
     root.forget_kept_state().unwrap();
-    assert!(!root.undone_state().exists());
+    assert!(!root.state_is_kept() && root.undone_state().exists());
+    root.delete_old_states().unwrap();
+    assert!(!root.undone_state().exists() && !act::Folder::Scrap.of(&root).exists());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What a version on trial leaves undone while the state before is kept: if it is taken back, the version before goes on with
 //! that one, and would know nothing of what was taken or carried out meanwhile.
 
+use std::time::Duration;
+
 use outrider_protocol::fault::chain;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -8,6 +10,9 @@ use tokio::time::Instant;
 use super::Agent;
 use super::upgrading::{LOOK_EVERY, Upgrading};
 use crate::state::{own_version, stays};
+
+/// How often it is tried to let the state before go.
+const FORGET_EVERY: Duration = Duration::from_secs(2);
 
 impl Upgrading {
     /// Whether the backend's orders are to be left where they are.
@@ -41,11 +46,20 @@ impl Agent {
             self.upgrading.look_at = Some(now + LOOK_EVERY);
             return;
         }
+        // First of all: what is done from now on must not be forgotten for a state that is still there.
+        if let Err(err) = self.setup.root.forget_kept_state() {
+            tracing::error!(
+                error = chain(&err),
+                "The state before does not go, so orders and commands wait on."
+            );
+            self.upgrading.look_at = Some(now + FORGET_EVERY);
+            return;
+        }
         tracing::info!("This version stays: the state before goes, and what waited goes on.");
         let root = self.setup.root.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(err) = root.forget_kept_state() {
-                tracing::warn!(error = chain(&err), "The state before stays until the next start.");
+            if let Err(err) = root.delete_old_states() {
+                tracing::warn!(error = chain(&err), "Old states stay until the next start.");
             }
         });
         self.upgrading.state_kept.send_replace(false);

@@ -68,6 +68,27 @@ async fn a_command_that_is_delivered_again_and_again_runs_once() {
 }
 
 #[tokio::test]
+async fn no_command_begins_before_the_kept_state_has_lost_its_name() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let script = "kept = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'state.kept')\n\
+                  log(str(os.path.exists(kept)))\nanswer(report())";
+    let agent = Agent::new(&server, script);
+    let (kept, scrap) = (agent.dir.path().join("state.kept"), agent.dir.path().join("state.scrap"));
+    std::fs::create_dir(&kept).unwrap();
+    // What cannot be deleted as a folder has the name that is needed.
+    std::fs::write(&scrap, "").unwrap();
+    let running = agent.start();
+    backend.run("c1", &export());
+    backend.until("the agent", |it| (!it.taken("agent.hello").is_empty()).then_some(())).await;
+    assert!(kept.exists());
+    std::fs::remove_file(scrap).unwrap();
+    assert_eq!(backend.ended("c1").await["state"], "done");
+    assert_eq!(backend.log_of("c1"), ["False"]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn each_command_gets_what_config_json_says_when_it_starts() {
     let backend = Backend::new();
     let server = backend.serve(None);
