@@ -69,7 +69,7 @@ pub(crate) fn condemn(fs: &dyn Fs, layout: &Layout, record: &Record) -> Result<(
         make_folder(fs, &folder)?;
     }
     let path = layout.verdict(&record.to);
-    let reason = record.reason.map_or("no reason", |it| it.as_str());
+    let reason = record.reason_word().unwrap_or("no reason");
     let text = format!("{reason}: {} (attempt {})\n", record.detail, record.attempt);
     fs.write(&path, text.as_bytes()).map_err(FileError::at("write", &path))?;
     for folder in [layout.diagnosis(&record.to), layout.failed(), layout.upgrade()] {

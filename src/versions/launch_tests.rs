@@ -194,6 +194,30 @@ fn the_process_of_a_trial_is_known_no_longer_than_the_trial() {
 }
 
 #[test]
+fn a_version_that_gives_another_reason_than_there_was_is_taken_back_and_its_word_is_kept() {
+    let (_dir, versions) = root();
+    switch(&versions);
+    let writer = writer(&versions);
+    writer.enter(Phase::RollingBack, Some((Reason::Other, "it ate 3 GB"))).unwrap();
+    // As the new version writes it, which has one reason more.
+    let newer = |it: &mut Record| drop(it.foreign.insert("reason", "memory".into()));
+    writer.update(newer).unwrap();
+    drop(writer);
+    assert_eq!(prepare(&versions).unwrap().version, name(OLD));
+    assert!(versions.slot_faults().is_empty());
+    let record = record(&versions);
+    assert_eq!((record.phase, record.reason_word()), (Phase::RolledBack, Some("memory")));
+    let why = versions.verdict(&name(NEW)).unwrap().unwrap();
+    assert!(why.starts_with("memory: it ate 3 GB"), "{why}");
+    // It is not the reason of what comes after.
+    let again = Record { command: "another".into(), attempt: "another".into(), force: true, ..wish() };
+    let writer = self::writer(&versions);
+    writer.begin(again).unwrap();
+    let failed = writer.enter(Phase::Failed, Some((Reason::Other, "no"))).unwrap();
+    assert_eq!(failed.reason_word(), Some("other"));
+}
+
+#[test]
 fn what_failed_here_is_a_candidate_after_all_others() {
     let (dir, versions) = root();
     for version in ["0.9.0-cccccccc", "3.0.0-dddddddd"] {

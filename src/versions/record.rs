@@ -1,11 +1,15 @@
 //! The record of one attempt to upgrade.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::{BootId, Moment};
 use crate::name::VersionName;
 use crate::phase::{Phase, Reason};
 use crate::seal::Seal;
+
+/// The key of the reason's line in the journal.
+pub(crate) const REASON: &str = "reason";
 
 /// Starts of a new version that may end in a crash before it is taken back.
 pub const TRIES: u32 = 3;
@@ -86,6 +90,10 @@ pub struct Record {
     pub told: Told,
     /// Lines that a newer program wrote and this one does not know; kept as they are.
     pub unknown: Vec<(String, String)>,
+    /// Words that a newer program wrote for a value and this one does not know, by the line's key. Each is written again as
+    /// long as the value is what it was read as: a reason as [`Reason::Other`], `ended_at` as nothing, `old_reach` as
+    /// [`OldReach::Unknown`], `told` as [`Told::No`].
+    pub foreign: BTreeMap<&'static str, String>,
 }
 
 impl Record {
@@ -115,7 +123,20 @@ impl Record {
             force: false,
             told: Told::No,
             unknown: Vec::new(),
+            foreign: BTreeMap::new(),
         }
+    }
+
+    /// The word for the reason, be it one that this program does not know.
+    #[must_use]
+    pub fn reason_word(&self) -> Option<&str> {
+        let reason = self.reason?;
+        Some(self.word(REASON, reason == Reason::Other, reason.as_str()))
+    }
+
+    /// The word of a value: the one that was not known, while the value is what that was read as.
+    pub(crate) fn word<'a>(&'a self, key: &str, is_as_read: bool, known: &'a str) -> &'a str {
+        self.foreign.get(key).filter(|_| is_as_read).map_or(known, String::as_str)
     }
 
     /// What a version was sealed as.

@@ -15,7 +15,7 @@ use crate::links::{self, Points, Seen};
 use crate::lock::Lock;
 use crate::name::VersionName;
 use crate::phase::{Phase, Reason};
-use crate::record::{REBOOTS, Record, TRIES, Told};
+use crate::record::{REASON, REBOOTS, Record, TRIES, Told};
 use crate::seal::{Condition, Seals};
 use crate::trial;
 use crate::untold;
@@ -129,6 +129,7 @@ impl<'a> Writer<'a> {
         }
         if let Some((reason, detail)) = why {
             record.reason = Some(reason);
+            record.foreign.remove(REASON);
             detail.clone_into(&mut record.detail);
         }
         record.phase = phase;
@@ -392,7 +393,7 @@ fn detail_of(reason: Reason, record: Option<&Record>) -> String {
         }
         _ => "",
     };
-    match record.and_then(|it| Some((it.reason?, &it.detail))) {
+    match record.and_then(|it| Some((it.reason_word()?, &it.detail))) {
         Some((first, why)) if reason == Reason::RollbackImpossible => format!("{detail} ({first}: {why})"),
         _ => detail.to_owned(),
     }

@@ -291,14 +291,14 @@ impl Watcher {
         match record.phase {
             Phase::Committed => tracing::info!(version = %record.to, "The new version stays."),
             Phase::RolledBack => {
-                let reason = record.reason.map_or("", |it| it.as_str());
+                let reason = record.reason_word().unwrap_or_default();
                 tracing::warn!(version = %record.to, reason, detail = record.detail, "The new version was taken back.");
                 if known.alive {
                     self.diagnose(record, None).await;
                 }
             }
             phase => {
-                let reason = record.reason.map_or("", |it| it.as_str());
+                let reason = record.reason_word().unwrap_or_default();
                 tracing::error!(%phase, reason, detail = record.detail, "The attempt has failed; what `current` points to stays.");
             }
         }

@@ -166,3 +166,20 @@ fn a_record_that_is_too_long_is_not_written() {
     assert_eq!(place.latest(), "one");
     assert_eq!(place.read().journal.record().unwrap().phase, Phase::Requested);
 }
+
+#[test]
+fn a_phase_that_is_not_known_leaves_the_step_before() {
+    let place = place();
+    std::fs::create_dir(place.layout.versions()).unwrap();
+    trial::keep(&RealFs, &place.layout, &record("the copy")).unwrap();
+    place.write("one");
+    place.write("two");
+    let [newer, older] = place.slots();
+    for (slot, then) in [(newer, "one"), (older, "the copy")] {
+        let text = std::fs::read_to_string(&slot).unwrap().replace("phase requested", "phase resting");
+        let body = &text[..text.rfind("crc32").unwrap()];
+        std::fs::write(&slot, format!("{body}crc32 {:08x}\n", crc32(body.as_bytes()))).unwrap();
+        assert_eq!(place.latest(), then);
+    }
+    assert!(place.read().faults.iter().all(|it| it.found.contains("phase")), "{:?}", place.read().faults);
+}

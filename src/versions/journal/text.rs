@@ -9,21 +9,32 @@
 //! ```
 //!
 //! A value runs from the first space to the end of its line; a backslash and control characters in it are escaped. Each
-//! record has one text only: what would be written differently is refused, so nothing is ever read by halves. Lines that
-//! are not known come last and are kept: the launcher is older than what it starts.
+//! record has one text only: what would be written differently is refused, so nothing is ever read by halves.
+//!
+//! The launcher, and a version that is gone back to, are older than who wrote before them. So lines that are not known come
+//! last and are kept, and a word that is not known is kept where nothing is decided by it, or where there is a value for
+//! "nobody knows": in `reason`, `ended_at`, `old_reach` and `told` ([`Record::foreign`]). A phase that is not known makes its
+//! slot one that cannot be used: nobody could say what is next. Then the other slot has the step before, which is done again.
 
+use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::str::FromStr;
 
 use super::crc::crc32;
 use crate::clock::{BootId, Moment};
 use crate::name::VersionName;
-use crate::phase::Phase;
-use crate::record::{OldReach, Record, Told};
+use crate::phase::{Phase, Reason};
+use crate::record::{OldReach, REASON, Record, Told};
 
 /// The largest record in bytes. One has about 900.
 pub(crate) const LIMIT: usize = 64 * 1024;
 /// What a slot begins with; the number is the schema's.
 const HEADER: &str = "outrider-upgrade-journal 1";
+const ENDED_AT: &str = "ended_at";
+const OLD_REACH: &str = "old_reach";
+const TOLD_KEY: &str = "told";
+/// The longest word that is kept without being known, in bytes.
+const WORD_MOST: usize = 40;
 const FROM_SEAL: &str = "from_seal";
 const TO_SEAL: &str = "to_seal";
 const ANY_HEADER: &str = "outrider-upgrade-journal ";
@@ -70,8 +81,8 @@ pub(crate) fn encode(stored: &Stored) -> String {
     line("to", it.to.as_str());
     line("earlier", &version(&it.earlier));
     line("phase", it.phase.as_str());
-    line("ended_at", it.ended_at.map_or("", Phase::as_str));
-    line("reason", it.reason.map_or("", |it| it.as_str()));
+    line(ENDED_AT, it.word(ENDED_AT, it.ended_at.is_none(), it.ended_at.map_or("", Phase::as_str)));
+    line(REASON, it.reason_word().unwrap_or_default());
     line("detail", &it.detail);
     line("retryable", &it.retryable.to_string());
     line("deadline", &moment(&it.deadline));
@@ -80,9 +91,9 @@ pub(crate) fn encode(stored: &Stored) -> String {
     line("tried_in", &it.tried_in.as_ref().map_or(String::new(), |it| format!("boot {it}")));
     line("green_for_ms", &it.green_for_ms.to_string());
     line("bound_ms", &it.bound_ms.to_string());
-    line("old_reach", word(&REACHES, it.old_reach));
+    line(OLD_REACH, it.word(OLD_REACH, it.old_reach == OldReach::Unknown, word(&REACHES, it.old_reach)));
     line("force", &it.force.to_string());
-    line("told", word(&TOLD, it.told));
+    line(TOLD_KEY, it.word(TOLD_KEY, it.told == Told::No, word(&TOLD, it.told)));
     // Later than the rest, so that an older program keeps them as lines that it does not know.
     for (key, seal) in [(FROM_SEAL, it.from_seal), (TO_SEAL, it.to_seal)] {
         if let Some(seal) = seal {
@@ -128,17 +139,21 @@ fn checked(text: &str) -> Result<&str, BadText> {
 }
 
 /// The lines after the header.
-struct Lines<'a>(std::iter::Peekable<std::str::Lines<'a>>);
+struct Lines<'a> {
+    rest: Peekable<std::str::Lines<'a>>,
+    /// Words that are not known, by key.
+    foreign: BTreeMap<&'static str, String>,
+}
 
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Self {
         let mut lines = text.lines();
         lines.next();
-        Self(lines.peekable())
+        Self { rest: lines.peekable(), foreign: BTreeMap::new() }
     }
 
     fn text(&mut self, key: &'static str) -> Result<String, BadText> {
-        let line = self.0.next().ok_or(BadText::Line(key))?;
+        let line = self.rest.next().ok_or(BadText::Line(key))?;
         let value = line.strip_prefix(key).and_then(|it| it.strip_prefix(' '));
         value.and_then(unescape).ok_or(BadText::Line(key))
     }
@@ -157,13 +172,27 @@ impl<'a> Lines<'a> {
 
     /// The value of the next line, if that has this key.
     fn if_next<T: FromStr>(&mut self, key: &'static str) -> Result<Option<T>, BadText> {
-        let is_next = self.0.peek().is_some_and(|it| it.split(' ').next() == Some(key));
+        let is_next = self.rest.peek().is_some_and(|it| it.split(' ').next() == Some(key));
         if is_next { self.parsed(key).map(Some) } else { Ok(None) }
     }
 
-    fn word<T: Copy>(&mut self, key: &'static str, words: &[(T, &str)]) -> Result<T, BadText> {
+    /// The value of a word, or `instead` for one that a newer program may have written, which is kept.
+    fn word<T>(
+        &mut self,
+        key: &'static str,
+        known: impl Fn(&str) -> Option<T>,
+        instead: T,
+    ) -> Result<T, BadText> {
         let text = self.text(key)?;
-        words.iter().find(|(_, word)| *word == text).map(|(value, _)| *value).ok_or(BadText::Line(key))
+        if let Some(value) = known(&text) {
+            return Ok(value);
+        }
+        let is_word = |it: &u8| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'_');
+        if text.is_empty() || text.len() > WORD_MOST || !text.as_bytes().iter().all(is_word) {
+            return Err(BadText::Line(key));
+        }
+        self.foreign.insert(key, text);
+        Ok(instead)
     }
 
     fn record(mut self) -> Result<Stored, BadText> {
@@ -175,8 +204,8 @@ impl<'a> Lines<'a> {
             to: self.parsed("to")?,
             earlier: self.optional("earlier")?,
             phase: self.parsed("phase")?,
-            ended_at: self.optional("ended_at")?,
-            reason: self.optional("reason")?,
+            ended_at: self.word(ENDED_AT, or_nothing, None)?,
+            reason: self.word(REASON, or_nothing, Some(Reason::Other))?,
             detail: self.text("detail")?,
             retryable: self.parsed("retryable")?,
             deadline: self.moment("deadline")?,
@@ -185,12 +214,13 @@ impl<'a> Lines<'a> {
             tried_in: self.boot("tried_in")?,
             green_for_ms: self.parsed("green_for_ms")?,
             bound_ms: self.parsed("bound_ms")?,
-            old_reach: self.word("old_reach", &REACHES)?,
+            old_reach: self.word(OLD_REACH, |it| value(&REACHES, it), OldReach::Unknown)?,
             force: self.parsed("force")?,
-            told: self.word("told", &TOLD)?,
+            told: self.word(TOLD_KEY, |it| value(&TOLD, it), Told::No)?,
             from_seal: self.if_next(FROM_SEAL)?,
             to_seal: self.if_next(TO_SEAL)?,
             unknown: self.rest()?,
+            foreign: self.foreign,
         };
         Ok(Stored { sequence, record })
     }
@@ -218,7 +248,7 @@ impl<'a> Lines<'a> {
             let (key, value) = line.split_once(' ')?;
             Some((key.to_owned(), unescape(value)?))
         };
-        self.0.by_ref().map(|line| pair(line).ok_or(BadText::Line("unknown"))).collect()
+        self.rest.by_ref().map(|line| pair(line).ok_or(BadText::Line("unknown"))).collect()
     }
 }
 
@@ -230,6 +260,15 @@ const TOLD: [(Told, &str); 3] =
 
 fn word<T: PartialEq + Copy>(words: &[(T, &'static str)], value: T) -> &'static str {
     words.iter().find(|(it, _)| *it == value).map_or("", |(_, word)| word)
+}
+
+fn value<T: Copy>(words: &[(T, &str)], text: &str) -> Option<T> {
+    words.iter().find(|(_, word)| *word == text).map(|(value, _)| *value)
+}
+
+/// An empty word is no value.
+fn or_nothing<T: FromStr>(text: &str) -> Option<Option<T>> {
+    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
 }
 
 /// A backslash as two, a control character as its number.

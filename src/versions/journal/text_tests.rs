@@ -7,7 +7,6 @@ use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::phase::Reason;
 use crate::seal::Seal;
 
 /// Any text: letters, spaces, escapes, line ends, control characters, others.
@@ -38,11 +37,12 @@ fn record() -> impl Strategy<Value = Record> {
     let words = (select(&REACHES[..]), select(&TOLD[..]));
     let seals = (option::of(seal()), option::of(seal()));
     let key = proptest::string::string_regex("[a-z_]{1,12}").unwrap();
-    let unknown = vec((key, text()), 0..3);
+    let unknown = (vec((key, text()), 0..3), vec(foreign(), 0..3));
     (names, phases, why, trial, settings, words, seals, unknown).prop_map(
         |(names, phases, why, trial, settings, words, seals, unknown)| {
             let (attempt, command, from, to, earlier) = names;
-            Record {
+            let (unknown, foreign) = unknown;
+            let record = Record {
                 attempt,
                 command,
                 from,
@@ -65,9 +65,29 @@ fn record() -> impl Strategy<Value = Record> {
                 from_seal: seals.0,
                 to_seal: seals.1,
                 unknown,
-            }
+                foreign: BTreeMap::new(),
+            };
+            foreign.into_iter().fold(record, as_newer)
         },
     )
+}
+
+/// A value that has a word which is not known.
+fn foreign() -> impl Strategy<Value = (&'static str, String)> {
+    let word = proptest::string::string_regex("new_[a-z0-9_]{0,36}").unwrap();
+    (select(&[ENDED_AT, REASON, OLD_REACH, TOLD_KEY][..]), word)
+}
+
+/// As a record is read in which a newer program wrote this.
+fn as_newer(mut record: Record, (key, word): (&'static str, String)) -> Record {
+    match key {
+        ENDED_AT => record.ended_at = None,
+        REASON => record.reason = Some(Reason::Other),
+        OLD_REACH => record.old_reach = OldReach::Unknown,
+        _ => record.told = Told::No,
+    }
+    record.foreign.insert(key, word);
+    record
 }
 
 fn stored() -> impl Strategy<Value = Stored> {
@@ -182,4 +202,32 @@ fn an_older_program_keeps_what_it_does_not_know() {
     let seal = stored.record.to_seal.take().unwrap();
     stored.record.unknown.insert(0, (TO_SEAL.into(), seal.to_string()));
     assert_eq!(encode(&stored), encode(&example()));
+}
+
+#[test]
+fn a_word_that_is_not_known_is_kept_where_nothing_is_decided_by_it() {
+    let with = |from: &str, to: &str| {
+        let text = encode(&example());
+        let (body, _) = text.trim_end().rsplit_once('\n').unwrap();
+        assert!(body.contains(from), "{from}");
+        let body = body.replace(from, to) + "\n";
+        format!("{body}crc32 {:08x}\n", crc32(body.as_bytes()))
+    };
+    for (key, known) in [(ENDED_AT, ""), (REASON, "hang"), (OLD_REACH, "unknown"), (TOLD_KEY, "no")] {
+        let line = |word: &str| format!("\n{key} {word}\n");
+        let text = with(&line(known), &line("memory_2"));
+        let stored = decode(text.as_bytes()).unwrap();
+        let Record { ended_at, reason, old_reach, told, .. } = &stored.record;
+        let found = (*ended_at, *reason, *old_reach, *told);
+        let expected_reason = if key == REASON { Reason::Other } else { Reason::Hang };
+        assert_eq!(found, (None, Some(expected_reason), OldReach::Unknown, Told::No), "{key}");
+        assert_eq!(encode(&stored), text, "{key}: written as it was");
+        for word in ["../x", "two words", "UP", &"x".repeat(WORD_MOST + 1)] {
+            assert_eq!(decode(with(&line(known), &line(word)).as_bytes()), Err(BadText::Line(key)), "{word}");
+        }
+    }
+    for key in ["phase probation", "force false"] {
+        let (name, _) = key.split_once(' ').unwrap();
+        assert!(decode(with(key, &format!("{name} memory")).as_bytes()).is_err(), "{key}: it decides");
+    }
 }
