@@ -85,6 +85,8 @@ fn what_is_not_what_was_signed_is_refused() {
     assert_eq!((state, report.state), (CommandState::Failed, UpgradeState::Failed), "{report:?}");
     assert_eq!(report.failed_at, Some(UpgradeState::Downloading), "{report:?}");
     assert!(!world.root().join("versions").join(name("1.1.0")).exists());
+    let staged = fs::read_dir(world.root().join("upgrade/staging")).map_or(0, Iterator::count);
+    assert_eq!(staged, 0, "nothing of it stays");
     assert_eq!(world.current(), name("1.0.0"));
 }
 
