@@ -1,4 +1,7 @@
 //! What is kept of a version that was taken back, for a person: beside the note that it is not tried again.
+//!
+//! **Invariant:** what it answered is written last and appears as a whole, so where that is, all is; watcher and service may
+//! keep the same diagnosis at once.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -34,7 +37,7 @@ impl Diagnosis {
         Self { folder, logs, health, pid: None }
     }
 
-    /// Whether there is one in a folder.
+    /// Whether there is one in a folder, with all that there was to keep.
     #[must_use]
     pub fn is_kept(folder: &Path) -> bool {
         folder.join(HEALTH).exists()
@@ -58,13 +61,13 @@ impl Diagnosis {
                 Err(err) => note(path, Err(err)),
             }
         }
-        let health = folder.join(HEALTH);
-        note(&health, write(&health, self.health.as_bytes()));
         if let Some(pid) = self.pid {
             let status = PathBuf::from(format!("/proc/{pid}/status"));
             let kept = beginning_of(&status).and_then(|it| write(&folder.join("process"), &it));
             note(&status, kept);
         }
+        let health = folder.join(HEALTH);
+        note(&health, write_whole(&health, self.health.as_bytes()));
         faults
     }
 }
@@ -105,6 +108,13 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     options.open(path)?.write_all(bytes)
 }
 
+/// Under another name first, which no other process takes.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    write(&new, bytes)?;
+    std::fs::rename(&new, path)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -131,5 +141,30 @@ mod tests {
         let nowhere = Diagnosis { folder: folder.join("health"), pid: Some(u32::MAX), ..diagnosis };
         let faults = nowhere.keep();
         assert!(faults.len() >= 3 && faults[0].contains("health"), "{faults:?}");
+    }
+
+    #[test]
+    fn what_it_answered_comes_last_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().to_owned();
+        let process = folder.join("process");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &process, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let pid = Some(std::process::id());
+        let diagnosis = Diagnosis { folder: folder.clone(), logs: Vec::new(), health: "asked\n".into(), pid };
+        let again = Diagnosis { health: "asked again\n".into(), pid: None, ..diagnosis.clone() };
+        let keeps = std::thread::spawn(move || diagnosis.keep());
+        // Both sides wait for each other here.
+        let mut read = File::open(&process).unwrap();
+        assert!(!Diagnosis::is_kept(&folder), "not all is there");
+        read.read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(keeps.join().unwrap(), Vec::<String>::new());
+        assert!(Diagnosis::is_kept(&folder));
+        let mut first = File::open(folder.join("health")).unwrap();
+        assert_eq!(again.keep(), Vec::<String>::new());
+        let mut text = String::new();
+        first.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "asked\n", "another one took its place");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
     }
 }
