@@ -99,7 +99,7 @@ async fn take_back(root: &Root, versions: &Versions, mut trial: Record) -> Resul
                 say(format_args!("{} is current again: the next start of the service runs it", trial.from));
                 return Ok(Exit::Ok);
             }
-            TakenBack::Stays { why, .. } => {
+            TakenBack::Stays { why } => {
                 return Err(Error::failed(format!("go back from {} to {}: {why}", trial.to, trial.from)));
             }
             TakenBack::Moved => {}

@@ -24,8 +24,14 @@ impl Watcher {
             tracing::error!(version = %record.to, %reason, detail, "The new version is taken back.");
         }
         self.diagnose(record, holder(&self.root)).await;
-        let went = self.try_to_go_back(record, reason, detail).await;
-        self.told("Go back to the version before.", went);
+        match self.try_to_go_back(record, reason, detail).await {
+            Ok(TakenBack::Moved) => {
+                tracing::info!("The journal, or the version before, has changed meanwhile.");
+            }
+            // That was logged.
+            Ok(TakenBack::Stays { .. }) => {}
+            went => self.told("Go back to the version before.", went.map(drop)),
+        }
     }
 
     async fn try_to_go_back(
@@ -33,17 +39,18 @@ impl Watcher {
         record: &Record,
         reason: Reason,
         detail: &str,
-    ) -> Result<(), VersionsError> {
+    ) -> Result<TakenBack, VersionsError> {
         let Settings { term, kill, .. } = self.settings;
         let taking = TakingBack { root: self.root.clone(), versions: self.versions.clone(), term, kill };
         let taken = taking.take_back(record, reason, detail).await;
         self.went_back |= match &taken {
             Ok(TakenBack::Moved) => false,
-            Ok(TakenBack::Stays { stopped, .. }) => *stopped,
+            // Started anew, one that hangs or is gone may do better.
+            Ok(TakenBack::Stays { .. }) => reason == Reason::Hang,
             // It may have been stopped, and what was begun is finished at a later look.
             Ok(TakenBack::Back { .. }) | Err(_) => true,
         };
-        taken.map(drop)
+        taken
     }
 
     /// Sees that a service runs, and starts one where no system does.

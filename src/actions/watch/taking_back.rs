@@ -32,12 +32,11 @@ pub enum TakenBack {
         /// Whether it is gone.
         ended: bool,
     },
-    /// There is nothing to go back to, so the new version stays; the attempt has failed.
+    /// There is nothing to go back to, so the new version stays; the attempt has failed. One that hangs was ended, for it to be
+    /// started anew.
     Stays {
         /// Why.
         why: String,
-        /// Whether it was stopped, for it to be started anew.
-        stopped: bool,
     },
     /// The journal, or the version before, is not where it was: nothing was done.
     Moved,
@@ -94,9 +93,10 @@ impl TakingBack {
             };
             writer.enter(Phase::Failed, Some((Reason::RollbackImpossible, &shortened(&why))))?;
             drop(writer);
-            // Started anew, it may do better.
-            let stopped = reason == Reason::Hang && self.stop(running).await;
-            return Ok(TakenBack::Stays { why, stopped });
+            if reason == Reason::Hang {
+                self.stop(running).await;
+            }
+            return Ok(TakenBack::Stays { why });
         }
         let is_stopped = before.is_some() || reason == Reason::Hang;
         let stopped = is_stopped && self.stop(running).await;
@@ -117,7 +117,7 @@ impl TakingBack {
             Some(failed) => {
                 tracing::error!(version = %record.to, from = %record.from, why = failed.detail,
                     "There is nothing to go back to: the version before is not there, or not whole. The new one stays.");
-                TakenBack::Stays { why: failed.detail.clone(), stopped }
+                TakenBack::Stays { why: failed.detail.clone() }
             }
             None => TakenBack::Back { ran: running, ended: stopped },
         })

@@ -178,7 +178,7 @@ async fn a_person_does_not_go_back_to_what_is_damaged_and_nothing_is_ended() {
     std::fs::write(host.versions.layout().version(&name(OLD)).join("more"), "of somebody else").unwrap();
     let service = Service::start(&host, Play::Nothing);
     let taken = take_back(&host.root, &before, "a person wanted it").await.unwrap();
-    let TakenBack::Stays { why, stopped: false } = taken else { panic!("{taken:?}") };
+    let TakenBack::Stays { why } = taken else { panic!("{taken:?}") };
     assert!(why.contains("damaged") && why.contains("a person wanted it"), "{why}");
     assert!(host.root.in_use().is_err());
     let again = take_back(&host.root, &before, "a person wanted it").await.unwrap();
@@ -373,6 +373,23 @@ async fn where_the_version_before_has_changed_the_new_one_stays_and_is_not_stopp
     assert_eq!(current(&host), Points::To(name(NEW)));
     assert!(host.root.in_use().is_err(), "the service was not stopped for it");
     drop(service);
+}
+
+#[tokio::test]
+async fn a_version_that_died_is_started_anew_where_there_is_nothing_to_go_back_to() {
+    for damage in [true, false] {
+        let host = Host::on_trial(OldReach::Reached, |it| it.settings.hang = SOON);
+        let old = host.versions.layout().version(&name(OLD));
+        if damage {
+            std::fs::write(old.join("more"), "of somebody else").unwrap();
+        } else {
+            std::fs::remove_dir_all(old).unwrap();
+        }
+        drop(host.watch());
+        host.until_phase(Phase::Failed).await;
+        let started = host.until_started().await;
+        assert!(started.contains(&format!("/{NEW}/outrider service-run")), "{started}");
+    }
 }
 
 #[tokio::test]
