@@ -14,6 +14,7 @@
 //! | `orders` | the same order again, a second one, an export meanwhile |
 //! | `packages` | the older form of package, and `.zip` |
 //! | `state` | versions between which the state has another schema |
+//! | `state_faults` | the same, where somebody or something interferes |
 //! | `state_sweep` | a migration, killed and given errors at each of its calls |
 //! | `stops` | an upgrade that is cancelled, and a service that is stopped, while the version is armed |
 //! | `sweep` | the whole action, killed and given errors at each of its calls |
@@ -34,6 +35,8 @@ mod restarts;
 // A program that is built for use plays no schema.
 #[cfg(debug_assertions)]
 mod state;
+#[cfg(debug_assertions)]
+mod state_faults;
 #[cfg(debug_assertions)]
 mod state_sweep;
 mod stops;

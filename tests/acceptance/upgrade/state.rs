@@ -21,7 +21,7 @@ const PULL_REQUESTS: usize = 40;
 
 impl World {
     /// Publishes the real agent with another schema: `2 well`, `2 fails`, or `2 dies` in the middle of its first migration.
-    fn publish_with_schema(&self, version: &str, played: &str) {
+    pub(super) fn publish_with_schema(&self, version: &str, played: &str) {
         let folder = self.stack.dir.path().join(format!("contents-{version}"));
         let copied = run(Command::new("cp").arg("-r").arg(programs()).arg(&folder));
         assert!(copied.status.success(), "{}", printed(&copied));
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// The schema of one of the root's states, and whether a migration was played there.
-    fn schema(&self, state: &str) -> Option<(u64, bool)> {
+    pub(super) fn schema(&self, state: &str) -> Option<(u64, bool)> {
         let folder = self.root().join(state);
         let text = fs::read(folder.join("schema.json")).ok()?;
         let schema = serde_json::from_slice::<Value>(&text).unwrap()["schema"].as_u64().unwrap();
