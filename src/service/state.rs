@@ -170,5 +170,6 @@ fn tell(root: &Root, settled: &Settled) {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
