@@ -141,7 +141,7 @@ impl Agent {
         if Diagnosis::is_kept(&folder) {
             return;
         }
-        let why = record.reason.map_or("no reason", |it| it.as_str());
+        let why = record.reason_word().unwrap_or("no reason");
         let health = format!("Nobody watched when it was taken back: {why}: {}\n", record.detail);
         let diagnosis = Diagnosis::of(&self.setup.root, folder, health);
         self.runs.spawn(async move {

@@ -52,7 +52,7 @@ pub(crate) fn report_of(
     started_at: Timestamp,
     ended_at: Timestamp,
 ) -> UpgradeReport {
-    let reason = match (record.reason, record.detail.as_str()) {
+    let reason = match (record.reason_word(), record.detail.as_str()) {
         (None, "") => None,
         (Some(reason), "") => Some(reason.to_string()),
         (_, detail) => Some(detail.to_owned()),

@@ -11,7 +11,7 @@ use outrider_protocol::fault::{RpcError, chain, code};
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::local::{BackendLink, HealthReply, SelfTest, TakenReply};
 use outrider_protocol::upgrade::UpgradeOrder;
-use outrider_versions::{Phase, Reason, VersionsError};
+use outrider_versions::{Condition, Phase, Reason, Record, VersionsError, back};
 use tokio::sync::watch;
 
 use crate::action::{Job, carry_out};
@@ -128,19 +128,29 @@ impl Agent {
     fn roll_back_by_hand(&mut self) -> Result<TakenReply, RpcError> {
         let failed = |err: VersionsError| RpcError::new(code::FAILED, chain(&err));
         let versions = self.upgrading.versions.clone();
-        let writer = versions.write(WRITER_WAIT).map_err(failed)?;
-        let seen = versions.see().map_err(|err| RpcError::new(code::FAILED, chain(&err)))?;
-        if let Some(record) = seen.journal.record().filter(|it| it.phase == Phase::Probation) {
+        let look = || versions.see().map_err(|err| RpcError::new(code::FAILED, chain(&err)));
+        let seen = look()?;
+        let is_on_trial = |it: &&Record| matches!(it.phase, Phase::Switched | Phase::Probation);
+        if let Some(record) = seen.journal.record().filter(is_on_trial) {
             let command = CommandId::new(record.command.as_str()).or_else(|_| by_hand(Timestamp::now()))?;
+            // The version before is read without the lock, for which the launcher waits.
+            let before = back(&seen, record).and_then(|it| Some((it, versions.look(record, it)?)));
+            let writer = versions.write(WRITER_WAIT).map_err(failed)?;
+            let now = look()?;
+            if now.journal.record().filter(is_on_trial).is_none_or(|it| it.attempt != record.attempt) {
+                return Err(RpcError::new(code::FAILED, "the trial has ended just now: see `outrider status`"));
+            }
+            if let Some((version, found)) = before {
+                let condition = found.map_or(Condition::Changed, |()| Condition::AsSealed);
+                writer.found(version, condition);
+            }
             writer.roll_back(Reason::ByHand, "a person on this host wanted it").map_err(failed)?;
-            let seen = versions.see().map_err(|err| RpcError::new(code::FAILED, chain(&err)))?;
-            if let Some(stays) = seen.journal.record().filter(|it| it.phase == Phase::Failed) {
+            if let Some(stays) = look()?.journal.record().filter(|it| it.phase == Phase::Failed) {
                 return Err(RpcError::new(code::FAILED, stays.detail.clone()));
             }
             self.upgrading.going_over = Some(command.clone());
             return Ok(TakenReply { command });
         }
-        drop(writer);
         // A person means what they say: that it is older, and that it was taken back once, is no reason against it.
         self.upgrade_by_hand(UpgradeOrder {
             previous: true,
