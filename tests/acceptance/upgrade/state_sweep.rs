@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -76,6 +76,7 @@ impl Place {
             "ca_file": "config.json",
         });
         fs::write(root.join("config.json"), config.to_string()).unwrap();
+        fs::set_permissions(root.join("config.json"), fs::Permissions::from_mode(0o600)).unwrap();
         let (old, new) = (name("1.0.0"), name("1.1.0"));
         for version in [&old, &new] {
             fs::create_dir_all(root.join("versions").join(version)).unwrap();
@@ -133,7 +134,8 @@ impl Place {
     fn sweep_service(&self, program: &Path, what: &str) -> String {
         let root = self.root(0);
         let (trace, flags) = (root.with_extension("trace"), ["-e".into(), format!("trace={CALLS}")]);
-        let (_, trace) = traced(&trace, &flags, program, |it| Self::serve(it, &root));
+        let (output, trace) = traced(&trace, &flags, program, |it| Self::serve(it, &root));
+        assert!(printed(&output).contains("holds no certificate"), "{}", printed(&output));
         let all = cases(&trace);
         let chosen = choose(&all, CASES);
         let hits = chosen.iter().enumerate().filter(|(at, it)| self.check_service(program, at + 1, it));
