@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Ask every installed integration what it is
     #[command(hide = true)]
     DescribeIntegrations(Describe),
+    /// Measure this host and deliver it, as the section `collect` of config.json says
+    #[command(hide = true)]
+    Collect(Collect),
     /// Let a new version of the agent stay when it is well, or take it back
     #[command(hide = true)]
     Watch,
@@ -168,6 +171,19 @@ pub(crate) struct Action {
     pub(crate) output_file: Option<PathBuf>,
     /// The service is at the other end of stdin and stdout
     #[arg(long, hide = true)]
+    pub(crate) link: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Collect {
+    /// A file that holds the section by itself [default: that of config.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Measure once and print the samples, one a line as JSON; deliver nothing
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// The service is at the other end of stdin and stdout
+    #[arg(long, hide = true, conflicts_with_all = ["config", "once"])]
     pub(crate) link: bool,
 }
 

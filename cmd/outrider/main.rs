@@ -3,6 +3,7 @@
 
 mod actions;
 mod args;
+mod collect;
 mod data;
 mod enroll;
 #[path = "../shared/input.rs"]
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::ValidateConfig(flags) => actions::validate_config(root, flags),
         Command::ExportOnboardData(flags) => actions::export_onboard_data(root, flags),
         Command::DescribeIntegrations(flags) => actions::describe_integrations(root, flags),
+        Command::Collect(flags) => collect::collect(root, flags),
         Command::Watch => watch::watch(root),
     });
     report::finish(outcome)

@@ -6,6 +6,7 @@
 //! | `validate-config` | [`validate`] | lets an integration try its configuration |
 //! | `export-onboard-data` | [`onboard`] | asks an integration for the lists a person chooses from |
 //! | `describe-integrations` | [`describe`] | asks every installed integration what it is |
+//! | `collect` | `collect` | measures this host, and delivers it, until it is stopped; no order, no report of a command |
 //! | `upgrade` | [`upgrade`] | puts another version of the agent into place |
 //! | `watch` | [`watch`] | lets a new version of the agent stay, or takes it back; no order, no link, no report |
 //!
@@ -14,7 +15,8 @@
 //! order was made of flags, the log goes to stdout and the report becomes a line for a person. [`Outlet`] is the one
 //! place where the two differ.
 //!
-//! **Invariant:** this crate holds no credentials of the backend, and opens no connection but to where signed releases lie.
+//! **Invariant:** this crate holds no credentials of the backend, and opens no connection but to where signed releases lie,
+//! and to the outputs of `collect`.
 //!
 //! **Invariant:** objects are never parsed into a tree: they are cut out of the message as raw JSON and appended to the
 //! spool.
@@ -26,6 +28,8 @@
 
 mod by_hand;
 mod cancel;
+#[cfg(target_os = "linux")]
+pub mod collect;
 mod context;
 pub mod describe;
 pub mod export;

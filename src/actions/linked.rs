@@ -20,20 +20,20 @@ use crate::context::{Context, Run, peer_limits};
 use crate::{Cancel, Outlet, carry_out};
 
 /// Log lines that may wait for the service, which reads them as fast as it can.
-const LOG_LINES: usize = 4096;
+pub(crate) const LOG_LINES: usize = 4096;
 /// Bytes that may wait for the service.
-const LOG_BYTES: usize = 4 << 20;
+pub(crate) const LOG_BYTES: usize = 4 << 20;
 /// Lines in one message to the service.
 const BATCH_LINES: usize = 256;
 /// Bytes in one message to the service.
 const BATCH_BYTES: usize = 256 << 10;
 /// How long the service may take to give an order, and to let the action go after its answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The link to the service could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("join the service on stdin and stdout; this mode is for the service, by hand leave --link out")]
-pub struct LinkError(#[source] std::io::Error);
+pub struct LinkError(#[source] pub(crate) std::io::Error);
 
 type Ordered = (RunParams, oneshot::Sender<Result<ActionReport, RpcError>>);
 
@@ -131,7 +131,7 @@ async fn work(
 }
 
 /// Sends log lines to the service until the outbox is closed and empty.
-async fn pump(log: Arc<Outbox>, service: Peer) {
+pub(crate) async fn pump(log: Arc<Outbox>, service: Peer) {
     while let Some(batch) = log.next_batch(BATCH_LINES, BATCH_BYTES).await {
         if service.notify::<Log>(&batch).await.is_err() {
             return;

@@ -9,9 +9,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::detect::{Controller, Layout, Place};
+use crate::settings::Intervals;
 use Controller::{Blkio, Cpu, Cpuacct, Cpuset, Hugetlb, Memory, Pids};
 
 /// Files with one interval.
@@ -27,26 +26,6 @@ pub enum Group {
     Limits,
 }
 
-/// How often the groups are read that are not read in each cycle; in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Intervals {
-    /// Of the pressure files; 0 is each cycle.
-    pub pressure_s: u32,
-    /// Of `memory.stat`; 0 is each cycle.
-    pub details_s: u32,
-    /// Of limits; 0 is each cycle.
-    pub limits_s: u32,
-    /// Of the network of a container's namespace; 0 is each cycle.
-    pub network_s: u32,
-}
-
-impl Default for Intervals {
-    fn default() -> Self {
-        Self { pressure_s: 5, details_s: 10, limits_s: 60, network_s: 10 }
-    }
-}
-
 impl At {
     /// The controller's name in `cgroup.controllers`, for a file that the unified tree has only where it is in force.
     pub(crate) fn unified_controller(self) -> Option<&'static str> {
@@ -59,16 +38,14 @@ impl At {
     }
 }
 
-impl Intervals {
-    pub(crate) fn of(&self, group: Group) -> Duration {
-        let seconds = match group {
-            Group::Each => 0,
-            Group::Pressure => self.pressure_s,
-            Group::Details => self.details_s,
-            Group::Limits => self.limits_s,
-        };
-        Duration::from_secs(seconds.into())
-    }
+pub(crate) fn interval(intervals: &Intervals, group: Group) -> Duration {
+    let seconds = match group {
+        Group::Each => 0,
+        Group::Pressure => intervals.pressure_s,
+        Group::Details => intervals.details_s,
+        Group::Limits => intervals.limits_s,
+    };
+    Duration::from_secs(seconds.into())
 }
 
 /// Whether what has an interval is due: once in each span of it, shifted by a phase of the cgroup's own, so that the

@@ -1,11 +1,17 @@
-//! What cgroups say, or processes where there are none, turned into points of metrics, and these into what outputs take.
-//! It is a library so far: no program starts it yet.
+//! What cgroups say, or processes where there are none, turned into points of metrics, and these delivered to outputs.
+//!
+//! ```text
+//!                            ┌─> queue ─> task ─> encode ─> a file, stdout
+//!  sampling: a thread ───────┼─> queue ─> task ─> encode ─> UDP
+//!  (sampler, collector)      └─> queue ─> task ─> encode ─> HTTP
+//! ```
 //!
 //! # Invariants
 //! - Parsers ([`parse`]) are pure functions of texts; readers are thin; what happens next is decided by pure functions of
 //!   (what was, what is, how long between).
 //! - A file that is missing or broken costs its own metrics and nothing else, and is told once.
-//! - Nothing here knows a network, a command or another process of ours.
+//! - Only [`outputs`] knows a network, or files that are written; nothing here knows a command or another process of ours.
+//! - Measuring waits for no output, and no output waits for another: each has a bounded queue and a task of its own.
 
 mod descriptors;
 mod reading;
@@ -21,11 +27,13 @@ pub mod identify;
 pub mod labels;
 pub mod model;
 pub mod original;
+pub mod outputs;
 pub mod parse;
 pub mod points;
 pub mod processes;
 pub mod rates;
 pub mod sampler;
+pub mod sampling;
 pub mod settings;
 
 pub use collector::{Collector, Event, Trouble};

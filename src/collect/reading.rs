@@ -12,12 +12,12 @@ use crate::collector::{Event, Trouble};
 use crate::descriptors::{self, Budget, Unread};
 use crate::detect::Layout;
 use crate::discover::Found;
-use crate::files::{self, At, Group, Intervals, Spec, What, due};
+use crate::files::{self, At, Group, Spec, What, due};
 use crate::labels::Labels;
 use crate::model::{Moment, Number, Sample, Source, Tags, Time};
 use crate::parse;
 use crate::points::{State, Taker};
-use crate::settings::{Settings, Target};
+use crate::settings::{Intervals, Settings, Target};
 use crate::surroundings;
 
 /// A file of a cgroup.
@@ -104,9 +104,9 @@ impl Due {
         let phase = tracked.found.inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
         let is = |interval| due(interval, phase, tracked.last, now);
         Self {
-            pressure: is(intervals.of(Group::Pressure)),
-            details: is(intervals.of(Group::Details)),
-            limits: is(intervals.of(Group::Limits)),
+            pressure: is(files::interval(intervals, Group::Pressure)),
+            details: is(files::interval(intervals, Group::Details)),
+            limits: is(files::interval(intervals, Group::Limits)),
             network: is(Duration::from_secs(intervals.network_s.into())),
         }
     }

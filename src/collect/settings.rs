@@ -8,91 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use crate::files::Intervals;
-
-/// Which cgroups.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// The one of a container, by its id, wherever its runtime puts it.
-    Container(String),
-    /// One, by its path below the hierarchies' roots: `/system.slice/ssh.service`.
-    Path(String),
-    /// All below a path, which is none of them; `/` is all.
-    Below(String),
-}
-
-/// What is collected.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Of which cgroups.
-    pub target: Target,
-    /// Where the hierarchies are mounted, if not at the usual place.
-    #[serde(default = "usual_base")]
-    pub cgroup_path: PathBuf,
-    /// Where the processes are.
-    #[serde(default = "usual_proc")]
-    pub proc_path: PathBuf,
-    /// A file system whose size and use is measured.
-    #[serde(default)]
-    pub mount_path: Option<PathBuf>,
-    /// Time between two cycles, in milliseconds.
-    #[serde(default = "usual_interval")]
-    pub interval_ms: u64,
-    /// How often what is slower is read.
-    #[serde(default)]
-    pub intervals: Intervals,
-    /// Time between two looks for new cgroups where the kernel does not tell, in seconds.
-    #[serde(default = "usual_rescan")]
-    pub rescan_s: u32,
-    /// The most cgroups; those beyond are counted and told.
-    #[serde(default = "usual_most")]
-    pub max_cgroups: usize,
-    /// Tags of all sources, in this order.
-    #[serde(default)]
-    pub tags: Vec<(String, String)>,
-}
-
-fn usual_base() -> PathBuf {
-    "/sys/fs/cgroup".into()
-}
-
-fn usual_proc() -> PathBuf {
-    "/proc".into()
-}
-
-fn usual_interval() -> u64 {
-    30_000
-}
-
-fn usual_rescan() -> u32 {
-    10
-}
-
-fn usual_most() -> usize {
-    10_000
-}
-
-impl Settings {
-    /// The usual ones for a target.
-    #[must_use]
-    pub fn of(target: Target) -> Self {
-        Self {
-            target,
-            cgroup_path: usual_base(),
-            proc_path: usual_proc(),
-            mount_path: None,
-            interval_ms: usual_interval(),
-            intervals: Intervals::default(),
-            rescan_s: usual_rescan(),
-            max_cgroups: usual_most(),
-            tags: Vec::new(),
-        }
-    }
-}
+pub use outrider_protocol::collect::{Intervals, Settings, Target};
 
 /// Keys of mutual TLS, as texts of PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -292,14 +208,5 @@ mod tests {
         for bad in ["", "s", "1", "-1s", "1.2.3s", "1 s", "1d", "99999999999999999999h"] {
             assert_eq!(go_duration(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_section_of_a_config_says_the_same() {
-        let section = r#"{"target":{"container":"c0ffee"},"interval_ms":1000,"intervals":{"details_s":5}}"#;
-        let settings: Settings = serde_json::from_str(section).unwrap();
-        assert_eq!(settings.target, Target::Container("c0ffee".into()));
-        assert_eq!((settings.intervals.details_s, settings.intervals.limits_s), (5, 60));
-        assert!(serde_json::from_str::<Settings>(r#"{"target":{"below":"/"},"x":1}"#).is_err());
     }
 }

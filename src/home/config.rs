@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use outrider_protocol::Raw;
 use outrider_protocol::action::IntegrationConfig;
 use outrider_protocol::ids::AgentId;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::atomic::{self, FileError};
 use crate::config_read::{self, Source};
-use crate::{ConfigErrors, ConfigFault, Limits, Root, Secret};
+use crate::{CollectConfig, ConfigErrors, ConfigFault, Limits, Root, Secret};
 
 /// The version of config.json that this program reads and writes.
 pub const CONFIG_VERSION: u32 = 1;
@@ -43,6 +44,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Integrations that join every export, set by hand.
     pub extra_integrations: Vec<IntegrationConfig>,
+    /// What is measured on this host, set by hand; nothing where it is missing.
+    pub collect: Option<CollectConfig>,
     /// Bounds, set by hand.
     pub limits: Limits,
 }
@@ -60,6 +63,7 @@ impl fmt::Debug for Config {
             .field("integrations_dir", &self.integrations_dir)
             .field("ca_file", &self.ca_file)
             .field("extra_integrations", &extra)
+            .field("collect", &self.collect.as_ref().map(|it| (&it.settings, &it.outputs)))
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -81,6 +85,8 @@ struct Saved<'a> {
     ca_file: Option<&'a Path>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     extra_integrations: &'a [IntegrationConfig],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collect: Option<&'a Raw>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     limits: Map<String, Value>,
 }
@@ -132,6 +138,7 @@ impl Config {
             integrations_dir: self.integrations_dir.as_deref(),
             ca_file: self.ca_file.as_deref(),
             extra_integrations: &self.extra_integrations,
+            collect: self.collect.as_ref().map(CollectConfig::raw),
             limits: self.limits.changed(),
         };
         let mut bytes = serde_json::to_vec_pretty(&saved)

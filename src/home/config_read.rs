@@ -23,6 +23,7 @@ const FIELDS: &[&str] = &[
     "integrations_dir",
     "ca_file",
     "extra_integrations",
+    "collect",
     "limits",
 ];
 const RESTORE: &str = "put a copy of it back, or run `outrider unenroll` and enroll again";
@@ -64,6 +65,10 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
         if path.is_file() { Ok(path) } else { Err(format!("{text:?}, where no file is")) }
     });
     let extra_integrations = extra_integrations(&mut members);
+    let collect = members.place("collect");
+    let collect = members
+        .take("collect")
+        .and_then(|raw| crate::collect::section(&collect, raw, source.root, members.faults()));
     let limits = limits(&mut members);
     Some(Config {
         version: CONFIG_VERSION,
@@ -75,6 +80,7 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
         integrations_dir,
         ca_file,
         extra_integrations,
+        collect,
         limits,
     })
 }
@@ -152,7 +158,7 @@ fn plain(text: String) -> Result<String, String> {
 }
 
 /// A text for people and integrations.
-fn one_line(text: String) -> Result<String, String> {
+pub(crate) fn one_line(text: String) -> Result<String, String> {
     if text.is_empty() {
         return Err("an empty text".to_owned());
     }
@@ -167,12 +173,12 @@ fn word(text: String) -> Result<String, String> {
     if is_word { Ok(text) } else { Err(quoted(&text)) }
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("{:?}", text.chars().take(80).collect::<String>())
 }
 
 /// A path as it stands in the file, seen from the root.
-fn inside(root: &Root, text: &str) -> Result<PathBuf, String> {
+pub(crate) fn inside(root: &Root, text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("an empty text".to_owned()) } else { Ok(root.path().join(Path::new(text))) }
 }
 

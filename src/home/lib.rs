@@ -30,6 +30,7 @@
 
 pub mod atomic;
 mod checkpoints;
+mod collect;
 mod config;
 mod config_fault;
 mod config_read;
@@ -52,6 +53,7 @@ pub mod unchanged;
 
 pub use atomic::FileError;
 pub use checkpoints::{Checkpoints, Claim, Prepared, VALUE_BYTES};
+pub use collect::CollectConfig;
 pub use config::{CONFIG_VERSION, Config};
 pub use config_fault::{ConfigErrors, ConfigFault};
 pub use identity::Identity;

@@ -114,6 +114,25 @@ impl<'a> Members<'a> {
             .ok()
     }
 
+    /// Takes a whole number out, and puts it in the place of the usual one.
+    pub(crate) fn number_into<T: TryFrom<u64>>(&mut self, name: &str, min: u64, max: u64, place: &mut T) {
+        let Some(value) = self.take(name) else { return };
+        let number = serde_json::from_str::<u64>(value.get()).ok().filter(|it| (min..=max).contains(it));
+        match number.and_then(|it| T::try_from(it).ok()) {
+            Some(number) => *place = number,
+            None => {
+                let is_number = kind(value.get()) == "a number";
+                let found = if is_number {
+                    value.get().chars().take(40).collect()
+                } else {
+                    kind(value.get()).to_owned()
+                };
+                let expected = format!("a whole number from {min} to {max}");
+                self.faults.push(ConfigFault::new(&child(&self.pointer, name), found, expected));
+            }
+        }
+    }
+
     /// As [`Members::text`], for a member that must be there.
     pub(crate) fn needed<T>(
         &mut self,

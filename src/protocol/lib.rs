@@ -5,6 +5,7 @@
 //! | [`control`] | A control | backend and service: JSON-RPC by POST, orders by server-sent events or long poll |
 //! | [`bulk`] | A bulk | the same: enrollment and uploads by plain HTTP |
 //! | [`action`] | B | service and action, on the action's stdin and stdout |
+//! | [`collect`] | B | service and the action that measures; and what config.json says of that |
 //! | [`integration`] | C | action and integration, on the integration's stdin and stdout |
 //! | [`local`] | – | people's commands and the watcher, and the service: a socket in the root |
 //!
@@ -21,6 +22,7 @@
 pub mod action;
 pub mod bulk;
 pub mod call;
+pub mod collect;
 pub mod control;
 pub mod crash;
 pub mod exit;

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{Call, Notice, action, bulk, control, integration};
+use crate::{Call, Notice, action, bulk, collect, control, integration};
 
 /// One file of `schemas/`: its name and its content.
 #[derive(Debug)]
@@ -97,6 +97,8 @@ fn action_link() -> Value {
         .notice::<action::Log>("action")
         .notice::<action::ChildStarted>("action")
         .notice::<action::ChildEnded>("action")
+        .call::<collect::Collect>("service")
+        .notice::<collect::Collecting>("action")
         .finish("Link B: service and action")
 }
 

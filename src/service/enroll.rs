@@ -221,6 +221,7 @@ pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Enrolled, Enr
         integrations_dir: None,
         ca_file,
         extra_integrations: Vec::new(),
+        collect: None,
         limits,
     };
     // Before the configuration, so that no service ever runs with another's work.

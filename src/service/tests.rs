@@ -60,6 +60,7 @@ impl Agent {
             integrations_dir: None,
             ca_file: None,
             extra_integrations: Vec::new(),
+            collect: None,
             limits,
         };
         let agent = Self { dir, config };

@@ -29,7 +29,7 @@ pub fn encode(batch: &[Sample]) -> Vec<Body> {
     within(batch, MOST_SENT, MOST_PLAIN)
 }
 
-pub(super) fn within(batch: &[Sample], sent: usize, plain: usize) -> Vec<Body> {
+pub(crate) fn within(batch: &[Sample], sent: usize, plain: usize) -> Vec<Body> {
     let mut bodies = Vec::new();
     let mut series: Vec<Vec<u8>> = Vec::new();
     let mut length = BEFORE.len() + AFTER.len();

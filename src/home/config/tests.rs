@@ -166,6 +166,7 @@ fn what_could_not_be_read_again_is_not_saved() {
         integrations_dir: None,
         ca_file: None,
         extra_integrations: Vec::new(),
+        collect: None,
         limits: Limits::default(),
     };
     good.save(&root).unwrap();
@@ -215,4 +216,41 @@ fn a_file_of_no_sensible_size_is_refused() {
     put(&root, &vec![b' '; (4 << 20) + 1]);
     let err = Config::load(&root).unwrap_err();
     assert!(err.to_string().contains("the file: found more than 4194304 bytes"), "{err}");
+}
+
+#[test]
+fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
+    use outrider_protocol::collect::{InfluxStore, Target, To};
+    let (_folder, root) = fresh();
+    put(&root, &std::fs::read(fixtures("valid").join("collect.json")).unwrap());
+    let collect = Config::load(&root).unwrap().collect.unwrap();
+    let settings = &collect.settings;
+    assert_eq!(settings.target, Target::Below("/system.slice".into()));
+    assert_eq!((settings.interval_ms, settings.intervals.details_s, settings.intervals.limits_s), (1000, 5, 60));
+    assert_eq!(settings.tags, [("env".to_owned(), "prod".to_owned())]);
+    let names: Vec<_> = collect.outputs.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["stdout", "json_lines", "statsd", "influx", "influx2", "datadog"]);
+    let To::JsonLines { path, .. } = &collect.outputs[1].to else { panic!("{:?}", collect.outputs[1]) };
+    assert_eq!(*path, root.path().join("collect/samples.jsonl"), "relative paths begin at the root");
+    assert!(matches!(&collect.outputs[4].to, To::Influx { store: InfluxStore::V2 { .. }, .. }));
+    assert_eq!(collect.secrets().collect::<Vec<_>>(), ["not-a-real-influx-token"]);
+    assert!(!format!("{:?}", Config::load(&root).unwrap()).contains("not-a-real"));
+}
+
+#[test]
+fn a_section_in_a_file_of_its_own_is_read_alike() {
+    let (_folder, root) = fresh();
+    let read = |text: &str| crate::CollectConfig::read(text, &root);
+    assert_eq!(read("{}").unwrap().settings.interval_ms, 30_000);
+    let faults = read(r#"{"interval_ms": 1, "x": 1}"#).unwrap_err();
+    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "/x: found the unknown field \"x\", expected a known one; known are target, cgroup_path, proc_path, \
+             mount_path, interval_ms, intervals, rescan_s, max_cgroups, tags, outputs",
+            "/interval_ms: found 1, expected a whole number from 100 to 86400000"
+        ]
+    );
+    assert!(read("{").unwrap_err()[0].to_string().contains("broken JSON"));
 }

@@ -1,0 +1,111 @@
+//! The log of `collect`: a file in the root, and the service or a person.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use outrider_collect::outputs::News;
+use outrider_home::Root;
+use outrider_logs::{Redactor, RunLog};
+use outrider_protocol::log::{Fields, Level, LogLine};
+use tokio::sync::Notify;
+
+use super::{CollectError, NAME};
+use crate::Outlet;
+
+/// The variable that says how much the libraries below log, as for the service.
+const LEVEL_VARIABLE: &str = "OUTRIDER_LOG";
+
+/// Where lines go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Log(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    file: RunLog,
+    outlet: Outlet,
+    redactor: Redactor,
+    changed: Notify,
+}
+
+impl Log {
+    /// Begins the file anew. `secrets` become stars in every line.
+    pub(super) fn open<'s>(
+        root: &Root,
+        outlet: Outlet,
+        max_bytes: u64,
+        secrets: impl Iterator<Item = &'s str>,
+    ) -> Result<Self, CollectError> {
+        root.create().map_err(|err| CollectError::Log { path: root.path().to_owned(), err })?;
+        let path = root.log_file(NAME);
+        let file = RunLog::create(&path, max_bytes).map_err(|err| CollectError::Log { path, err })?;
+        let redactor = Redactor::new(secrets.map(str::to_owned));
+        let log = Self(Arc::new(Inner { file, outlet, redactor, changed: Notify::new() }));
+        let what = std::env::var(LEVEL_VARIABLE).unwrap_or_else(|_| "info".into());
+        let sink = log.clone();
+        // Only a process that does several things, as a test does, has a log of events already.
+        drop(outrider_logs::init_action(NAME, &what, move |line: &LogLine| sink.write(line.clone())));
+        Ok(log)
+    }
+
+    pub(super) fn say(&self, level: Level, message: impl Into<String>, fields: Fields) {
+        let (time, source) = (Timestamp::now(), NAME.to_owned());
+        self.write(LogLine { time, level, source, message: message.into(), fields });
+        self.0.changed.notify_one();
+    }
+
+    /// Waits until something was said since the last wait.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// What an output has to tell.
+    pub(super) fn news(&self, output: &str, news: News) {
+        let (level, message, fields) = line(news);
+        let fields = std::iter::once(("output".to_owned(), output.into())).chain(fields);
+        self.say(level, message, fields.collect());
+    }
+
+    fn write(&self, mut line: LogLine) {
+        let redact = |text: &str| self.0.redactor.redact(text).into_owned();
+        line.message = redact(&line.message);
+        let fields = std::mem::take(&mut line.fields).into_iter();
+        line.fields = fields.map(|(name, it)| (name, crate::context::redact_value(it, &redact))).collect();
+        self.0.file.write_line(&line);
+        self.0.outlet.log(&line);
+    }
+
+    /// Puts every line into the file.
+    pub(super) fn flush(&self) {
+        self.0.file.close();
+    }
+}
+
+/// Each fact as a line.
+fn line(news: News) -> (Level, &'static str, Vec<(String, serde_json::Value)>) {
+    let field = |name: &str, value: serde_json::Value| (name.to_owned(), value);
+    match news {
+        News::Fails { why, denied: true } => (
+            Level::Error,
+            "An output refuses the key or the address; what is measured waits, and it is tried again now and then.",
+            vec![field("why", why.into())],
+        ),
+        News::Fails { why, denied: false } => (
+            Level::Warn,
+            "An output takes nothing; what is measured waits, and it is tried again.",
+            vec![field("why", why.into())],
+        ),
+        News::Works { since } => {
+            (Level::Info, "An output works again.", vec![field("failed_since", since.to_string().into())])
+        }
+        News::Refused { points, why } => (
+            Level::Warn,
+            "An output refuses points for what they are; they are not sent again.",
+            vec![field("points", points.into()), field("why", why.into())],
+        ),
+        News::Dropped { points } => (
+            Level::Warn,
+            "Points were dropped, the oldest first: more waited for an output than its queue_points, or the end came.",
+            vec![field("points", points.into())],
+        ),
+    }
+}

@@ -1,0 +1,194 @@
+//! Measuring and delivering, whoever started it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use outrider_collect::discover::DiscoverError;
+use outrider_collect::outputs::{Inlet, Outputs, SetupError, Tell, Timing};
+use outrider_collect::sampler::Sampler;
+use outrider_collect::sampling::Sampling;
+use outrider_home::{CollectConfig, Config, ConfigErrors, ConfigFault, Limits, Root};
+use outrider_protocol::collect::{CollectReport, To};
+use outrider_protocol::log::{Fields, Level};
+use std::sync::Arc;
+
+use super::log::Log;
+
+/// Collecting cannot begin, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// config.json is not valid.
+    #[error("read the agent's configuration")]
+    Config(#[source] ConfigErrors),
+    /// config.json does not say what to collect.
+    #[error("{} has no section `collect`; add one, or name a file that holds it with --config FILE", path.display())]
+    NoSection {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file that was named cannot be read.
+    #[error("--config: read {}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        err: std::io::Error,
+    },
+    /// The file that was named holds something else.
+    #[error("--config: {} cannot be used:{}", path.display(), faults.iter().map(|it| format!("\n  {it}")).collect::<String>())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Everything that is wrong.
+        faults: Vec<ConfigFault>,
+    },
+    /// The log file could not be opened.
+    #[error("open the log file {}", path.display())]
+    Log {
+        /// Which file, or the root that could not be made.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        err: std::io::Error,
+    },
+    /// There are cgroups that cannot be opened.
+    #[error(transparent)]
+    Cgroups(#[from] DiscoverError),
+    /// The outputs cannot be set up.
+    #[error(transparent)]
+    Outputs(#[from] SetupError),
+    /// The system gives no thread.
+    #[error("start the thread that measures")]
+    Thread(#[source] std::io::Error),
+    /// A part ended by itself.
+    #[error("{part} ended by itself: this is a bug; the last lines on stderr say where")]
+    Broken {
+        /// Which.
+        part: &'static str,
+    },
+}
+
+/// What is to be collected, and within which bounds.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) collect: CollectConfig,
+    pub(super) limits: Limits,
+}
+
+impl Wanted {
+    /// As config.json of a root says.
+    pub(super) fn of(root: &Root) -> Result<Self, CollectError> {
+        let config = Config::load(root).map_err(CollectError::Config)?;
+        let missing = || CollectError::NoSection { path: root.config_path() };
+        Ok(Self { collect: config.collect.ok_or_else(missing)?, limits: config.limits })
+    }
+
+    /// As a file says; relative paths in it begin at the root.
+    pub(super) fn in_file(root: &Root, path: PathBuf) -> Result<Self, CollectError> {
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(err) => return Err(CollectError::File { path, err }),
+        };
+        let collect = match CollectConfig::read(&text, root) {
+            Ok(collect) => collect,
+            Err(faults) => return Err(CollectError::Invalid { path, faults }),
+        };
+        Ok(Self { collect, limits: Limits::default() })
+    }
+}
+
+/// The thread that measures, and the tasks that deliver.
+pub(super) struct Work {
+    sampling: Sampling,
+    outputs: Outputs,
+    inlet: Inlet,
+    log: Log,
+}
+
+impl Work {
+    /// Begins. Where stdout is a link, an output to it is left out, and said.
+    pub(super) fn start(wanted: Wanted, linked: bool, log: Log) -> Result<Self, CollectError> {
+        let Wanted { collect, limits } = wanted;
+        let CollectConfig { settings, mut outputs, .. } = collect;
+        if linked {
+            let before = outputs.len();
+            outputs.retain(|it| it.to != To::Stdout);
+            if outputs.len() < before {
+                log.say(
+                    Level::Warn,
+                    "An output to stdout is for a run by hand; it is left out.",
+                    Fields::new(),
+                );
+            }
+        }
+        let timing = Timing {
+            connect: limits.connect_timeout(),
+            answer: limits.request_timeout(),
+            retry_first: limits.retry_first().min(limits.reconnect_max()).min(Duration::from_secs(1)),
+            retry_most: limits.reconnect_max(),
+        };
+        let interval = Duration::from_millis(settings.interval_ms);
+        let (sampler, reason) = Sampler::open(settings)?;
+        if let Some(reason) = reason {
+            let fields = [("why".to_owned(), reason.to_string().into())].into_iter().collect();
+            log.say(
+                Level::Warn,
+                "This host has no cgroups; its processes are measured in their place.",
+                fields,
+            );
+        }
+        let telling = log.clone();
+        let tell: Tell = Arc::new(move |output, news| telling.news(output, news));
+        let outputs = Outputs::start(&outputs, timing, &tell)?;
+        let inlet = outputs.inlet();
+        let trouble = log.clone();
+        let sampling = Sampling::start(sampler, interval, inlet.clone(), move |it| {
+            trouble.say(Level::Warn, it.to_string(), Fields::new());
+        });
+        Ok(Self { sampling: sampling.map_err(CollectError::Thread)?, outputs, inlet, log })
+    }
+
+    /// How it goes.
+    pub(super) fn report(&self) -> CollectReport {
+        let measured = self.sampling.measured();
+        CollectReport {
+            cycles: measured.cycles,
+            late: measured.late,
+            samples: measured.samples,
+            sources: measured.sources,
+            troubles: measured.troubles,
+            trouble: measured.trouble,
+            outputs: self.inlet.report(),
+        }
+    }
+
+    /// Waits until a part of it ends by itself. May be dropped.
+    pub(super) async fn broken(&mut self) -> CollectError {
+        let part = tokio::select! {
+            () = self.sampling.broken() => "the thread that measures",
+            () = self.outputs.broken() => "the task of an output",
+        };
+        CollectError::Broken { part }
+    }
+
+    /// Ends: the round that is under way is over first, then outputs may take what waits.
+    pub(super) async fn finish(mut self, within: Duration) -> CollectReport {
+        self.sampling.stop(within / 2).await;
+        let report = self.report();
+        let outputs = self.outputs.finish(within).await;
+        let report = CollectReport { outputs, ..report };
+        let sum = |of: fn(&outrider_protocol::collect::OutputReport) -> u64| -> u64 {
+            report.outputs.iter().map(of).sum()
+        };
+        let numbers = [
+            ("samples", report.samples),
+            ("sent", sum(|it| it.sent)),
+            ("dropped", sum(|it| it.dropped)),
+            ("refused", sum(|it| it.refused)),
+        ];
+        let fields = numbers.into_iter().map(|(name, number)| (name.to_owned(), number.into()));
+        self.log.say(Level::Info, "Collecting has ended.", fields.collect());
+        report
+    }
+}

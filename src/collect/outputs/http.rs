@@ -1,0 +1,190 @@
+//! Receivers that take bodies by POST: InfluxDB and Datadog.
+//!
+//! # Invariants
+//! - No secret is part of an address, and none is in a message: where an answer repeats it, stars stand in its place.
+//! - Of an answer only the beginning is read. Redirects are not followed, since they would carry the key elsewhere.
+
+use std::error::Error;
+use std::time::Duration;
+
+use outrider_protocol::collect::{Credential, InfluxStore};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, Url};
+
+use super::SetupError;
+use super::verdict::{Verdict, judge};
+use crate::encode::Body;
+
+/// How much of an answer is read, in bytes.
+const ANSWER_BYTES: usize = 16 << 10;
+
+/// A place that bodies are sent to.
+#[derive(Debug)]
+pub(crate) struct Post {
+    client: Client,
+    url: Url,
+    login: Login,
+    headers: &'static [(reqwest::header::HeaderName, &'static str)],
+}
+
+#[derive(Debug)]
+enum Login {
+    None,
+    Basic(String, Credential),
+    /// A header whose value is the secret behind a word.
+    Header(&'static str, &'static str, Credential),
+}
+
+impl Post {
+    /// An InfluxDB of either version.
+    pub(crate) fn influx(client: Client, url: &str, store: &InfluxStore) -> Result<Self, SetupError> {
+        let (path, query, login) = match store {
+            InfluxStore::V1 { database, retention, login } => {
+                let mut query = vec![("db", database)];
+                query.extend(retention.as_ref().map(|it| ("rp", it)));
+                let login = login.clone().map_or(Login::None, |(name, it)| Login::Basic(name, it));
+                ("write", query, login)
+            }
+            InfluxStore::V2 { org, bucket, token } => {
+                let login = Login::Header("Authorization", "Token ", token.clone());
+                ("api/v2/write", vec![("org", org), ("bucket", bucket)], login)
+            }
+        };
+        let mut url = below(url, path)?;
+        url.query_pairs_mut().extend_pairs(query).append_pair("precision", "ns");
+        Ok(Self { client, url, login, headers: &[(CONTENT_TYPE, "text/plain; charset=utf-8")] })
+    }
+
+    /// Datadog's series.
+    pub(crate) fn datadog(client: Client, url: &str, key: &Credential) -> Result<Self, SetupError> {
+        let login = Login::Header("DD-API-KEY", "", key.clone());
+        let headers = &[(CONTENT_TYPE, "application/json"), (CONTENT_ENCODING, "deflate")];
+        Ok(Self { client, url: below(url, "api/v2/series")?, login, headers })
+    }
+
+    /// Sends a body and reads the answer.
+    pub(crate) async fn send(&self, body: &Body, within: Duration) -> Verdict {
+        let mut request = self.client.post(self.url.clone()).timeout(within).body(body.bytes.clone());
+        for (name, value) in self.headers {
+            request = request.header(name, *value);
+        }
+        let (request, secret) = match self.login.sign(request) {
+            Ok(signed) => signed,
+            Err(why) => return Verdict::Denied { why },
+        };
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(err) => return Verdict::Later { why: chain(&err.without_url()), after: None },
+        };
+        let status = response.status().as_u16();
+        let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).map(str::to_owned);
+        judge(status, after.as_deref(), &starred(&beginning(response).await, &secret))
+    }
+}
+
+impl Login {
+    /// A request with the secret in it, and the secret.
+    fn sign(&self, request: RequestBuilder) -> Result<(RequestBuilder, String), String> {
+        let (credential, signed): (_, Box<dyn FnOnce(&str) -> RequestBuilder + '_>) = match self {
+            Self::None => return Ok((request, String::new())),
+            Self::Basic(name, it) => {
+                (it, Box::new(move |secret: &str| request.basic_auth(name, Some(secret))))
+            }
+            Self::Header(header, word, it) => {
+                (it, Box::new(move |secret: &str| request.header(*header, format!("{word}{secret}"))))
+            }
+        };
+        let secret = read(credential)?;
+        Ok((signed(&secret), secret))
+    }
+}
+
+/// The secret itself; of a file, without the line end.
+fn read(credential: &Credential) -> Result<String, String> {
+    match credential {
+        Credential::Given(text) => Ok(text.clone()),
+        Credential::File(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|err| format!("read the secret in {}: {err}", path.display()))?;
+            let text = text.trim();
+            if text.is_empty() || text.contains(char::is_control) {
+                return Err(format!(
+                    "read the secret in {}: found no text on one line; write nothing else into it",
+                    path.display()
+                ));
+            }
+            Ok(text.to_owned())
+        }
+    }
+}
+
+/// An address with a path added to its own.
+fn below(url: &str, path: &str) -> Result<Url, SetupError> {
+    let text = format!("{}/{path}", url.trim_end_matches('/'));
+    Url::parse(&text).map_err(|err| SetupError::Address { found: url.to_owned(), why: err.to_string() })
+}
+
+async fn beginning(mut response: Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < ANSWER_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            // The status has been said; the rest is for people.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    bytes.truncate(ANSWER_BYTES);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn starred(text: &str, secret: &str) -> String {
+    if secret.is_empty() { text.to_owned() } else { text.replace(secret, "***") }
+}
+
+/// An error with its causes.
+fn chain(err: &dyn Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text.push_str(&format!(": {err}"));
+        cause = err.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> Client {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        Client::new()
+    }
+
+    #[test]
+    fn addresses_are_those_of_each_api() {
+        let store = InfluxStore::V1 { database: "a b".into(), retention: Some("r".into()), login: None };
+        let post = Post::influx(client(), "http://h:1/base/", &store).unwrap();
+        assert_eq!(post.url.as_str(), "http://h:1/base/write?db=a+b&rp=r&precision=ns");
+        let store =
+            InfluxStore::V2 { org: "o".into(), bucket: "b".into(), token: Credential::Given("t".into()) };
+        let post = Post::influx(client(), "https://h", &store).unwrap();
+        assert_eq!(post.url.as_str(), "https://h/api/v2/write?org=o&bucket=b&precision=ns");
+        assert!(!format!("{post:?}").contains("\"t\""));
+        let post = Post::datadog(client(), "https://api.x.eu", &Credential::Given("k".into())).unwrap();
+        assert_eq!(post.url.as_str(), "https://api.x.eu/api/v2/series");
+    }
+
+    #[test]
+    fn a_secret_in_a_file_is_read_without_its_line_end_and_a_missing_one_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let error = read(&Credential::File(path.clone())).unwrap_err();
+        assert!(error.contains("key: No such file"), "{error}");
+        std::fs::write(&path, "hunter22\n").unwrap();
+        assert_eq!(read(&Credential::File(path.clone())).unwrap(), "hunter22");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        let error = read(&Credential::File(path)).unwrap_err();
+        assert!(error.contains("found no text on one line") && !error.contains("two"), "{error}");
+    }
+}

@@ -1,0 +1,186 @@
+//! What an output's task and whoever feeds it share: the queue, the counts, and how it goes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use outrider_protocol::collect::{Failing, OutputReport};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::queue::{Batch, Queue};
+use super::{News, Tell};
+
+/// Drops are told when they begin, and then this often.
+const DROPS_EVERY: Duration = Duration::from_secs(60);
+
+/// One output.
+pub(crate) struct Shared {
+    name: String,
+    tell: Tell,
+    state: Mutex<State>,
+    /// There is something to take, or nothing more will come.
+    more: Notify,
+    closing: tokio::sync::watch::Sender<bool>,
+}
+
+struct State {
+    queue: Queue,
+    report: OutputReport,
+    unsaid: usize,
+    said_at: Option<Instant>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(name: &str, queue_points: usize, tell: Tell) -> Self {
+        let report = OutputReport { name: name.to_owned(), ..OutputReport::default() };
+        let state = State { queue: Queue::new(queue_points), report, unsaid: 0, said_at: None };
+        Self {
+            name: name.to_owned(),
+            tell,
+            state: Mutex::new(state),
+            more: Notify::new(),
+            closing: tokio::sync::watch::Sender::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a batch in. Never waits.
+    pub(crate) fn push(&self, batch: Batch) {
+        let dropped = self.lock().queue.push(batch);
+        self.count_dropped(dropped);
+        self.more.notify_one();
+    }
+
+    /// Points that will not arrive: counted, and said, but not each time.
+    pub(crate) fn count_dropped(&self, points: usize) {
+        if points == 0 {
+            return;
+        }
+        let due = {
+            let mut state = self.lock();
+            state.report.dropped += points as u64;
+            state.unsaid += points;
+            let due = state.said_at.is_none_or(|at| at.elapsed() >= DROPS_EVERY);
+            due.then(|| state.drops_to_say()).flatten()
+        };
+        self.say(due.map(|points| News::Dropped { points }));
+    }
+
+    /// The oldest batch, when there is one; nothing when none will come any more.
+    pub(crate) async fn next(&self) -> Option<Batch> {
+        loop {
+            let more = self.more.notified();
+            if let Some(batch) = self.lock().queue.take() {
+                return Some(batch);
+            }
+            if self.is_closing() {
+                return None;
+            }
+            more.await;
+        }
+    }
+
+    /// Whether the batch in hand would have been dropped by now.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.lock().queue.is_stale()
+    }
+
+    pub(crate) fn settle(&self) {
+        self.lock().queue.settle();
+    }
+
+    pub(crate) fn count_sent(&self, points: usize) {
+        self.lock().report.sent += points as u64;
+    }
+
+    pub(crate) fn count_refused(&self, points: usize, why: String) {
+        self.lock().report.refused += points as u64;
+        self.say(Some(News::Refused { points, why }));
+    }
+
+    /// It took something.
+    pub(crate) fn works(&self) {
+        let news = {
+            let mut state = self.lock();
+            let was = state.report.failing.take();
+            let dropped = was.as_ref().and_then(|_| state.drops_to_say());
+            (dropped.map(|points| News::Dropped { points }), was.map(|it| News::Works { since: it.since }))
+        };
+        self.say(news.0);
+        self.say(news.1);
+    }
+
+    /// It took nothing. Told when that begins, or when the reason is another one.
+    pub(crate) fn fails(&self, why: String, denied: bool) {
+        let news = {
+            let mut state = self.lock();
+            let before = state.report.failing.as_ref();
+            let is_new = before.is_none_or(|it| it.error != why);
+            let since = before.map_or_else(Timestamp::now, |it| it.since);
+            state.report.failing = Some(Failing { since, error: why.clone() });
+            is_new.then_some(News::Fails { why, denied })
+        };
+        self.say(news);
+    }
+
+    /// Nothing more will come: what waits is sent, as far as that works at once.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+        self.more.notify_one();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Waits, but no longer than until the end begins.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // An error would say that the sender is gone, which is here.
+            _ = closing.wait_for(|it| *it) => {}
+        }
+    }
+
+    /// Gives up what waits.
+    pub(crate) fn give_up(&self) {
+        let points = self.lock().queue.clear();
+        self.count_dropped(points);
+        let rest = self.lock().drops_to_say();
+        self.say(rest.map(|points| News::Dropped { points }));
+    }
+
+    pub(crate) fn report(&self) -> OutputReport {
+        let state = self.lock();
+        OutputReport { waiting: state.queue.points() as u64, ..state.report.clone() }
+    }
+
+    /// Tells outside of the lock.
+    fn say(&self, news: Option<News>) {
+        if let Some(news) = news {
+            (self.tell)(&self.name, news);
+        }
+    }
+}
+
+impl State {
+    fn drops_to_say(&mut self) -> Option<usize> {
+        let points = std::mem::take(&mut self.unsaid);
+        if points == 0 {
+            return None;
+        }
+        self.said_at = Some(Instant::now());
+        Some(points)
+    }
+}

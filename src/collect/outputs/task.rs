@@ -1,0 +1,167 @@
+//! The task of one output: takes the oldest batch, sends it, tries again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use super::Timing;
+use super::queue::Batch;
+use super::shared::Shared;
+use super::verdict::Verdict;
+use super::way::Way;
+
+/// Delivers until the queue is closed and empty.
+pub(crate) async fn deliver(way: Way, shared: Arc<Shared>, timing: Timing) {
+    let mut delivery = Delivery { way, pauses: Pauses::new(timing), timing, shared };
+    while let Some(batch) = delivery.shared.next().await {
+        delivery.send(&batch).await;
+        delivery.shared.settle();
+    }
+}
+
+struct Delivery {
+    way: Way,
+    pauses: Pauses,
+    timing: Timing,
+    shared: Arc<Shared>,
+}
+
+/// How it went with one body.
+enum Sent {
+    /// It is dealt with: so many of its points were taken.
+    Done(usize),
+    /// The whole batch has to be put into smaller bodies.
+    Smaller,
+    /// It is given up.
+    GivenUp,
+}
+
+impl Delivery {
+    /// Sends a batch, or gives it up when it is the oldest of too many.
+    async fn send(&mut self, batch: &Batch) {
+        'encoded: loop {
+            let bodies = self.way.encode(&batch.samples);
+            let unfit = batch.points.saturating_sub(bodies.iter().map(|it| it.points).sum());
+            let (mut sent, mut over) = (0, 0);
+            for body in &bodies {
+                match self.send_body(body).await {
+                    Sent::Done(points) => sent += points,
+                    // What was sent of it comes again, which changes nothing: it is the same points.
+                    Sent::Smaller => continue 'encoded,
+                    Sent::GivenUp => {
+                        let left = bodies.iter().skip(over).map(|it| it.points).sum();
+                        self.shared.count_sent(sent);
+                        return self.shared.count_dropped(left);
+                    }
+                }
+                over += 1;
+            }
+            self.shared.count_sent(sent);
+            if unfit > 0 {
+                self.shared.count_refused(unfit, "they are too long for what it takes at once".to_owned());
+            }
+            return;
+        }
+    }
+
+    async fn send_body(&mut self, body: &crate::encode::Body) -> Sent {
+        loop {
+            let (why, denied, after) = match self.way.send(body, self.timing.answer).await {
+                Verdict::Taken => {
+                    self.works();
+                    return Sent::Done(body.points);
+                }
+                Verdict::Partly { refused, why } => {
+                    self.works();
+                    let refused = refused.unwrap_or(1).min(body.points);
+                    self.shared.count_refused(refused, why);
+                    return Sent::Done(body.points - refused);
+                }
+                Verdict::Refused { why } => {
+                    self.works();
+                    self.shared.count_refused(body.points, why);
+                    return Sent::Done(0);
+                }
+                Verdict::TooLarge { why } => {
+                    self.works();
+                    if self.way.shrink() {
+                        return Sent::Smaller;
+                    }
+                    self.shared.count_refused(body.points, why);
+                    return Sent::Done(0);
+                }
+                Verdict::Later { why, after } => (why, false, after),
+                Verdict::Denied { why } => (why, true, None),
+            };
+            self.shared.fails(why, denied);
+            if self.shared.is_closing() {
+                return Sent::GivenUp;
+            }
+            let pause = self.pauses.next(denied, after);
+            self.shared.pause(pause).await;
+            if self.shared.is_stale() {
+                return Sent::GivenUp;
+            }
+        }
+    }
+
+    fn works(&mut self) {
+        self.pauses.reset();
+        self.shared.works();
+    }
+}
+
+/// Pauses between tries: doubling, with jitter, so that many hosts do not come back in the same instant.
+#[derive(Debug)]
+struct Pauses {
+    builder: ExponentialBuilder,
+    next: <ExponentialBuilder as BackoffBuilder>::Backoff,
+    most: Duration,
+}
+
+/// The longest that an output may ask to be left alone.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+
+impl Pauses {
+    fn new(timing: Timing) -> Self {
+        let builder = ExponentialBuilder::new()
+            .with_min_delay(timing.retry_first)
+            // The jitter adds up to as much again.
+            .with_max_delay(timing.retry_most / 2)
+            .without_max_times()
+            .with_jitter();
+        Self { next: builder.build(), builder, most: timing.retry_most }
+    }
+
+    /// The pause before the next try. Where the output asks for a longer one, it gets it.
+    fn next(&mut self, denied: bool, asked: Option<Duration>) -> Duration {
+        let pause = if denied { self.most } else { self.next.next().unwrap_or(self.most).min(self.most) };
+        asked.unwrap_or_default().min(LONGEST_ASKED).max(pause)
+    }
+
+    fn reset(&mut self) {
+        self.next = self.builder.build();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_an_output_that_asks_for_longer_gets_it() {
+        let second = Duration::from_secs(1);
+        let timing = Timing { connect: second, answer: second, retry_first: second, retry_most: 60 * second };
+        let mut pauses = Pauses::new(timing);
+        assert!((second..=2 * second).contains(&pauses.next(false, None)));
+        assert_eq!(pauses.next(false, Some(90 * second)), 90 * second);
+        let later: Vec<_> = (0..20).map(|_| pauses.next(false, Some(second))).collect();
+        assert!(later.iter().all(|it| (second..=60 * second).contains(it)), "{later:?}");
+        assert!(later[19] >= 30 * second, "{later:?}");
+        assert_eq!(pauses.next(true, None), 60 * second, "a person has to do something");
+        assert_eq!(pauses.next(false, Some(Duration::MAX)), LONGEST_ASKED);
+        pauses.reset();
+        assert!(pauses.next(false, None) <= 2 * second);
+    }
+}

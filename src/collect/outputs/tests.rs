@@ -1,0 +1,285 @@
+//! Outputs against receivers that fail in every way: what arrives, what is told, and that none holds another up.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use outrider_protocol::collect::{Credential, InfluxStore, Output, OutputReport, To};
+
+use super::*;
+use crate::catalogue::MEMORY_USAGE;
+use crate::model::{MetricRef, Number, Point, Source, Tags, Time};
+
+/// Longer than anything takes; a state ends it at once.
+const SOON: Duration = Duration::from_secs(30);
+const TIMING: Timing = Timing {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(5),
+    retry_first: Duration::from_millis(5),
+    retry_most: Duration::from_millis(50),
+};
+
+/// What a receiver was sent.
+#[derive(Debug, Clone)]
+struct Got {
+    uri: Uri,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Got {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A receiver with answers that are given in order; then it takes everything.
+#[derive(Debug, Clone, Default)]
+struct Receiver {
+    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+    got: Arc<Mutex<Vec<Got>>>,
+    /// Whether it does not answer at all.
+    hangs: bool,
+}
+
+impl Receiver {
+    fn answering(answers: &[(u16, &str)]) -> Self {
+        let answers = answers.iter().map(|(status, text)| (*status, (*text).to_owned())).collect();
+        Self { answers: Arc::new(Mutex::new(answers)), ..Self::default() }
+    }
+
+    async fn start(&self) -> String {
+        let it = self.clone();
+        let handler = move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
+            it.got.lock().unwrap().push(Got { uri, headers, body: body.to_vec() });
+            if it.hangs {
+                std::future::pending::<()>().await;
+            }
+            let (status, text) = it.answers.lock().unwrap().pop_front().unwrap_or((204, String::new()));
+            (StatusCode::from_u16(status).unwrap(), text)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handler)).await });
+        url
+    }
+
+    fn got(&self) -> Vec<Got> {
+        self.got.lock().unwrap().clone()
+    }
+}
+
+fn samples(number: u64, count: usize) -> Vec<Sample> {
+    let source = Arc::new(Source { key: "/a#1".into(), tags: Tags::new([("cgroup", "/a")]) });
+    let point = |at: usize| Point {
+        metric: MetricRef::Known(&MEMORY_USAGE),
+        tags: Tags::new([("at", at.to_string())]),
+        number: Number::Unsigned(number),
+        start: None,
+    };
+    vec![Sample { source, time: Time::from_unix_nanos(7), points: (0..count).map(point).collect() }]
+}
+
+fn influx(url: &str) -> To {
+    let store = InfluxStore::V2 {
+        org: "o".into(),
+        bucket: "b".into(),
+        token: Credential::Given("hunter22-token".into()),
+    };
+    To::Influx { url: url.to_owned(), measurement: "m".into(), store }
+}
+
+type Heard = Arc<Mutex<Vec<(String, News)>>>;
+
+fn start(outputs: &[(&str, usize, To)]) -> (Outputs, Heard) {
+    let outputs: Vec<_> = outputs
+        .iter()
+        .map(|(name, most, to)| Output { name: (*name).to_owned(), queue_points: *most, to: to.clone() })
+        .collect();
+    let heard = Heard::default();
+    let hearing = Arc::clone(&heard);
+    let tell: Tell = Arc::new(move |name, news| hearing.lock().unwrap().push((name.to_owned(), news)));
+    (Outputs::start(&outputs, TIMING, &tell).unwrap(), heard)
+}
+
+async fn until(inlet: &Inlet, what: &str, is: impl Fn(&[OutputReport]) -> bool) -> Vec<OutputReport> {
+    let begun = Instant::now();
+    loop {
+        let report = inlet.report();
+        if is(&report) {
+            return report;
+        }
+        assert!(begun.elapsed() < SOON, "waited for {what}: {report:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_for_a_while_gets_everything_once_and_the_failure_is_told_once() {
+    let receiver = Receiver::answering(&[(500, "no"), (500, "no"), (429, "no"), (204, "")]);
+    let (outputs, heard) = start(&[("influx", 100, influx(&receiver.start().await))]);
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 2));
+    inlet.push(samples(2, 2));
+    let report = until(&inlet, "both batches", |it| it[0].sent == 4).await;
+    assert_eq!((report[0].dropped, report[0].refused, &report[0].failing), (0, 0, &None));
+    let got = receiver.got();
+    assert_eq!(got.len(), 5);
+    assert_eq!(got[0].uri.to_string(), "/api/v2/write?org=o&bucket=b&precision=ns");
+    assert_eq!(got[0].headers["authorization"], "Token hunter22-token");
+    assert!(got[3].text().contains("container.memory.usage=1i 7\n") && got[4].text().contains("=2i 7\n"));
+    let heard = heard.lock().unwrap();
+    let words: Vec<_> = heard
+        .iter()
+        .map(|(_, news)| match news {
+            News::Fails { why, denied: false } => why.as_str(),
+            News::Works { .. } => "works",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(words, ["it answers 500: no", "it answers 429: no", "works"]);
+}
+
+#[tokio::test]
+async fn a_partial_write_is_not_sent_again_and_a_refused_body_is_counted() {
+    let partial = r#"{"error":"partial write: field type conflict dropped=1"}"#;
+    let receiver = Receiver::answering(&[(400, partial), (400, "unable to parse"), (204, "")]);
+    let (outputs, heard) = start(&[("influx", 100, influx(&receiver.start().await))]);
+    let inlet = outputs.inlet();
+    for number in 1..=3 {
+        inlet.push(samples(number, 3));
+    }
+    let report = until(&inlet, "the third batch", |it| it[0].sent == 5).await;
+    assert_eq!((report[0].refused, report[0].dropped), (4, 0));
+    assert_eq!(receiver.got().len(), 3, "each was sent once");
+    let heard = heard.lock().unwrap();
+    assert!(matches!(
+        &heard[..],
+        [(_, News::Refused { points: 1, .. }), (_, News::Refused { points: 3, .. })]
+    ));
+}
+
+#[tokio::test]
+async fn a_refused_key_is_told_once_without_it_and_what_waits_is_kept() {
+    let said = (401, "token hunter22-token is unknown");
+    let receiver = Receiver::answering(&[said, said, said]);
+    let (outputs, heard) = start(&[("influx", 100, influx(&receiver.start().await))]);
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 2));
+    until(&inlet, "the batch", |it| it[0].sent == 2).await;
+    let heard = heard.lock().unwrap();
+    let (_, News::Fails { why, denied: true }) = &heard[0] else { panic!("{heard:?}") };
+    assert_eq!(why, "it answers 401: token *** is unknown");
+    assert!(matches!(heard[1..], [(_, News::Works { .. })]), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_sent_in_smaller_ones() {
+    let receiver = Receiver::answering(&[(413, ""); 9]);
+    let (outputs, _) = start(&[("influx", 100_000, influx(&receiver.start().await))]);
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 2_000));
+    let report = until(&inlet, "the batch", |it| it[0].sent + it[0].refused == 2_000).await;
+    assert!(report[0].sent > 0 && report[0].dropped == 0, "{report:?}");
+    let sizes: Vec<_> = receiver.got().iter().map(|it| it.body.len()).collect();
+    assert!(sizes.last().unwrap() <= &(32 << 10) && sizes[0] > 64 << 10, "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_dead_and_a_hanging_output_hold_neither_a_file_nor_the_feeding_up_and_the_oldest_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("samples");
+    let hanging = Receiver { hangs: true, ..Receiver::default() };
+    let url = hanging.start().await;
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let file = To::JsonLines { path: path.clone(), file_bytes: 1 << 20, files_kept: 1 };
+    let all = [
+        ("hanging", 20, influx(&url)),
+        ("dead", 20, influx(&format!("http://{dead}"))),
+        ("file", 1_000, file),
+    ];
+    let (outputs, heard) = start(&all);
+    let inlet = outputs.inlet();
+    for number in 0..50 {
+        inlet.push(samples(number, 2));
+    }
+    let report = until(&inlet, "the file", |it| it[2].sent == 100).await;
+    assert!(report[0].dropped >= 70 && report[1].dropped >= 70, "{report:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 50);
+    until(&inlet, "the failure of the dead one", |it| it[1].failing.is_some()).await;
+    let begun = Instant::now();
+    let report = outputs.finish(Duration::from_millis(300)).await;
+    assert!(begun.elapsed() < SOON);
+    for it in &report {
+        assert_eq!((it.sent + it.dropped, it.waiting), (100, 0), "each point is accounted for: {it:?}");
+    }
+    let heard = heard.lock().unwrap();
+    let told = |name: &str| -> usize {
+        let all = heard.iter().filter(|it| it.0 == name);
+        all.filter_map(|(_, news)| match news {
+            News::Dropped { points } => Some(*points),
+            _ => None,
+        })
+        .sum()
+    };
+    assert_eq!((told("hanging"), told("dead"), told("file")), (100, 100, 0), "what is dropped is told");
+}
+
+#[tokio::test]
+async fn the_end_sends_what_waits() {
+    let receiver = Receiver::default();
+    let (outputs, _) = start(&[("influx", 100, influx(&receiver.start().await))]);
+    for number in 0..5 {
+        outputs.inlet().push(samples(number, 2));
+    }
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].dropped), (10, 0));
+    assert_eq!(receiver.got().len(), 5);
+}
+
+#[tokio::test]
+async fn datadog_gets_its_key_and_an_encoding_it_knows() {
+    let receiver = Receiver::answering(&[(202, "{}")]);
+    let to = To::Datadog { url: receiver.start().await, key: Credential::Given("hunter22".into()) };
+    let (outputs, _) = start(&[("datadog", 100, to)]);
+    outputs.inlet().push(samples(1, 2));
+    assert_eq!(outputs.finish(SOON).await[0].sent, 2);
+    let got = receiver.got();
+    assert_eq!(got[0].uri.path(), "/api/v2/series");
+    assert_eq!(
+        (&got[0].headers["dd-api-key"], &got[0].headers["content-encoding"]),
+        (&"hunter22".parse().unwrap(), &"deflate".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn statsd_gets_datagrams() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = To::Statsd { address: socket.local_addr().unwrap().to_string() };
+    let (outputs, _) = start(&[("statsd", 100, to)]);
+    outputs.inlet().push(samples(5, 1));
+    assert_eq!(outputs.finish(SOON).await[0].sent, 1);
+    let mut bytes = [0; 2000];
+    let length = socket.recv(&mut bytes).await.unwrap();
+    assert_eq!(&bytes[..length], b"container.memory.usage:5|g|#cgroup:/a,at:0\n");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_the_lines_are_kept_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("samples");
+    // A folder in the file's place.
+    std::fs::create_dir(&path).unwrap();
+    let to = To::JsonLines { path: path.clone(), file_bytes: 1 << 20, files_kept: 1 };
+    let (outputs, heard) = start(&[("file", 100, to)]);
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 2));
+    until(&inlet, "the failure", |it| it[0].failing.is_some()).await;
+    std::fs::remove_dir(&path).unwrap();
+    until(&inlet, "the lines", |it| it[0].sent == 2).await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+    assert!(matches!(&heard.lock().unwrap()[0].1, News::Fails { why, .. } if why.contains("samples")));
+}

@@ -1,0 +1,143 @@
+//! What becomes of something that was sent: a pure function of the answer.
+//!
+//! # Invariants
+//! - Only what may work later is sent again. What was written in part was written: the rest would fail the same way.
+//! - A refusal of key, database or address keeps what waits: a person can put it right.
+
+use std::time::Duration;
+
+/// How much of an answer is repeated in messages, in characters.
+const QUOTED: usize = 200;
+
+/// What an output did with a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It has it.
+    Taken,
+    /// It has it but for some points, which it will never take.
+    Partly {
+        /// How many, where it says so.
+        refused: Option<usize>,
+        /// Why.
+        why: String,
+    },
+    /// Not now.
+    Later {
+        /// Why.
+        why: String,
+        /// How long it asks to be left alone.
+        after: Option<Duration>,
+    },
+    /// Not with this key, or not at this address.
+    Denied {
+        /// Why.
+        why: String,
+    },
+    /// Not in one piece.
+    TooLarge {
+        /// Why.
+        why: String,
+    },
+    /// Never: sent again, it would be refused again.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Reads the answer of a receiver of HTTP. `retry_after` is the header of that name.
+pub(crate) fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdict {
+    let why = || {
+        let said = quoted(body);
+        if said.is_empty() { format!("it answers {status}") } else { format!("it answers {status}: {said}") }
+    };
+    match status {
+        200..=299 => Verdict::Taken,
+        400 | 422 if body.contains("partial write") => Verdict::Partly { refused: dropped(body), why: why() },
+        408 | 425 | 429 | 500..=599 => {
+            let after = retry_after.and_then(|it| it.trim().parse().ok()).map(Duration::from_secs);
+            Verdict::Later { why: why(), after }
+        }
+        300..=399 | 401 | 403 | 404 | 405 | 407 => Verdict::Denied { why: why() },
+        413 => Verdict::TooLarge { why: why() },
+        _ => Verdict::Refused { why: why() },
+    }
+}
+
+/// The number in `… dropped=3`.
+fn dropped(body: &str) -> Option<usize> {
+    let rest = body.split("dropped=").nth(1)?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
+}
+
+/// The start of a text, on one line.
+fn quoted(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED).collect();
+    line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(status: u16, body: &str) -> &'static str {
+        match judge(status, Some("7"), body) {
+            Verdict::Taken => "taken",
+            Verdict::Partly { .. } => "partly",
+            Verdict::Later { after: Some(after), .. } if after == Duration::from_secs(7) => "later",
+            Verdict::Later { .. } => "later, and not when it asked for",
+            Verdict::Denied { .. } => "denied",
+            Verdict::TooLarge { .. } => "too large",
+            Verdict::Refused { .. } => "refused",
+        }
+    }
+
+    #[test]
+    fn every_answer_has_its_verdict() {
+        for (status, body, expected) in [
+            (200, "", "taken"),
+            (202, r#"{"errors":[]}"#, "taken"),
+            (204, "", "taken"),
+            (307, "", "denied"),
+            (400, r#"{"error":"unable to parse 'x': missing fields"}"#, "refused"),
+            (400, r#"{"error":"partial write: field type conflict: … dropped=1"}"#, "partly"),
+            (422, r#"{"message":"failure writing points: partial write: … dropped=2"}"#, "partly"),
+            (422, "", "refused"),
+            (401, r#"{"error":"authorization failed"}"#, "denied"),
+            (403, "", "denied"),
+            (404, r#"{"error":"database not found: \"x\""}"#, "denied"),
+            (408, "", "later"),
+            (413, "", "too large"),
+            (429, "", "later"),
+            (500, r#"{"error":"timeout"}"#, "later"),
+            (503, "partial write", "later"),
+        ] {
+            assert_eq!(word(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_refused_points_are_counted_where_it_says_how_many() {
+        let partly = |body: &str| match judge(400, None, body) {
+            Verdict::Partly { refused, .. } => refused,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(partly("partial write: x dropped=12\"}"), Some(12));
+        assert_eq!(partly("partial write: points beyond retention policy"), None);
+    }
+
+    #[test]
+    fn an_answer_is_shortened_and_stays_on_its_line() {
+        let Verdict::Refused { why } = judge(400, None, &format!("a\nb{}", "c".repeat(1000))) else {
+            panic!()
+        };
+        assert!(why.starts_with("it answers 400: a bccc") && why.chars().count() < 230, "{why}");
+    }
+
+    #[test]
+    fn a_moment_in_retry_after_is_no_number_and_costs_nothing() {
+        let later = judge(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), "");
+        assert!(matches!(later, Verdict::Later { after: None, .. }), "{later:?}");
+    }
+}

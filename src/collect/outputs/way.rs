@@ -1,0 +1,140 @@
+//! The way to one output: how a batch is put into bodies for it, and how one of these is sent.
+
+use std::io::Write;
+use std::time::Duration;
+
+use outrider_protocol::collect::To;
+use reqwest::Client;
+use tokio::net::UdpSocket;
+
+use super::SetupError;
+use super::file::Rotated;
+use super::http::Post;
+use super::verdict::Verdict;
+use crate::encode::{Body, datadog, influx, json_lines, statsd};
+use crate::model::Sample;
+
+/// The largest body of InfluxDB's lines, in bytes: both versions take several times as much.
+const INFLUX_BYTES: usize = 4 << 20;
+/// A receiver that takes less than this at once is none.
+const LEAST_BYTES: usize = 16 << 10;
+
+/// How an output is reached.
+#[derive(Debug)]
+pub(crate) enum Way {
+    Stdout,
+    File(Rotated),
+    Statsd { address: String, socket: Option<UdpSocket> },
+    Influx { post: Post, measurement: String, most: usize },
+    Datadog { post: Post, most: usize },
+}
+
+impl Way {
+    pub(crate) fn new(to: &To, client: &Client) -> Result<Self, SetupError> {
+        Ok(match to {
+            To::Stdout => Self::Stdout,
+            To::JsonLines { path, file_bytes, files_kept } => {
+                Self::File(Rotated { path: path.clone(), file_bytes: *file_bytes, files_kept: *files_kept })
+            }
+            To::Statsd { address } => Self::Statsd { address: address.clone(), socket: None },
+            To::Influx { url, measurement, store } => Self::Influx {
+                post: Post::influx(client.clone(), url, store)?,
+                measurement: measurement.clone(),
+                most: INFLUX_BYTES,
+            },
+            To::Datadog { url, key } => {
+                Self::Datadog { post: Post::datadog(client.clone(), url, key)?, most: datadog::MOST_SENT }
+            }
+        })
+    }
+
+    /// A batch as bodies, whose points sum up to the batch's but for those that fit nowhere.
+    pub(crate) fn encode(&self, batch: &[Sample]) -> Vec<Body> {
+        match self {
+            Self::Stdout | Self::File(_) => {
+                Some(json_lines::encode(batch)).into_iter().filter(|it| it.points > 0).collect()
+            }
+            Self::Statsd { .. } => statsd::encode(batch, statsd::DATAGRAM),
+            Self::Influx { measurement, most, .. } => influx::encode(batch, measurement, *most),
+            Self::Datadog { most, .. } => datadog::within(batch, *most, datadog::MOST_PLAIN),
+        }
+    }
+
+    /// A body was too large: from now on they are half as large. Answers whether that is still worth a try.
+    pub(crate) fn shrink(&mut self) -> bool {
+        match self {
+            Self::Influx { most, .. } | Self::Datadog { most, .. } if *most > LEAST_BYTES => {
+                *most /= 2;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends a body.
+    pub(crate) async fn send(&mut self, body: &Body, within: Duration) -> Verdict {
+        match self {
+            Self::Stdout => {
+                blocking(body, |bytes| {
+                    let mut out = std::io::stdout().lock();
+                    out.write_all(bytes).and_then(|()| out.flush())
+                })
+                .await
+            }
+            Self::File(file) => {
+                let file = file.clone();
+                let place = file.path.display().to_string();
+                match blocking(body, move |lines| file.append(lines)).await {
+                    Verdict::Later { why, after } => {
+                        Verdict::Later { why: format!("write {place}: {why}"), after }
+                    }
+                    verdict => verdict,
+                }
+            }
+            Self::Statsd { address, socket } => datagram(address, socket, body).await,
+            Self::Influx { post, .. } | Self::Datadog { post, .. } => post.send(body, within).await,
+        }
+    }
+}
+
+/// Writes on a thread of its own: a disk or a pipe that hangs holds nothing else up.
+async fn blocking(body: &Body, write: impl FnOnce(&[u8]) -> std::io::Result<()> + Send + 'static) -> Verdict {
+    let bytes = body.bytes.clone();
+    let why = match tokio::task::spawn_blocking(move || write(&bytes)).await {
+        Ok(Ok(())) => return Verdict::Taken,
+        Ok(Err(err)) => err.to_string(),
+        Err(err) => err.to_string(),
+    };
+    Verdict::Later { why, after: None }
+}
+
+async fn datagram(address: &str, socket: &mut Option<UdpSocket>, body: &Body) -> Verdict {
+    let sent = async {
+        let open = match socket.take() {
+            Some(open) => open,
+            None => connected(address).await?,
+        };
+        open.send(&body.bytes).await?;
+        Ok::<_, std::io::Error>(open)
+    };
+    match sent.await {
+        Ok(open) => {
+            *socket = Some(open);
+            Verdict::Taken
+        }
+        Err(err) => Verdict::Later { why: format!("send to {address}: {err}"), after: None },
+    }
+}
+
+async fn connected(address: &str) -> std::io::Result<UdpSocket> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for found in tokio::net::lookup_host(address).await? {
+        let own = if found.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(own).await?;
+        match socket.connect(found).await {
+            Ok(()) => return Ok(socket),
+            Err(err) => last = err,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,327 @@
+//! The section `collect` of config.json: what is measured on this host, and where it is delivered.
+
+use std::path::PathBuf;
+
+use outrider_protocol::Raw;
+use outrider_protocol::collect::{Credential, InfluxStore, Intervals, Output, Settings, Target, To};
+
+use crate::config_read::{inside, one_line, quoted};
+use crate::members::{Members, child, kind};
+use crate::{ConfigFault, Root};
+
+/// What is measured, and where it is delivered.
+#[derive(Debug, Clone)]
+pub struct CollectConfig {
+    /// What is measured.
+    pub settings: Settings,
+    /// Where it is delivered; none is no mistake, and delivers nothing.
+    pub outputs: Vec<Output>,
+    /// The section as it stands in the file.
+    raw: Raw,
+}
+
+impl CollectConfig {
+    /// Reads a section by itself, as it would stand in config.json. Relative paths in it begin at the root.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(text: &str, root: &Root) -> Result<Self, Vec<ConfigFault>> {
+        let raw = serde_json::from_str::<Raw>(text)
+            .map_err(|err| vec![ConfigFault::new("", format!("broken JSON ({err})"), "a JSON object")])?;
+        let mut faults = Vec::new();
+        match section("", raw, root, &mut faults) {
+            Some(section) if faults.is_empty() => Ok(section),
+            _ => Err(faults),
+        }
+    }
+
+    /// The section as it stands in the file. It holds secrets.
+    #[must_use]
+    pub fn raw(&self) -> &Raw {
+        &self.raw
+    }
+
+    /// The secrets that stand in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().flat_map(Output::secrets)
+    }
+}
+
+const FIELDS: &[&str] = &[
+    "target",
+    "cgroup_path",
+    "proc_path",
+    "mount_path",
+    "interval_ms",
+    "intervals",
+    "rescan_s",
+    "max_cgroups",
+    "tags",
+    "outputs",
+];
+const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
+    ("stdout", &[]),
+    ("json_lines", &["path", "file_bytes", "files_kept"]),
+    ("statsd", &["address"]),
+    (
+        "influx",
+        &[
+            "url",
+            "measurement",
+            "database",
+            "retention",
+            "user",
+            "password",
+            "password_file",
+            "org",
+            "bucket",
+            "token",
+            "token_file",
+        ],
+    ),
+    ("datadog", &["url", "api_key", "api_key_file"]),
+];
+const KINDS: &str = "stdout, json_lines, statsd, influx or datadog";
+/// Points that wait for an output where nothing else is said: some minutes of a host with a hundred containers, in some
+/// tens of megabytes.
+const QUEUE_POINTS: u64 = 200_000;
+const DAY_S: u64 = 24 * 3600;
+const GIB: u64 = 1 << 30;
+
+/// Reads the section. What comes back is usable only when no fault was added.
+pub(crate) fn section(
+    place: &str,
+    raw: Raw,
+    root: &Root,
+    faults: &mut Vec<ConfigFault>,
+) -> Option<CollectConfig> {
+    let mut members = Members::read(place, raw.get(), FIELDS, faults)?;
+    let mut settings = Settings::of(Target::Below("/".into()));
+    if let Some(target) = target(&mut members) {
+        settings.target = target;
+    }
+    let path = "the path of a folder";
+    if let Some(path) = members.text("cgroup_path", path, |text| inside(root, &text)) {
+        settings.cgroup_path = path;
+    }
+    if let Some(path) = members.text("proc_path", path, |text| inside(root, &text)) {
+        settings.proc_path = path;
+    }
+    settings.mount_path = members.text("mount_path", path, |text| inside(root, &text));
+    members.number_into("interval_ms", 100, DAY_S * 1000, &mut settings.interval_ms);
+    members.number_into("rescan_s", 1, DAY_S, &mut settings.rescan_s);
+    members.number_into("max_cgroups", 1, 1_000_000, &mut settings.max_cgroups);
+    intervals(&mut members, &mut settings.intervals);
+    settings.tags = tags(&mut members);
+    let outputs = outputs(&mut members, root);
+    Some(CollectConfig { settings, outputs, raw })
+}
+
+fn target(members: &mut Members<'_>) -> Option<Target> {
+    let place = members.place("target");
+    let raw = members.take("target")?;
+    let expected = "one of {\"below\": PATH}, {\"path\": PATH} and {\"container\": ID}";
+    let mut inner = Members::read(&place, raw.get(), &["below", "path", "container"], members.faults())?;
+    let found: Vec<_> = [
+        inner.text("below", "a path of cgroups, as /system.slice", one_line).map(Target::Below),
+        inner.text("path", "the path of a cgroup, as /system.slice/ssh.service", one_line).map(Target::Path),
+        inner.text("container", "a container's id", one_line).map(Target::Container),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match <[Target; 1]>::try_from(found) {
+        Ok([target]) => Some(target),
+        Err(found) => {
+            let found = format!("{} targets that can be used", found.len());
+            inner.fault(ConfigFault::new(&place, found, expected));
+            None
+        }
+    }
+}
+
+fn intervals(members: &mut Members<'_>, intervals: &mut Intervals) {
+    let place = members.place("intervals");
+    let Some(raw) = members.take("intervals") else { return };
+    let names = &["pressure_s", "details_s", "limits_s", "network_s"];
+    let Some(mut inner) = Members::read(&place, raw.get(), names, members.faults()) else { return };
+    inner.number_into("pressure_s", 0, DAY_S, &mut intervals.pressure_s);
+    inner.number_into("details_s", 0, DAY_S, &mut intervals.details_s);
+    inner.number_into("limits_s", 0, DAY_S, &mut intervals.limits_s);
+    inner.number_into("network_s", 0, DAY_S, &mut intervals.network_s);
+}
+
+fn tags(members: &mut Members<'_>) -> Vec<(String, String)> {
+    let place = members.place("tags");
+    let Some(raw) = members.take("tags") else { return Vec::new() };
+    let Ok(tags) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw.get()) else {
+        members.fault(ConfigFault::new(&place, kind(raw.get()), "an object of names with texts"));
+        return Vec::new();
+    };
+    let mut taken = Vec::new();
+    for (name, value) in tags {
+        let text = value.as_str().map(str::to_owned).ok_or_else(|| kind(&value.to_string()).to_owned());
+        match text.and_then(one_line) {
+            Ok(text) if !name.is_empty() && !name.contains(char::is_control) => taken.push((name, text)),
+            Ok(_) => members.fault(ConfigFault::new(&place, quoted(&name), "a name in each place")),
+            Err(found) => members.fault(ConfigFault::new(&child(&place, &name), found, "a text")),
+        }
+    }
+    taken
+}
+
+fn outputs(members: &mut Members<'_>, root: &Root) -> Vec<Output> {
+    let place = members.place("outputs");
+    let Some(raw) = members.take("outputs") else { return Vec::new() };
+    let Ok(elements) = serde_json::from_str::<Vec<Raw>>(raw.get()) else {
+        members.fault(ConfigFault::new(&place, kind(raw.get()), "an array of outputs"));
+        return Vec::new();
+    };
+    let mut outputs: Vec<Output> = Vec::new();
+    for (at, raw) in elements.iter().enumerate() {
+        let place = child(&place, &at.to_string());
+        let Some(output) = output(&place, raw, root, members.faults()) else { continue };
+        if outputs.iter().any(|it| it.name == output.name) {
+            let found = format!("{:?} a second time", output.name);
+            let fault = ConfigFault::new(&child(&place, "name"), found, "a name of its own for each output");
+            members.fault(fault.advise("give it a `name`"));
+        }
+        outputs.push(output);
+    }
+    outputs
+}
+
+fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) -> Option<Output> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        kind: Option<String>,
+    }
+    let word = serde_json::from_str::<Head>(raw.get()).ok().and_then(|it| it.kind);
+    let known = word.as_deref().and_then(|word| OUTPUT_FIELDS.iter().find(|it| it.0 == word));
+    let Some((word, own)) = known else {
+        let found = word.map_or_else(|| "nothing, or no text".to_owned(), |it| quoted(&it));
+        faults.push(ConfigFault::new(&child(place, "kind"), found, KINDS));
+        return None;
+    };
+    let fields: Vec<_> = ["kind", "name", "queue_points"].iter().chain(own.iter()).copied().collect();
+    let mut members = Members::read(place, raw.get(), &fields, faults)?;
+    drop(members.take("kind"));
+    let name = members.text("name", "a name of one line", one_line).unwrap_or_else(|| (*word).to_owned());
+    let mut queue_points = usize::try_from(QUEUE_POINTS).unwrap_or(usize::MAX);
+    members.number_into("queue_points", 1, 100_000_000, &mut queue_points);
+    let to = match *word {
+        "json_lines" => json_lines(&mut members, root),
+        "statsd" => {
+            let address = members.needed("address", "host:port, as 127.0.0.1:8125", address);
+            address.map(|address| To::Statsd { address })
+        }
+        "influx" => influx(&mut members, root),
+        "datadog" => datadog(&mut members, root),
+        _ => Some(To::Stdout),
+    };
+    Some(Output { name, queue_points, to: to? })
+}
+
+fn json_lines(members: &mut Members<'_>, root: &Root) -> Option<To> {
+    let path = members.needed("path", "the path of a file", |text| inside(root, &text));
+    let (mut file_bytes, mut files_kept) = (64 << 20, 5);
+    members.number_into("file_bytes", 4096, 1024 * GIB, &mut file_bytes);
+    members.number_into("files_kept", 0, 1000, &mut files_kept);
+    Some(To::JsonLines { path: path?, file_bytes, files_kept })
+}
+
+fn influx(members: &mut Members<'_>, root: &Root) -> Option<To> {
+    let url = members.needed("url", "the address of an InfluxDB, as http://127.0.0.1:8086", url);
+    let measurement = members.text("measurement", "a measurement's name", one_line);
+    let mut text = |name, expected| members.text(name, expected, one_line);
+    let database = text("database", "a database's name");
+    let retention = text("retention", "a retention policy's name");
+    let user = text("user", "a user's name");
+    let org = text("org", "an organisation's name");
+    let bucket = text("bucket", "a bucket's name");
+    let password = credential(members, "password", "password_file", root);
+    let token = credential(members, "token", "token_file", root);
+    let store = match (database, org, bucket, token) {
+        (Some(database), None, None, None) => {
+            let login = match (user, password) {
+                (None, None) => None,
+                (user, password) => Some((user.unwrap_or_default(), password?)),
+            };
+            InfluxStore::V1 { database, retention, login }
+        }
+        (None, Some(org), Some(bucket), Some(token)) if user.is_none() && retention.is_none() => {
+            InfluxStore::V2 { org, bucket, token }
+        }
+        _ => {
+            let place = members.place("");
+            let expected = "`database` (version 1, with `retention`, `user` and `password` or `password_file` where \
+                            they are needed), or `org`, `bucket` and `token` or `token_file` (version 2)";
+            members.fault(ConfigFault::new(
+                place.trim_end_matches('/'),
+                "neither or parts of both",
+                expected,
+            ));
+            return None;
+        }
+    };
+    let measurement = measurement.unwrap_or_else(|| "outrider".to_owned());
+    Some(To::Influx { url: url?, measurement, store })
+}
+
+fn datadog(members: &mut Members<'_>, root: &Root) -> Option<To> {
+    let address = members.text("url", "the address of Datadog's API, as https://api.datadoghq.eu", url);
+    let key = credential(members, "api_key", "api_key_file", root);
+    if key.is_none() {
+        let place = members.place("api_key");
+        members.fault(ConfigFault::new(&place, "nothing", "an API key here, or in the file `api_key_file`"));
+    }
+    let url = address.unwrap_or_else(|| "https://api.datadoghq.com".to_owned());
+    Some(To::Datadog { url, key: key? })
+}
+
+/// A secret in the file, or the path of the file that holds it.
+fn credential(members: &mut Members<'_>, name: &str, file: &str, root: &Root) -> Option<Credential> {
+    let secret = |text: String| {
+        let fits = !text.is_empty() && !text.contains(char::is_control) && text.len() <= 4096;
+        // Not repeated: it may be the secret, mistyped.
+        if fits {
+            Ok(text)
+        } else {
+            Err("an empty text, a long one, or one with control characters".to_owned())
+        }
+    };
+    let given = members.text(name, "a secret of one line", secret).map(Credential::Given);
+    let path: Option<PathBuf> = members.text(file, "the path of a file", |text| inside(root, &text));
+    match (given, path) {
+        (Some(given), Some(_)) => {
+            let place = members.place(file);
+            members.fault(ConfigFault::new(&place, "a second place of the secret", "one of them"));
+            Some(given)
+        }
+        (given, path) => given.or(path.map(Credential::File)),
+    }
+}
+
+fn address(text: String) -> Result<String, String> {
+    let is_one = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !text.contains(['/', ' ', '@']) && port.parse::<u16>().is_ok_and(|it| it > 0)
+    });
+    if is_one { Ok(text) } else { Err(quoted(&text)) }
+}
+
+/// An address that may have a path.
+fn url(text: String) -> Result<String, String> {
+    if text.contains('@') {
+        // Not repeated: what stands before the @ is a password.
+        return Err("an address with a user name or password in it".to_owned());
+    }
+    let url =
+        url::Url::parse(&text).map_err(|err| format!("{}, which is no address ({err})", quoted(&text)))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{}, whose scheme is {:?}", quoted(&text), url.scheme()));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("{}, with something after the path", quoted(&text)));
+    }
+    Ok(text)
+}

@@ -1,0 +1,252 @@
+//! `outrider collect`: what it is to measure and where to deliver it, as config.json says; and what it tells the service.
+//!
+//! The action is long-running: on link B the service calls `initialize`, then `collect`, which is answered when a `cancel`
+//! has ended it and its outputs were given time to send the rest. Meanwhile `collecting` says how it goes.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::call::{calls, notices};
+use crate::integration::Empty;
+
+calls! {
+    /// Service → action: measure and deliver, as config.json says. Answered after a `cancel`.
+    Collect = "collect": Empty => CollectReport;
+}
+
+notices! {
+    /// Action → service: how it goes. At the start, when something changes for better or worse, and now and then.
+    Collecting = "collecting": CollectReport;
+}
+
+/// Which cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The one of a container, by its id, wherever its runtime puts it.
+    Container(String),
+    /// One, by its path below the hierarchies' roots: `/system.slice/ssh.service`.
+    Path(String),
+    /// All below a path, which is none of them; `/` is all.
+    Below(String),
+}
+
+/// How often the files are read that are not read in each cycle; in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intervals {
+    /// Of the pressure files; 0 is each cycle.
+    pub pressure_s: u32,
+    /// Of `memory.stat`; 0 is each cycle.
+    pub details_s: u32,
+    /// Of limits; 0 is each cycle.
+    pub limits_s: u32,
+    /// Of the network of a container's namespace; 0 is each cycle.
+    pub network_s: u32,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { pressure_s: 5, details_s: 10, limits_s: 60, network_s: 10 }
+    }
+}
+
+/// What is collected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Of which cgroups.
+    pub target: Target,
+    /// Where the hierarchies are mounted, if not at the usual place.
+    pub cgroup_path: PathBuf,
+    /// Where the processes are.
+    pub proc_path: PathBuf,
+    /// A file system whose size and use is measured.
+    pub mount_path: Option<PathBuf>,
+    /// Time between two cycles, in milliseconds.
+    pub interval_ms: u64,
+    /// How often what is slower is read.
+    pub intervals: Intervals,
+    /// Time between two looks for new cgroups where the kernel does not tell, in seconds.
+    pub rescan_s: u32,
+    /// The most cgroups; those beyond are counted and told.
+    pub max_cgroups: usize,
+    /// Tags of all sources, in this order.
+    pub tags: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// The usual ones for a target.
+    #[must_use]
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            cgroup_path: "/sys/fs/cgroup".into(),
+            proc_path: "/proc".into(),
+            mount_path: None,
+            interval_ms: 30_000,
+            intervals: Intervals::default(),
+            rescan_s: 10,
+            max_cgroups: 10_000,
+            tags: Vec::new(),
+        }
+    }
+}
+
+/// A place that samples are delivered to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// By which the log and the status know it; each has its own.
+    pub name: String,
+    /// The most points that wait for it, what is being sent included; beyond, the oldest are dropped.
+    pub queue_points: usize,
+    /// What it is.
+    pub to: To,
+}
+
+/// Kinds of outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// JSON lines on stdout, where the action is run by hand.
+    Stdout,
+    /// JSON lines in a file.
+    JsonLines {
+        /// Which.
+        path: PathBuf,
+        /// The size at which the next file is begun, in bytes.
+        file_bytes: u64,
+        /// How many older files are kept beside it: `PATH.1` is the youngest of them.
+        files_kept: u32,
+    },
+    /// StatsD over UDP.
+    Statsd {
+        /// As `host:port`.
+        address: String,
+    },
+    /// InfluxDB's line protocol over HTTP.
+    Influx {
+        /// The server's address, without the path of its API.
+        url: String,
+        /// The measurement of all lines.
+        measurement: String,
+        /// Where in it.
+        store: InfluxStore,
+    },
+    /// Datadog's series, version 2.
+    Datadog {
+        /// The receiver's address, without the path of its API.
+        url: String,
+        /// The API key.
+        key: Credential,
+    },
+}
+
+/// Where in an InfluxDB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InfluxStore {
+    /// Version 1: `POST /write`.
+    V1 {
+        /// The database.
+        database: String,
+        /// The retention policy, if not the database's own.
+        retention: Option<String>,
+        /// Name and password, where it asks for them.
+        login: Option<(String, Credential)>,
+    },
+    /// Version 2: `POST /api/v2/write`.
+    V2 {
+        /// The organisation.
+        org: String,
+        /// The bucket.
+        bucket: String,
+        /// The token.
+        token: Credential,
+    },
+}
+
+/// A secret that an output is asked for.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// It stands in config.json.
+    Given(String),
+    /// It is in a file, that is read whenever it is needed.
+    File(PathBuf),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("Given(***)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl Output {
+    /// The secrets of it that stand in config.json.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let credential = match &self.to {
+            To::Influx { store: InfluxStore::V1 { login: Some((_, it)), .. }, .. }
+            | To::Influx { store: InfluxStore::V2 { token: it, .. }, .. }
+            | To::Datadog { key: it, .. } => Some(it),
+            _ => None,
+        };
+        credential.into_iter().filter_map(|it| match it {
+            Credential::Given(text) => Some(text.as_str()),
+            Credential::File(_) => None,
+        })
+    }
+}
+
+/// How collecting goes. Counts are since the action started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct CollectReport {
+    /// Rounds of measuring.
+    pub cycles: u64,
+    /// Rounds that were left out, since the one before them took too long.
+    pub late: u64,
+    /// Samples that were taken.
+    pub samples: u64,
+    /// Sources in the last round: cgroups, or processes.
+    pub sources: u64,
+    /// What could not be measured, each thing once.
+    pub troubles: u64,
+    /// The last of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Each output.
+    pub outputs: Vec<OutputReport>,
+}
+
+/// How delivering to one output goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct OutputReport {
+    /// Its name.
+    pub name: String,
+    /// Points that it took.
+    pub sent: u64,
+    /// Points that it did not get, since too many waited or since nothing waits for it any longer.
+    pub dropped: u64,
+    /// Points that it refused for what they are.
+    pub refused: u64,
+    /// Points that wait for it.
+    pub waiting: u64,
+    /// Why it takes nothing now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+}
+
+/// An output takes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Failing {
+    /// Since when.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub since: Timestamp,
+    /// What it said last.
+    pub error: String,
+}
