@@ -64,7 +64,11 @@ pub async fn run_by_hand(
 ) -> Result<CollectReport, CollectError> {
     let wanted = match config {
         Some(path) => Wanted::in_file(root, path)?,
-        None => Wanted::of(root)?,
+        None => Wanted::of(root).map_err(|err| match err {
+            // A host need not be an agent for this.
+            CollectError::Config(ConfigErrors::NotEnrolled { path }) => CollectError::NoSection { path },
+            err => err,
+        })?,
     };
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets())?;

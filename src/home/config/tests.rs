@@ -226,7 +226,10 @@ fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
     let collect = Config::load(&root).unwrap().collect.unwrap();
     let settings = &collect.settings;
     assert_eq!(settings.target, Target::Below("/system.slice".into()));
-    assert_eq!((settings.interval_ms, settings.intervals.details_s, settings.intervals.limits_s), (1000, 5, 60));
+    assert_eq!(
+        (settings.interval_ms, settings.intervals.details_s, settings.intervals.limits_s),
+        (1000, 5, 60)
+    );
     assert_eq!(settings.tags, [("env".to_owned(), "prod".to_owned())]);
     let names: Vec<_> = collect.outputs.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(names, ["stdout", "json_lines", "statsd", "influx", "influx2", "datadog"]);
