@@ -1,9 +1,10 @@
 //! `outrider status`.
 
 use outrider_home::Root;
+use outrider_protocol::collect::OutputReport;
 use outrider_protocol::exit::Exit;
 use outrider_protocol::upgrade::UpgradeReport;
-use outrider_service::{LinkStatus, ServiceStatus, Status};
+use outrider_service::{CollectStatus, LinkStatus, ServiceStatus, Status};
 
 use crate::args;
 use crate::report::Error;
@@ -60,6 +61,9 @@ fn tell(status: &Status) -> String {
             &format!("{} wait to be told to the backend: see state/crashes", status.crashes),
         ));
     }
+    if let Some(it) = &status.collect {
+        lines.extend(collect(it));
+    }
     if status.refused_files > 0 {
         let refused =
             format!("{} files, which the backend refuses: see logs/service-run", status.refused_files);
@@ -79,6 +83,36 @@ fn ended(it: &UpgradeReport) -> String {
     let at = it.ended_at.strftime("%Y-%m-%d %H:%M:%SZ");
     let why = it.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
     format!("{to}{} at {at}{why}", it.state.word())
+}
+
+/// Whether collecting runs, and how each output is.
+fn collect(status: &CollectStatus) -> Vec<String> {
+    match status {
+        CollectStatus::Waiting { since, error } => {
+            vec![row("collect", &format!("ended at {since:.0}, and is started again: {error}"))]
+        }
+        CollectStatus::Running { pid, since, report } => {
+            let pid = pid.map(|it| format!(", process {it}")).unwrap_or_default();
+            let trouble =
+                report.trouble.as_ref().map(|it| format!("; not measured: {it}")).unwrap_or_default();
+            let running = format!(
+                "running since {since:.0}{pid}: {} sources, {} samples{trouble}",
+                report.sources, report.samples
+            );
+            let outputs = report.outputs.iter().map(|it| row("", &output(it)));
+            std::iter::once(row("collect", &running)).chain(outputs).collect()
+        }
+    }
+}
+
+fn output(it: &OutputReport) -> String {
+    let OutputReport { name, sent, dropped, refused, waiting, failing } = it;
+    let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
+    let failing = failing
+        .as_ref()
+        .map(|it| format!("; failing since {:.0}: {}", it.since, it.error))
+        .unwrap_or_default();
+    format!("{name}: {sent} points sent, {waiting} wait, {dropped} dropped{refused}{failing}")
 }
 
 fn service(status: &ServiceStatus) -> String {

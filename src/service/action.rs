@@ -28,11 +28,11 @@ use crate::redaction::Redaction;
 use crate::tokens::Tokens;
 
 /// How long a process whose link is gone may live on before it gets SIGTERM: it is to exit within a second.
-const LIFELINE: Duration = Duration::from_secs(2);
+pub(crate) const LIFELINE: Duration = Duration::from_secs(2);
 /// How long to wait for what a process that has ended still had in its pipes.
-const REST: Duration = Duration::from_secs(1);
+pub(crate) const REST: Duration = Duration::from_secs(1);
 /// Lines of stderr that may wait; more are dropped and counted by the supervisor.
-const STDERR_LINES: usize = 256;
+pub(crate) const STDERR_LINES: usize = 256;
 
 /// What a run needs.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ fn start(job: &Job, lines: mpsc::Sender<String>) -> Result<Child, SpawnError> {
         .start()
 }
 
-fn peer_limits(limits: &Limits) -> outrider_peer::Limits {
+pub(crate) fn peer_limits(limits: &Limits) -> outrider_peer::Limits {
     outrider_peer::Limits {
         line_bytes: limits.line_bytes,
         request_timeout: limits.request_timeout(),

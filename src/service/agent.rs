@@ -1,5 +1,6 @@
 //! The loop that owns all state of the service, and what it does about each event.
 
+mod collecting;
 mod describing;
 mod kept_state;
 mod running;
@@ -12,7 +13,7 @@ mod upgrading;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use outrider_home::{Config, Journal, JournalError, Recorded, Root, State};
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::collecting::Collecting;
 use crate::commands::{Commands, Due};
 use crate::crashes::Crashes;
 use crate::event::{Event, SpoolUse, WAITING};
@@ -125,6 +127,9 @@ pub(crate) struct Agent {
     crashes: Crashes,
     tokens: Tokens,
     describing: Describing,
+    collecting: Collecting,
+    /// What config.json looked like when it was read last for what it wants collected.
+    config_seen: Option<(SystemTime, u64)>,
     upgrading: Upgrading,
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
@@ -163,6 +168,8 @@ impl Agent {
             link: watch::Sender::new(LinkStatus::Connecting),
             spool_use: SpoolUse { acknowledged: Ledger::open(&setup.root).files(), ..SpoolUse::default() },
             describing: Describing::new(),
+            collecting: Collecting::new(Instant::now()),
+            config_seen: None,
             upgrading: Upgrading::new(setup.versions.clone()),
             crashes: setup.crashes.clone(),
             tokens: Tokens::new(setup.http.clone(), setup.timing.clone()),
@@ -275,7 +282,14 @@ impl Agent {
         loop {
             while self.runs.try_join_next().is_some() || self.uplink.try_join_next().is_some() {}
             let window = self.commands.next_at(Timestamp::now()).map(|at| Instant::now() + until(at));
-            let due = [self.snapshot_at, self.notes_at, self.describing.at(), self.upgrading.at(), window];
+            let due = [
+                self.snapshot_at,
+                self.notes_at,
+                self.describing.at(),
+                self.collecting.at(),
+                self.upgrading.at(),
+                window,
+            ];
             let due = due.into_iter().flatten().min();
             let due = async {
                 match due {
@@ -295,6 +309,7 @@ impl Agent {
         self.start_due();
         let now = Instant::now();
         self.describe_if_due(now);
+        self.collect_if_due(now);
         self.look_at_trial(now);
         // One that a task survived is a bug all the same.
         collect_panic(&self.setup.root, &self.crashes);
@@ -337,6 +352,8 @@ impl Agent {
             Event::Taken { export, file } => self.taken(&export, &file),
             Event::BackendHas(files) => self.wake(Wake::BackendHas(files)),
             Event::Described(end) => self.described(*end),
+            Event::Collecting(said) => self.collecting_says(said),
+            Event::CollectEnded(end) => self.collect_ended(end.map(|it| *it)),
             Event::Asked(answer) => drop(answer.send(self.view())),
             Event::Died(task) => return Err(ServiceError::Bug { task }),
         }

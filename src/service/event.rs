@@ -1,6 +1,7 @@
 //! Everything that can happen to the service: one closed list.
 
 use outrider_protocol::action::{LogBatch, SealedFile};
+use outrider_protocol::collect::CollectReport;
 use outrider_protocol::control::Envelope;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::progress::Progress;
@@ -68,6 +69,10 @@ pub(crate) enum Event {
     SelfTested(Box<RunEnd>),
     /// The installed integrations were asked what they are.
     Described(Box<RunEnd>),
+    /// The process that collects says something.
+    Collecting(CollectSaid),
+    /// It is gone: after it had answered, or as this says.
+    CollectEnded(Option<Box<RunEnd>>),
     /// Somebody wants to know what the service has taken.
     Asked(oneshot::Sender<View>),
     /// A task that must not end has panicked.
@@ -109,4 +114,16 @@ pub(crate) enum Said {
     Log(LogBatch),
     /// A file is complete.
     Sealed(SealedFile),
+}
+
+/// What the process that collects says.
+#[derive(Debug)]
+pub(crate) enum CollectSaid {
+    /// It is there.
+    Started {
+        /// Its process id.
+        pid: u32,
+    },
+    /// How it goes.
+    Report(CollectReport),
 }

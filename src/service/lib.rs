@@ -52,6 +52,7 @@
 //! | `last_life` | how the last service died: the marker, what a panic leaves | |
 //! | `tokens` | access tokens for integrations: one request at a time for each, however many ask | |
 //! | `ask` | the other end of that: what asks | |
+//! | `collecting` | when `outrider collect` runs, and its process | but for the process |
 //! | `local` | the socket on which this host asks | |
 //! | `agent::upgrading` | the service's part of an upgrade: arming, going over, what became of a trial | |
 //! | `notes` | the order in which the journal is written, and what waits for a full disk | |
@@ -75,6 +76,9 @@
 //! those that it says then. One that is broken changes nothing, and is named in the log and in the command's failure.
 //! Another agent, backend, token, or limit of the service itself takes a restart.
 //!
+//! A change of the section `collect` is noticed within seconds: `outrider collect` is stopped and started anew. It is no
+//! command: it runs beside them, outlives none of the service's lives, and is stopped before another version takes over.
+//!
 //! # Stopping
 //!
 //! When `stop` of [`run`] is ready, no order is taken any more, running actions are cancelled and, after
@@ -85,6 +89,7 @@
 mod action;
 mod agent;
 mod ask;
+mod collecting;
 mod commands;
 mod crashes;
 mod enroll;
@@ -109,6 +114,7 @@ mod uplink;
 mod tests;
 
 pub use ask::{AskError, ask};
+pub use collecting::CollectStatus;
 pub use enroll::{EnrollError, EnrollOptions, Enrolled, enroll};
 pub use outcome::upgrade::last_upgrade;
 pub use run::{Options, ServiceError, Stopped, run};

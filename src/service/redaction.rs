@@ -16,6 +16,11 @@ impl Redaction {
         Self(theirs.chain([own]).collect())
     }
 
+    /// Of some texts, and the agent's token.
+    pub(crate) fn of_texts<'t>(texts: impl Iterator<Item = &'t str>, token: &'t Secret) -> Self {
+        Self(vec![Redactor::new(texts.chain([token.expose()]).map(str::to_owned))])
+    }
+
     pub(crate) fn text(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, it| it.redact(&text).into_owned())
     }

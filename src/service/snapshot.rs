@@ -7,6 +7,8 @@ use outrider_home::{FileError, Root, atomic};
 use outrider_protocol::ids::CommandId;
 use serde::{Deserialize, Serialize};
 
+use crate::collecting::CollectStatus;
+
 /// The state of a running service, in the root's folder `state`. It only informs: nothing is decided by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
@@ -26,6 +28,9 @@ pub(crate) struct Snapshot {
     /// Files that the backend refuses for what is in them.
     #[serde(default)]
     pub(crate) refused_files: usize,
+    /// Whether collecting runs; nothing where it is not wanted.
+    #[serde(default)]
+    pub(crate) collect: Option<CollectStatus>,
 }
 
 /// The way to the backend.

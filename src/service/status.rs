@@ -11,6 +11,7 @@ use outrider_upgrade::installed;
 use outrider_versions::Versions;
 use serde::Serialize;
 
+use crate::collecting::CollectStatus;
 use crate::crashes::Crashes;
 use crate::outcome::upgrade::{last_upgrade, state};
 use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
@@ -41,6 +42,8 @@ pub struct Status {
     pub crashes: usize,
     /// Export files that the backend refuses for what is in them, as a running service knows.
     pub refused_files: usize,
+    /// Whether collecting runs, as a running service knows; nothing where it is not wanted.
+    pub collect: Option<CollectStatus>,
     /// Export files that the backend has not acknowledged.
     pub spool_files: u64,
     /// Their size.
@@ -98,6 +101,7 @@ pub fn status(root: &Root) -> Status {
         unreported: 0,
         crashes: Crashes::of(root).waiting(),
         refused_files: 0,
+        collect: None,
         spool_files: 0,
         spool_bytes: 0,
         build: None,
@@ -156,6 +160,7 @@ impl Status {
             self.commands = snapshot.commands;
             self.unreported = snapshot.unreported;
             self.refused_files = snapshot.refused_files;
+            self.collect = snapshot.collect;
         }
     }
 

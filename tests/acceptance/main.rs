@@ -7,6 +7,8 @@ mod architecture;
 mod asking;
 mod bad_days;
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod collect;
 mod data;
 mod death;
 mod demo;

@@ -20,9 +20,10 @@ impl Agent {
             self.stop(&id, Stop::ServiceStops);
         }
         self.describing.stop();
+        self.collecting.stop();
         let within = self.setup.config.limits.stop_timeout().saturating_sub(FLUSH_MOST).max(FLUSH_AWAY);
         let stopped = timeout(within, async {
-            while self.commands.any_active() || self.describing.is_running() {
+            while self.commands.any_active() || self.describing.is_running() || self.collecting.is_running() {
                 let event = self.next().await;
                 self.on(event)?;
             }

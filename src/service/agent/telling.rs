@@ -51,7 +51,9 @@ impl Agent {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (started_at, crashes) = (self.setup.started_at, self.crashes.waiting());
         let refused_files = self.spool_use.refused;
-        let snapshot = Snapshot { version, started_at, link, commands, unreported, crashes, refused_files };
+        let collect = self.collecting.status().cloned();
+        let snapshot =
+            Snapshot { version, started_at, link, commands, unreported, crashes, refused_files, collect };
         if self.snapshot.as_ref() == Some(&snapshot) {
             return;
         }

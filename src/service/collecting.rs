@@ -1,0 +1,305 @@
+//! When `outrider collect` runs: while config.json has a section for it and the service does not stop. Decisions only; the
+//! process itself is `process`.
+//!
+//! ```text
+//!  off ── a section ──> running ── ended by itself ──> waiting ── its pause is over, or the section changed ──> running
+//!   ^                      │                              │
+//!   └── section gone, or the service stops ───────────────┘
+//! ```
+//!
+//! # Invariants
+//! - There is never more than one, and none that the section is not about: a changed section ends it, and starts the next
+//!   when it is gone.
+//! - Pauses double from a second to a minute while it keeps dying; one that ran for a while begins anew.
+
+pub(crate) mod process;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use outrider_protocol::collect::CollectReport;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The pause after the first death.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest pause, and that after a configuration it cannot work with: a change of that is noticed anyway.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Who ran for so long did not die of how it was started.
+const STEADY: Duration = Duration::from_secs(60);
+/// How often config.json is looked at for a change.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// Whether collecting runs, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum CollectStatus {
+    /// It runs.
+    Running {
+        /// Its process, once that is started.
+        pid: Option<u32>,
+        /// Since when.
+        since: Timestamp,
+        /// How it goes.
+        report: CollectReport,
+    },
+    /// It ended, and is started again.
+    Waiting {
+        /// When it ended.
+        since: Timestamp,
+        /// Why.
+        error: String,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Start the process; it is told by this when to end.
+    Start(Signal),
+    /// Nothing now.
+    Nothing,
+}
+
+/// Tells a process that it is to end.
+#[derive(Debug)]
+pub(crate) struct Signal(pub(crate) watch::Receiver<Option<&'static str>>);
+
+impl PartialEq for Signal {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+}
+
+impl Eq for Signal {}
+
+#[derive(Debug)]
+enum State {
+    Off,
+    Running {
+        section: String,
+        started: Instant,
+        stop: watch::Sender<Option<&'static str>>,
+        status: CollectStatus,
+    },
+    Waiting {
+        section: String,
+        until: Instant,
+        status: CollectStatus,
+    },
+}
+
+/// Whether it runs, and when to look again.
+#[derive(Debug)]
+pub(crate) struct Collecting {
+    state: State,
+    failures: u32,
+    look_at: Instant,
+    stopped: bool,
+}
+
+impl Collecting {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { state: State::Off, failures: 0, look_at: now, stopped: false }
+    }
+
+    /// When there is something to do.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        let pause = match &self.state {
+            State::Waiting { until, .. } => *until,
+            State::Off | State::Running { .. } => self.look_at,
+        };
+        (!self.stopped).then(|| pause.min(self.look_at))
+    }
+
+    /// Whether config.json is to be looked at; if so, when to look again is settled.
+    pub(crate) fn looks(&mut self, now: Instant) -> bool {
+        let due = !self.stopped && self.look_at <= now;
+        if due {
+            self.look_at = now + LOOK_EVERY;
+        }
+        due
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+
+    /// The service stops.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+        self.end("the service stops");
+    }
+
+    fn end(&self, why: &'static str) {
+        if let State::Running { stop, .. } = &self.state {
+            stop.send_if_modified(|now| now.is_none().then(|| *now = Some(why)).is_some());
+        }
+    }
+
+    /// What follows from the section that config.json has now.
+    pub(crate) fn decide(&mut self, section: Option<&str>, now: Instant) -> Act {
+        match (&self.state, section) {
+            _ if self.stopped => Act::Nothing,
+            (State::Running { section: of, .. }, section) => {
+                if section != Some(of.as_str()) {
+                    self.end("config.json says something else");
+                }
+                Act::Nothing
+            }
+            (_, None) => {
+                self.state = State::Off;
+                self.failures = 0;
+                Act::Nothing
+            }
+            (State::Waiting { section: of, until, .. }, Some(section)) if of == section && now < *until => {
+                Act::Nothing
+            }
+            (_, Some(section)) => {
+                let (stop, stopped) = watch::channel(None);
+                let status = CollectStatus::Running {
+                    pid: None,
+                    since: Timestamp::now(),
+                    report: CollectReport::default(),
+                };
+                self.state = State::Running { section: section.to_owned(), started: now, stop, status };
+                Act::Start(Signal(stopped))
+            }
+        }
+    }
+
+    /// Its process is there.
+    pub(crate) fn started(&mut self, process: u32) {
+        if let State::Running { status: CollectStatus::Running { pid, .. }, .. } = &mut self.state {
+            *pid = Some(process);
+        }
+    }
+
+    /// It tells how it goes.
+    pub(crate) fn reported(&mut self, new: CollectReport) {
+        if let State::Running { status: CollectStatus::Running { report, .. }, .. } = &mut self.state {
+            *report = new;
+        }
+    }
+
+    /// It is gone, by itself for a reason, or since it was told to. Answers the pause before the next start, if it needs one.
+    pub(crate) fn ended(&mut self, now: Instant, failed: Option<Failed>) -> Option<Duration> {
+        let State::Running { section, started, stop, .. } = &self.state else { return None };
+        let told = stop.borrow().is_some();
+        let (section, steady) = (section.clone(), now.duration_since(*started) >= STEADY);
+        if told {
+            self.failures = 0;
+            self.state = State::Off;
+            self.look_at = now;
+            return None;
+        }
+        let why = "it ended though nobody told it to".to_owned();
+        let failed = failed.unwrap_or(Failed { why, again: true });
+        self.failures = if steady { 0 } else { self.failures };
+        let pause = if failed.again {
+            FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST)
+        } else {
+            LONGEST
+        };
+        self.failures += 1;
+        let status = CollectStatus::Waiting { since: Timestamp::now(), error: failed.why };
+        self.state = State::Waiting { section, until: now + pause, status };
+        Some(pause)
+    }
+
+    /// For people; nothing where it is not wanted.
+    pub(crate) fn status(&self) -> Option<&CollectStatus> {
+        match &self.state {
+            State::Off => None,
+            State::Running { status, .. } | State::Waiting { status, .. } => Some(status),
+        }
+    }
+}
+
+/// It ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// Why.
+    pub(crate) why: String,
+    /// Whether it may work the next time.
+    pub(crate) again: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(again: bool) -> Option<Failed> {
+        Some(Failed { why: "no".into(), again })
+    }
+
+    fn started(it: &mut Collecting, section: &str, now: Instant) -> Signal {
+        match it.decide(Some(section), now) {
+            Act::Start(signal) => signal,
+            Act::Nothing => panic!("it does not start: {it:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_runs_while_there_is_a_section_and_a_changed_one_replaces_it() {
+        let now = Instant::now();
+        let mut it = Collecting::new(now);
+        assert_eq!(it.decide(None, now), Act::Nothing);
+        assert!(it.status().is_none());
+        let signal = started(&mut it, "a", now);
+        assert_eq!(it.decide(Some("a"), now), Act::Nothing, "one at a time");
+        assert!(signal.0.borrow().is_none());
+        assert_eq!(it.decide(Some("b"), now), Act::Nothing, "the one before has to be gone first");
+        assert_eq!(*signal.0.borrow(), Some("config.json says something else"));
+        assert_eq!(it.ended(now, failed(true)), None, "it was told to end, whatever it says");
+        assert_eq!(it.at(), Some(now), "the next one does not wait");
+        let signal = started(&mut it, "b", now);
+        it.decide(None, now);
+        assert!(signal.0.borrow().is_some());
+        it.ended(now, None);
+        assert_eq!(it.decide(None, now), Act::Nothing);
+        assert!(it.status().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_while_it_keeps_dying() {
+        let mut now = Instant::now();
+        let mut it = Collecting::new(now);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            started(&mut it, "a", now);
+            let pause = it.ended(now, failed(true)).unwrap();
+            assert_eq!(it.decide(Some("a"), now + pause - Duration::from_millis(1)), Act::Nothing);
+            assert!(matches!(it.status(), Some(CollectStatus::Waiting { .. })));
+            pauses.push(pause.as_secs());
+            now += pause;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        started(&mut it, "a", now);
+        assert_eq!(it.ended(now + STEADY, failed(true)), Some(FIRST), "it ran for a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_person_has_to_change_is_tried_anew_when_it_is_changed() {
+        let now = Instant::now();
+        let mut it = Collecting::new(now);
+        started(&mut it, "a", now);
+        assert_eq!(it.ended(now, failed(false)), Some(LONGEST));
+        assert_eq!(it.decide(Some("a"), now), Act::Nothing);
+        started(&mut it, "b", now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_starts_while_the_service_stops() {
+        let now = Instant::now();
+        let mut it = Collecting::new(now);
+        let signal = started(&mut it, "a", now);
+        it.stop();
+        assert_eq!(*signal.0.borrow(), Some("the service stops"));
+        assert!(it.is_running() && it.at().is_none());
+        it.ended(now, None);
+        assert_eq!(it.decide(Some("a"), now), Act::Nothing);
+        assert!(!it.is_running() && !it.looks(now));
+    }
+}

@@ -1,0 +1,88 @@
+//! Into a real InfluxDB, and out of it again.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{with_outputs, write};
+use crate::support::{Running, outrider, until};
+
+const DATABASE: &str = "outrider";
+
+/// A free port; somebody else may take it before it is used, which the start would say.
+fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start(folder: &Path, http: u16) -> Running {
+    let config = folder.join("influxdb.conf");
+    let data = folder.display();
+    let text = format!(
+        "reporting-disabled = true\nbind-address = \"127.0.0.1:{}\"\n[meta]\ndir = \"{data}/meta\"\n\
+         [data]\ndir = \"{data}/data\"\nwal-dir = \"{data}/wal\"\n\
+         [http]\nbind-address = \"127.0.0.1:{http}\"\nlog-enabled = false\n[monitor]\nstore-enabled = false\n",
+        port()
+    );
+    std::fs::write(&config, text).unwrap();
+    Running::start(Command::new("influxd").arg("-config").arg(config), &folder.join("influxd.out"))
+}
+
+/// A request without a body; nothing where nobody answers.
+fn ask(http: u16, request: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", http)).ok()?;
+    write!(stream, "{request} HTTP/1.0\r\nhost: x\r\ncontent-length: 0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
+}
+
+fn query(http: u16, text: &str) -> Value {
+    let text = text.replace(' ', "%20").replace('"', "%22").replace('\'', "%27");
+    let answer = ask(http, &format!("GET /query?db={DATABASE}&q={text}")).unwrap_or_default();
+    serde_json::from_str(&answer).unwrap_or(Value::Null)
+}
+
+/// The database is made after the first tries, which it refuses: what was measured until then is not lost.
+#[test]
+fn what_is_measured_comes_out_of_a_real_influxdb() {
+    let dir = tempfile::tempdir().unwrap();
+    let http = port();
+    let mut influxd = start(dir.path(), http);
+    until("InfluxDB to answer", || {
+        assert!(influxd.child_runs(), "{}", influxd.printed());
+        ask(http, "GET /ping")
+    });
+    let url = format!("http://127.0.0.1:{http}");
+    let outputs = json!([
+        { "kind": "influx", "url": url, "database": DATABASE, "measurement": "host" },
+        { "kind": "json_lines", "path": dir.path().join("samples") },
+    ]);
+    let config = write(dir.path(), &with_outputs(&outputs));
+    let mut command = outrider(&dir.path().join("root"));
+    let mut collect =
+        Running::start(command.args(["collect", "--config"]).arg(config), &dir.path().join("out"));
+    until("the missing database to be told", || {
+        collect.printed().contains("database not found").then_some(())
+    });
+    ask(http, &format!("POST /query?q=CREATE%20DATABASE%20{DATABASE}")).unwrap();
+    until("points in it", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        query(http, "SELECT count(\"container.cpu.usage\") FROM host")["results"][0]["series"][0]["values"][0]
+            [1]
+        .as_u64()
+    });
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+
+    let rounds = super::lines(&dir.path().join("samples")).len() as u64;
+    let counted = query(http, "SELECT count(\"container.cpu.usage\") FROM host WHERE env = 'test'");
+    assert_eq!(counted["results"][0]["series"][0]["values"][0][1].as_u64(), Some(rounds), "{counted}");
+    let last = query(http, "SELECT last(\"container.cpu.usage\"), container FROM host");
+    let row = &last["results"][0]["series"][0]["values"][0];
+    assert_eq!((&row[1], &row[2]), (&json!(730_565_764), &json!("c0ffee")), "{last}");
+    let running = query(http, "SELECT last(\"container.running\") FROM host");
+    assert_eq!(running["results"][0]["series"][0]["values"][0][1], true, "{running}");
+}
