@@ -36,6 +36,18 @@ fn write(folder: &Path, section: &Value) -> PathBuf {
     path
 }
 
+/// A root that is no agent of any backend, with a section and short pauses.
+fn configure(root: &Path, section: &Value) {
+    let config = json!({
+        "version": 1, "agent": "a", "backend": "http://127.0.0.1:1", "token": "not-a-real-agent-token",
+        "limits": { "reconnect_max_s": 1 }, "collect": section,
+    });
+    std::fs::create_dir_all(root).unwrap();
+    let path = root.join("config.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     // The last line may be on its way.
@@ -103,9 +115,8 @@ fn by_hand(folder: &Path, receiver: &Receiver) -> Running {
         { "kind": "json_lines", "path": folder.join("samples") },
         { "kind": "influx", "url": receiver.url(), "org": "o", "bucket": "b", "token": "not-a-real-token" },
     ]);
-    let config = write(folder, &with_outputs(&outputs));
-    let mut command = outrider(&folder.join("root"));
-    Running::start(command.args(["collect", "--config"]).arg(config), &folder.join("out"))
+    configure(&folder.join("root"), &with_outputs(&outputs));
+    Running::start(outrider(&folder.join("root")).arg("collect"), &folder.join("out"))
 }
 
 #[test]
@@ -220,6 +231,8 @@ fn the_service_keeps_it_running_as_config_says_and_shows_it() {
 #[test]
 fn it_does_not_outlive_a_killed_service() {
     let mut stack = Stack::start(&json!({}));
+    // Until then it may find half of what is written below, and end.
+    stack.until_connected();
     let outputs = json!([{ "kind": "influx", "url": Receiver::hanging().url(), "database": "d" }]);
     edit_config(&stack.root(), |config| config["collect"] = with_outputs(&outputs));
     let pid = process(&stack);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{with_outputs, write};
+use super::{configure, with_outputs};
 use crate::support::{Running, outrider, until};
 
 const DATABASE: &str = "outrider";
@@ -60,10 +60,9 @@ fn what_is_measured_comes_out_of_a_real_influxdb() {
         { "kind": "influx", "url": url, "database": DATABASE, "measurement": "host" },
         { "kind": "json_lines", "path": dir.path().join("samples") },
     ]);
-    let config = write(dir.path(), &with_outputs(&outputs));
-    let mut command = outrider(&dir.path().join("root"));
+    configure(&dir.path().join("root"), &with_outputs(&outputs));
     let mut collect =
-        Running::start(command.args(["collect", "--config"]).arg(config), &dir.path().join("out"));
+        Running::start(outrider(&dir.path().join("root")).arg("collect"), &dir.path().join("out"));
     until("the missing database to be told", || {
         collect.printed().contains("database not found").then_some(())
     });
