@@ -353,7 +353,7 @@ impl Agent {
             Event::BackendHas(files) => self.wake(Wake::BackendHas(files)),
             Event::Described(end) => self.described(*end),
             Event::Collecting(said) => self.collecting_says(said),
-            Event::CollectEnded(end) => self.collect_ended(end.map(|it| *it)),
+            Event::CollectEnded(end) => self.collect_ended(end.as_deref()),
             Event::Asked(answer) => drop(answer.send(self.view())),
             Event::Died(task) => return Err(ServiceError::Bug { task }),
         }

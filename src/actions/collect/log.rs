@@ -66,8 +66,8 @@ impl Log {
     }
 
     fn write(&self, mut line: LogLine) {
+        line.message = self.0.redactor.redact(&line.message).into_owned();
         let redact = |text: &str| self.0.redactor.redact(text).into_owned();
-        line.message = redact(&line.message);
         let fields = std::mem::take(&mut line.fields).into_iter();
         line.fields = fields.map(|(name, it)| (name, crate::context::redact_value(it, &redact))).collect();
         self.0.file.write_line(&line);

@@ -85,17 +85,16 @@ impl Post {
 impl Login {
     /// A request with the secret in it, and the secret.
     fn sign(&self, request: RequestBuilder) -> Result<(RequestBuilder, String), String> {
-        let (credential, signed): (_, Box<dyn FnOnce(&str) -> RequestBuilder + '_>) = match self {
-            Self::None => return Ok((request, String::new())),
-            Self::Basic(name, it) => {
-                (it, Box::new(move |secret: &str| request.basic_auth(name, Some(secret))))
-            }
-            Self::Header(header, word, it) => {
-                (it, Box::new(move |secret: &str| request.header(*header, format!("{word}{secret}"))))
-            }
+        let secret = match self {
+            Self::None => String::new(),
+            Self::Basic(_, credential) | Self::Header(_, _, credential) => read(credential)?,
         };
-        let secret = read(credential)?;
-        Ok((signed(&secret), secret))
+        let request = match self {
+            Self::None => request,
+            Self::Basic(name, _) => request.basic_auth(name, Some(&secret)),
+            Self::Header(header, word, _) => request.header(*header, format!("{word}{secret}")),
+        };
+        Ok((request, secret))
     }
 }
 

@@ -63,11 +63,11 @@ impl Agent {
         }
     }
 
-    pub(super) fn collect_ended(&mut self, end: Option<RunEnd>) {
-        if let Some(crash) = end.as_ref().and_then(|it| of_action(NAME, None, it)) {
+    pub(super) fn collect_ended(&mut self, end: Option<&RunEnd>) {
+        if let Some(crash) = end.and_then(|it| of_action(NAME, None, it)) {
             self.crashes.add(crash);
         }
-        let failed = end.as_ref().map(failed);
+        let failed = end.map(failed);
         let why = failed.as_ref().map(|it| it.why.clone());
         match self.collecting.ended(Instant::now(), failed) {
             Some(pause) => {

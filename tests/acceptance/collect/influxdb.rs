@@ -79,9 +79,9 @@ fn what_is_measured_comes_out_of_a_real_influxdb() {
     let rounds = super::lines(&dir.path().join("samples")).len() as u64;
     let counted = query(http, "SELECT count(\"container.cpu.usage\") FROM host WHERE env = 'test'");
     assert_eq!(counted["results"][0]["series"][0]["values"][0][1].as_u64(), Some(rounds), "{counted}");
-    let last = query(http, "SELECT last(\"container.cpu.usage\"), container FROM host");
+    let last = query(http, "SELECT last(\"container.cpu.usage\"), cgroup FROM host");
     let row = &last["results"][0]["series"][0]["values"][0];
-    assert_eq!((&row[1], &row[2]), (&json!(730_565_764), &json!("c0ffee")), "{last}");
+    assert_eq!((&row[1], &row[2]), (&json!(730_565_764), &json!("/docker/c0ffee")), "{last}");
     let running = query(http, "SELECT last(\"container.running\") FROM host");
     assert_eq!(running["results"][0]["series"][0]["values"][0][1], true, "{running}");
 }
