@@ -4,7 +4,7 @@
 //! or with the link. *By hand* it does the same until a signal, with the log on a stream of the caller's. The log is also in
 //! `logs/collect`, which holds the last run.
 //!
-//! **Invariant:** its end is bounded: outputs get [`FLUSH`] to take what waits, or [`FLUSH_ORPHANED`] when the service is
+//! **Invariant:** its end is bounded: outputs get `FLUSH` to take what waits, or `FLUSH_ORPHANED` when the service is
 //! gone; the rest is counted as dropped, and told.
 //!
 //! **Invariant:** a part of it that breaks ends all of it with an error, so that whoever started it starts it anew: it
