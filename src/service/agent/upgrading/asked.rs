@@ -138,7 +138,7 @@ impl Agent {
             let writer = versions.write(WRITER_WAIT).map_err(failed)?;
             let now = look()?;
             if now.journal.record().filter(is_on_trial).is_none_or(|it| it.attempt != record.attempt) {
-                return Err(RpcError::new(code::FAILED, "the trial has ended just now: see `outrider status`"));
+                return Err(RpcError::new(code::FAILED, "the trial has just ended: see `outrider status`"));
             }
             if let Some((version, found)) = before {
                 let condition = found.map_or(Condition::Changed, |()| Condition::AsSealed);
