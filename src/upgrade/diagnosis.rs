@@ -145,17 +145,18 @@ mod tests {
 
     #[test]
     fn what_it_answered_comes_last_and_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().to_owned();
-        let process = folder.join("process");
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (folder, log) = (dir.path().to_owned(), other.path().join("log"));
+        // More than a pipe holds, so that whoever writes it waits for the reader.
+        std::fs::write(&log, "a line\n".repeat(100_000)).unwrap();
+        let pipe = folder.join("service-run");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &process, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        let pid = Some(std::process::id());
-        let diagnosis = Diagnosis { folder: folder.clone(), logs: Vec::new(), health: "asked\n".into(), pid };
-        let again = Diagnosis { health: "asked again\n".into(), pid: None, ..diagnosis.clone() };
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let logs = vec![("service-run", log)];
+        let diagnosis = Diagnosis { folder: folder.clone(), logs, health: "asked\n".into(), pid: None };
+        let again = Diagnosis { health: "asked again\n".into(), logs: Vec::new(), ..diagnosis.clone() };
         let keeps = std::thread::spawn(move || diagnosis.keep());
-        // Both sides wait for each other here.
-        let mut read = File::open(&process).unwrap();
+        let mut read = File::open(&pipe).unwrap();
         assert!(!Diagnosis::is_kept(&folder), "not all is there");
         read.read_to_end(&mut Vec::new()).unwrap();
         assert_eq!(keeps.join().unwrap(), Vec::<String>::new());
