@@ -28,6 +28,10 @@ fn whenever_it_is_cancelled_what_the_backend_is_told_is_what_the_host_did() {
     let mut cancelled = 0;
     for (turn, moment) in MOMENTS.into_iter().enumerate() {
         let version = format!("1.1.{turn}");
+        // So large that to read all of it, which is what arming does, takes a while.
+        let contents = world.stack.dir.path().join(format!("contents-{version}"));
+        std::fs::create_dir_all(&contents).unwrap();
+        std::fs::File::create(contents.join("data")).unwrap().set_len(128 << 20).unwrap();
         world.publish_script(&version, "#!/bin/sh\nexit 1\n");
         let id = world.order(&version);
         until_armed(&world, &id);
@@ -49,6 +53,7 @@ fn whenever_it_is_cancelled_what_the_backend_is_told_is_what_the_host_did() {
         world.until_runs("1.0.0");
         assert!(!world.root().join("upgrade/staging").exists() || report.state != UpgradeState::Cancelled);
     }
+    assert!(cancelled > 0, "none was cancelled in time");
     println!("{cancelled} of {} upgrades were cancelled while they were armed", MOMENTS.len());
 }
 
