@@ -18,6 +18,8 @@ fn port() -> u16 {
 }
 
 fn start(folder: &Path, http: u16) -> Running {
+    let there = Command::new("influxd").arg("version").output();
+    assert!(there.is_ok(), "this test needs influxd, on Debian the package influxdb: {there:?}");
     let config = folder.join("influxdb.conf");
     let data = folder.display();
     let text = format!(
