@@ -38,9 +38,7 @@ pub(crate) fn roll_back(root: &Root) -> Result<Exit, Error> {
     if let Some(exit) = asked {
         return Ok(exit);
     }
-    let order =
-        UpgradeOrder { previous: true, allow_downgrade: true, force: true, ..UpgradeOrder::default() };
-    alone(root, order)
+    alone(root, UpgradeOrder::to_previous())
 }
 
 /// The attempt whose version is on trial, about to be, or being taken back.

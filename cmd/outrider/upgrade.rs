@@ -114,13 +114,6 @@ pub(crate) fn alone(root: &Root, order: UpgradeOrder) -> Result<Exit, Error> {
     }
 }
 
-/// How long the version is to be well, and how long it has for that, as the root's limits say.
-fn set_trial(record: &mut Record, root: &Root) {
-    let limits = Config::load(root).map(|it| it.limits).unwrap_or_default();
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    (record.green_for_ms, record.bound_ms) = (ms(limits.upgrade_green()), ms(limits.upgrade_bound()));
-}
-
 /// Switches to the version that this attempt has put into place.
 fn switch(root: &Root, versions: &Versions, attempt: &str) -> Result<Exit, Error> {
     let failed = |err: VersionsError| Error::failure(&err);
@@ -139,7 +132,8 @@ fn switch(root: &Root, versions: &Versions, attempt: &str) -> Result<Exit, Error
             return Err(Error::failed(format!("arm {}: {why}", record.to)));
         }
     };
-    writer.arm(seals, |it| set_trial(it, root)).map_err(failed)?;
+    let limits = Config::load(root).map(|it| it.limits).unwrap_or_default();
+    writer.arm(seals, |it| it.set_trial(limits.upgrade_green(), limits.upgrade_bound())).map_err(failed)?;
     writer.switch().map_err(failed)?;
     require_not_failed(versions, "switch to the new version")?;
     say(format_args!("switched to {}: the next start of the service runs it on trial", record.to));

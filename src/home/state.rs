@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::act::{Acts, Point};
-use self::decide::{Next, Seen, decide};
+use self::decide::Seen;
 pub use self::error::StateError;
 pub use self::schema::SCHEMA;
 use self::schema::Schema;
@@ -54,8 +54,6 @@ use crate::{Root, RootLock};
 
 /// How patient a command by hand is with a store that somebody has open.
 const STORE_WAIT: Duration = Duration::from_secs(5);
-/// More acts in a row than any root needs.
-const MOST_ACTS: usize = 16;
 
 /// How patient a settling is.
 pub struct Patience<'a> {
@@ -106,53 +104,18 @@ impl Root {
         at: Point<'_>,
     ) -> Result<Settled, StateError> {
         let mut is_stopped = false;
-        let settled = self.settle_state_at(ours, keep, patience, &mut |what| {
+        let mut at = |what| {
             if (patience.stop)() {
                 is_stopped = true;
                 return Err(FileError::at(what, self.path())(io::ErrorKind::Interrupted.into()));
             }
             at(what)
-        });
+        };
+        let settled = Acts { root: self, store_wait: patience.store, at: &mut at }.settle(ours, keep);
         match settled {
             Err(_) if is_stopped => Err(StateError::Stopped { path: self.state() }),
             settled => settled,
         }
-    }
-
-    fn settle_state_at(
-        &self,
-        ours: &Schema,
-        keep: bool,
-        patience: &Patience<'_>,
-        at: Point<'_>,
-    ) -> Result<Settled, StateError> {
-        let mut acts = Acts { root: self, store_wait: patience.store, at };
-        acts.clear_scrap();
-        let mut settled = Settled::default();
-        for _ in 0..MOST_ACTS {
-            let seen = Seen::of(self)?;
-            match decide(&seen, ours.number, keep) {
-                Next::Ready => {
-                    acts.clear_scrap();
-                    settled.is_kept = seen.kept.is_some();
-                    return Ok(settled);
-                }
-                Next::Refuse { found } => {
-                    return Err(StateError::Newer { path: self.state(), found, ours: ours.number });
-                }
-                Next::Discard(folder) => acts.discard(folder)?,
-                Next::Take(folder) => acts.take(folder)?,
-                Next::SetAside { found } => {
-                    settled.put_back_from = Some(found);
-                    acts.set_aside()?;
-                }
-                Next::Migrate { from } => {
-                    settled.migrated_from = Some(from);
-                    acts.migrate(ours, from)?;
-                }
-            }
-        }
-        Err(StateError::Unsettled { path: self.state() })
     }
 
     /// The same by hand, for a command that writes into the state. Where a service can be, it is left to that.

@@ -106,6 +106,13 @@ pub enum UpgradeState {
 }
 
 impl UpgradeOrder {
+    /// To the version before. A person means what they say: that it is older, and that it was taken back once, is no reason
+    /// against it.
+    #[must_use]
+    pub fn to_previous() -> Self {
+        Self { previous: true, allow_downgrade: true, force: true, ..Self::default() }
+    }
+
     /// The same without what only people on the host may want, whoever sent it.
     #[must_use]
     pub fn from_afar(self) -> Self {

@@ -125,8 +125,8 @@ impl Writer<'_> {
     }
 
     /// Removes what no attempt needs: versions but those that `current` and `previous` point to and those of `also`, what
-    /// was being deleted when somebody was cut short, and what is kept of versions that failed long ago. Does nothing while an attempt is in progress, or while
-    /// `current` does not point to a complete version. Answers what was removed.
+    /// was being deleted when somebody was cut short, and what is kept of versions that failed long ago. Does nothing while
+    /// an attempt is in progress, or while `current` does not point to a complete version. Answers what was removed.
     ///
     /// # Errors
     /// When a step fails; done again, it goes on there.

@@ -149,6 +149,11 @@ impl Record {
         }
     }
 
+    /// Sets how long all must be well until the commit, and how long the new version has to prove itself.
+    pub fn set_trial(&mut self, green_for: Duration, bound: Duration) {
+        (self.green_for_ms, self.bound_ms) = (milliseconds(green_for), milliseconds(bound));
+    }
+
     /// Counts a start of the new version in the start `boot` of the machine: the first one after a restart counts as a
     /// restart, any other as a try. Nothing when no start of that kind is left.
     #[must_use]

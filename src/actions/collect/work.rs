@@ -1,6 +1,7 @@
 //! Measuring and delivering, whoever started it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outrider_collect::discover::DiscoverError;
@@ -10,7 +11,6 @@ use outrider_collect::sampling::Sampling;
 use outrider_home::{CollectConfig, Config, ConfigErrors, ConfigFault, Limits, Root};
 use outrider_protocol::collect::{CollectReport, To};
 use outrider_protocol::log::{Fields, Level};
-use std::sync::Arc;
 
 use super::log::Log;
 

@@ -1,6 +1,6 @@
 //! One attempt, step by step.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -8,15 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use outrider_home::Config;
 use outrider_protocol::upgrade::{Build, UpgradeOrder, UpgradeProgress, UpgradeState};
 use outrider_upgrade::download::{Download, News, download};
-use outrider_upgrade::{
-    Archive, FileList, Identity, check_in_place, installed, keep_list, unpack, verify_tree,
-};
+use outrider_upgrade::{FileList, Identity, check_in_place, installed, keep_list, verify_tree};
 use outrider_versions::{
-    Begun, Lock, Phase, Points, Post, Reason, Record, VersionName, Versions, VersionsError, Writer,
+    Begun, Lock, Phase, Post, Reason, Record, VersionName, Versions, VersionsError, Writer,
 };
 
 use super::found::{Found, Origin, Package};
 use super::room::{free, needed};
+use super::staging::{clear_but, make_private, unpack_whole};
 use super::{bare, because, tell};
 use crate::by_hand::is_made_up;
 use crate::context::Context;
@@ -277,23 +276,7 @@ impl<'a> Attempt<'a> {
         let at = UpgradeState::Extracting;
         let (archive, tree) = (archive.to_owned(), tree.to_owned());
         let (list, lacks) = (found.list.clone(), found.lacks.clone());
-        let work = move || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-            if tree.exists() {
-                std::fs::remove_dir_all(&tree)?;
-            }
-            make_private(&tree)?;
-            let mut undo = Undo(Some(&tree));
-            let mut archive = Archive::open(&archive)?;
-            let plan = archive.inspect(&list, None)?;
-            if plan.manifest.identity != *list.package() {
-                let (found, expected) = (&plan.manifest.identity, list.package());
-                return Err(format!("the package says that it is {found}, expected {expected}").into());
-            }
-            unpack(&mut archive, &plan, &list, &tree)?;
-            lacks.map_or(Ok(()), |it| it.write(&tree))?;
-            undo.0 = None;
-            Ok(())
-        };
+        let work = move || unpack_whole(&archive, &list, lacks, &tree);
         match tokio::task::spawn_blocking(work).await {
             Ok(unpacked) => unpacked.map_err(|err| Box::new(because(at, &*err, false))),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
@@ -345,9 +328,7 @@ impl<'a> Attempt<'a> {
 fn end_orphan(versions: &Versions, writer: &Writer<'_>) -> Result<(), VersionsError> {
     let seen = versions.see()?;
     let Some(record) = seen.journal.record() else { return Ok(()) };
-    // Armed, and current: it was switched, and only the record of that is lost.
-    let is_switched = seen.links.current == Points::To(record.to.clone());
-    if is_made_up(&record.command) && record.phase.is_before_switch() && !is_switched {
+    if is_made_up(&record.command) && record.phase.is_before_switch() && !seen.is_switched(record) {
         let why = "whoever carried it out is gone, and another attempt took its place";
         writer.enter(Phase::Failed, Some((Reason::Other, why)))?;
     }
@@ -365,42 +346,4 @@ fn progress(context: &Context, news: &News, length: u64, until: Timestamp) -> Up
             UpgradeProgress { retry_error: Some(context.redact(error)), retry_until: Some(until), ..bare }
         }
     }
-}
-
-/// A tree that is removed unless it becomes whole.
-struct Undo<'a>(Option<&'a Path>);
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if let Some(tree) = self.0 {
-            // What stays is removed before the next attempt.
-            drop(std::fs::remove_dir_all(tree));
-        }
-    }
-}
-
-/// Removes what earlier attempts left in staging, but for this file: what was fetched of the same package is gone on with.
-/// Installations by hand, which have folders of their own there, are let be.
-fn clear_but(staging: &Path, part: &str) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(staging)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == part || name.as_encoded_bytes().starts_with(b"install-") {
-            continue;
-        }
-        match entry.file_type()?.is_dir() {
-            true => std::fs::remove_dir_all(entry.path())?,
-            false => std::fs::remove_file(entry.path())?,
-        }
-    }
-    Ok(())
-}
-
-/// A folder for its owner alone, with those above it.
-fn make_private(folder: &PathBuf) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }

@@ -9,6 +9,7 @@
 mod attempt;
 mod found;
 mod room;
+mod staging;
 
 use jiff::Timestamp;
 use outrider_home::Config;

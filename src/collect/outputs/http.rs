@@ -4,10 +4,10 @@
 //! - No secret is part of an address, and none is in a message: where an answer repeats it, stars stand in its place.
 //! - Of an answer only the beginning is read. Redirects are not followed, since they would carry the key elsewhere.
 
-use std::error::Error;
 use std::time::Duration;
 
 use outrider_protocol::collect::{Credential, InfluxStore};
+use outrider_protocol::fault::chain;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, Url};
 
@@ -138,17 +138,6 @@ async fn beginning(mut response: Response) -> String {
 
 fn starred(text: &str, secret: &str) -> String {
     if secret.is_empty() { text.to_owned() } else { text.replace(secret, "***") }
-}
-
-/// An error with its causes.
-fn chain(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text.push_str(&format!(": {err}"));
-        cause = err.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::decide::{Next, Seen, decide};
 use super::schema::{self, Schema};
-use super::{StateError, copy};
+use super::{Settled, StateError, copy};
 use crate::Root;
 use crate::atomic::{FileError, sync_folder};
+
+/// More acts in a row than any root needs.
+pub(super) const MOST_ACTS: usize = 16;
 
 /// Asked before each change of the disk, which is named; tests let one fail, or be the last one.
 pub(super) type Point<'a> = &'a mut dyn FnMut(&'static str) -> Result<(), FileError>;
@@ -42,6 +46,36 @@ pub(super) struct Acts<'a> {
 }
 
 impl Acts<'_> {
+    /// Act by act, until nothing is to be done.
+    pub(super) fn settle(mut self, ours: &Schema, keep: bool) -> Result<Settled, StateError> {
+        self.clear_scrap();
+        let mut settled = Settled::default();
+        for _ in 0..MOST_ACTS {
+            let seen = Seen::of(self.root)?;
+            match decide(&seen, ours.number, keep) {
+                Next::Ready => {
+                    self.clear_scrap();
+                    settled.is_kept = seen.kept.is_some();
+                    return Ok(settled);
+                }
+                Next::Refuse { found } => {
+                    return Err(StateError::Newer { path: self.root.state(), found, ours: ours.number });
+                }
+                Next::Discard(folder) => self.discard(folder)?,
+                Next::Take(folder) => self.take(folder)?,
+                Next::SetAside { found } => {
+                    settled.put_back_from = Some(found);
+                    self.set_aside()?;
+                }
+                Next::Migrate { from } => {
+                    settled.migrated_from = Some(from);
+                    self.migrate(ours, from)?;
+                }
+            }
+        }
+        Err(StateError::Unsettled { path: self.root.state() })
+    }
+
     /// Deletes what is of no worth. What cannot be deleted is no hindrance, as long as its name is not needed.
     pub(super) fn clear_scrap(&mut self) {
         let scrap = Folder::Scrap.of(self.root);

@@ -159,7 +159,7 @@ mod tests {
                     let Some(last) = after(now, next, ours).pop() else { break next };
                     now = last;
                     steps += 1;
-                    assert!(steps < super::super::MOST_ACTS, "{seen:?} by {ours}: never done");
+                    assert!(steps < super::super::act::MOST_ACTS, "{seen:?} by {ours}: never done");
                 };
                 match end {
                     Next::Ready => assert!(

@@ -155,11 +155,17 @@ impl Agent {
         });
     }
 
+    /// Whether the command that ordered an attempt is one of this service's.
+    fn holds_command_of(&self, record: &Record) -> bool {
+        CommandId::new(record.command.as_str()).is_ok_and(|id| self.held.contains_key(&id))
+    }
+
     /// An attempt that is in progress and whose command is gone, as one by hand that was killed, would be in progress for ever.
     fn end_orphaned_attempt(&mut self, journal: &Journal) {
         let Some(record) = journal.record().filter(|it| it.phase.is_before_switch()) else { return };
-        let is_held = CommandId::new(record.command.as_str()).is_ok_and(|id| self.held.contains_key(&id));
-        if is_held || self.upgrading.versions.take(Post::Worker, Duration::ZERO).is_err() {
+        if self.holds_command_of(record)
+            || self.upgrading.versions.take(Post::Worker, Duration::ZERO).is_err()
+        {
             return;
         }
         self.end_unswitched(&record.attempt, Phase::Failed, "whoever carried it out is gone");
@@ -168,7 +174,7 @@ impl Agent {
     /// What a person ordered while no service ran is seen to as any other upgrade, but that there is no command to end.
     fn take_up_unordered(&mut self, journal: &Journal) {
         let Some(record) = journal.record() else { return };
-        if CommandId::new(record.command.as_str()).is_ok_and(|id| self.held.contains_key(&id)) {
+        if self.holds_command_of(record) {
             return;
         }
         if record.phase.is_terminal() {

@@ -36,8 +36,7 @@ impl Agent {
             LinkStatus::Connecting => OldReach::Unknown,
         };
         let settings = move |record: &mut Record| {
-            record.green_for_ms = u64::try_from(green.as_millis()).unwrap_or(u64::MAX);
-            record.bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+            record.set_trial(green, bound);
             record.old_reach = reach;
         };
         let versions = self.upgrading.versions.clone();

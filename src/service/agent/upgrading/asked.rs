@@ -151,13 +151,7 @@ impl Agent {
             self.upgrading.going_over = Some(command.clone());
             return Ok(TakenReply { command });
         }
-        // A person means what they say: that it is older, and that it was taken back once, is no reason against it.
-        self.upgrade_by_hand(UpgradeOrder {
-            previous: true,
-            allow_downgrade: true,
-            force: true,
-            ..UpgradeOrder::default()
-        })
+        self.upgrade_by_hand(UpgradeOrder::to_previous())
     }
 }
 
