@@ -19,18 +19,33 @@ pub(crate) fn run(root: Root, flags: &ServiceRun) -> Result<Exit, Error> {
     let versions = Versions::of(root.path());
     let options = Options { root, program, log: flags.log.clone() };
     let runtime = runtime()?;
-    let stopped = runtime.block_on(async {
-        let stop = signals()?;
-        outrider_service::run(options, stop).await.map_err(|err| cannot_run(&err))
+    let (stopped, stop) = runtime.block_on(async {
+        let mut stop = Box::pin(signals()?);
+        let stopped = outrider_service::run(options, stop.as_mut()).await.map_err(|err| cannot_run(&err))?;
+        Ok::<_, Error>((stopped, stop))
     })?;
     if !stopped.goes_over {
         return Ok(Exit::Ok);
     }
     // Nothing of this version runs on beside the next.
     drop(runtime);
+    end_when_told(stop)?;
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     let _not_started = outrider_versions::launch::launch(&versions, &args);
     Err(Error::failed("no version could be started: its errors stand above"))
+}
+
+/// Ends this process when it is told to stop, up to the moment in which it becomes another version: the launcher reads all of
+/// that first, and whoever stops a service then would wait for it in vain.
+fn end_when_told(stop: impl Future<Output = &'static str> + Send + 'static) -> Result<(), Error> {
+    let runtime = runtime()?;
+    let listening = std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
+        runtime.block_on(stop);
+        leave(Exit::Ok)
+    });
+    listening.map(drop).map_err(|err| {
+        Error::failed(format!("start the thread that listens for the end of the service: {err}"))
+    })
 }
 
 fn cannot_run(err: &ServiceError) -> Error {
@@ -65,7 +80,7 @@ pub(crate) fn signals() -> Result<impl Future<Output = &'static str>, Error> {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            leave();
+            leave(Exit::Cancelled);
         });
         reason
     })
@@ -79,13 +94,16 @@ pub(crate) fn signals() -> Result<impl Future<Output = &'static str>, Error> {
         drop(tokio::signal::ctrl_c().await);
         tokio::spawn(async {
             drop(tokio::signal::ctrl_c().await);
-            leave();
+            leave(Exit::Cancelled);
         });
         "Ctrl-C"
     })
 }
 
-#[expect(clippy::exit, reason = "a second signal says that the person will not wait for anything")]
-fn leave() -> ! {
-    std::process::exit(Exit::Cancelled.code().into())
+#[expect(
+    clippy::exit,
+    reason = "whoever says so will not wait for anything, or there is nothing left to end"
+)]
+fn leave(exit: Exit) -> ! {
+    std::process::exit(exit.code().into())
 }

@@ -8,7 +8,6 @@ use outrider_protocol::upgrade::UpgradeState;
 use outrider_versions::Phase;
 use serde_json::Value;
 
-use super::ends::stays;
 use super::world::{World, name, programs};
 use crate::support::{outrider, run, until};
 
@@ -28,10 +27,7 @@ fn whenever_it_is_cancelled_what_the_backend_is_told_is_what_the_host_did() {
     let mut cancelled = 0;
     for (turn, moment) in MOMENTS.into_iter().enumerate() {
         let version = format!("1.1.{turn}");
-        // So large that to read all of it, which is what arming does, takes a while.
-        let contents = world.stack.dir.path().join(format!("contents-{version}"));
-        std::fs::create_dir_all(&contents).unwrap();
-        std::fs::File::create(contents.join("data")).unwrap().set_len(128 << 20).unwrap();
+        make_large(&world.stack.dir.path().join(format!("contents-{version}")));
         world.publish_script(&version, "#!/bin/sh\nexit 1\n");
         let id = world.order(&version);
         until_armed(&world, &id);
@@ -58,19 +54,43 @@ fn whenever_it_is_cancelled_what_the_backend_is_told_is_what_the_host_did() {
 }
 
 #[test]
-fn a_service_that_is_stopped_while_a_version_is_armed_ends_and_the_next_one_goes_on() {
+fn whenever_a_service_is_stopped_that_goes_over_its_process_ends_and_the_next_one_goes_on() {
+    /// Milliseconds from arming to the stop: while it is armed, while everything stops, and while the launcher reads it.
+    const MOMENTS: [u64; 5] = [0, 150, 300, 600, 900];
     let world = World::start();
-    world.publish("1.1.0", &programs());
-    let status = run(outrider(&world.root()).args(["status", "--json"]));
-    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
-    let pid = status.pointer("/service/pid").and_then(Value::as_u64).unwrap();
-    let id = world.order("1.1.0");
-    until_armed(&world, &id);
-    let stopped = run(std::process::Command::new("kill").args(["-TERM", &pid.to_string()]));
-    assert!(stopped.status.success());
-    // It becomes no other version: whoever stops a service waits for the end of the process.
-    until("the end of the service's process", || {
-        (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
-    });
-    stays(&world, &world.outcome(&id));
+    let contents = world.stack.dir.path().join("contents");
+    let copied = run(std::process::Command::new("cp").arg("-r").arg(programs()).arg(&contents));
+    assert!(copied.status.success());
+    make_large(&contents);
+    for (turn, moment) in MOMENTS.into_iter().enumerate() {
+        let version = format!("1.1.{turn}");
+        world.publish(&version, &contents);
+        let status = run(outrider(&world.root()).args(["status", "--json"]));
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let pid = status.pointer("/service/pid").and_then(Value::as_u64).unwrap();
+        let id = world.order(&version);
+        until_armed(&world, &id);
+        std::thread::sleep(std::time::Duration::from_millis(moment));
+        let stopped = run(std::process::Command::new("kill").args(["-TERM", &pid.to_string()]));
+        assert!(stopped.status.success(), "{moment} ms");
+        // Be it the old version, the new one, or what is between them: whoever stops a service waits for the end of this.
+        until("the end of the service's process", || {
+            (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+        });
+        let (state, report) = world.outcome(&id);
+        let told = world.told();
+        assert_eq!(
+            (state, report.state),
+            (CommandState::Done, UpgradeState::Done),
+            "{moment} ms: {report:?}\n{told}"
+        );
+        assert_eq!(world.current(), name(&version));
+        world.until_runs(&version);
+    }
+}
+
+/// So large that to read all of it, which is what arming and the launcher do, takes a while.
+fn make_large(contents: &Path) {
+    std::fs::create_dir_all(contents).unwrap();
+    std::fs::File::create(contents.join("data")).unwrap().set_len(128 << 20).unwrap();
 }
