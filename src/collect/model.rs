@@ -4,6 +4,8 @@
 //! Sample ── source: Source (what was measured, with the tags of all its points)
 //!    │      time    (wall clock, nanoseconds)
 //!    └───── points: Point { metric: Metric { name, unit, kind }, tags, number, start }
+//!
+//! Event ─── source, time, name (of the API), fields: an object of JSON
 //! ```
 //!
 //! # Invariants
@@ -273,4 +275,17 @@ impl Sample {
         let point = self.points.iter().find(|it| it.tags.is_empty() && *it.metric == *metric)?;
         Some(point.number)
     }
+}
+
+/// What an API said at one time: one object of its answer, as it came or as its mapping made it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Which API of which target, with the common fields of all its events as tags.
+    pub source: Arc<Source>,
+    /// What kind of event it is: the name of the API.
+    pub name: Box<str>,
+    /// When: a field of the answer, or the time of the poll.
+    pub time: Time,
+    /// What.
+    pub fields: serde_json::Map<String, serde_json::Value>,
 }
