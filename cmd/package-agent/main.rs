@@ -33,6 +33,9 @@ struct Args {
     /// Take the programs from this folder instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Build it with ISA-L, which compresses exports about twice as fast; needs nasm, autoconf, automake and libtool
+    #[arg(long, conflicts_with = "programs")]
+    isal: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let hash = args.hash.clone().map_or_else(head, Ok)?;
     let package = Identity::new(Release::parse(&args.version)?, CommitHash::parse(&hash)?);
-    let programs = args.programs.clone().map_or_else(build, Ok)?;
+    let programs = args.programs.clone().map_or_else(|| build(args.isal), Ok)?;
     let contents = tempfile::tempdir()?;
     gather(&programs, contents.path())?;
     fs::create_dir_all(&args.out)?;
@@ -87,9 +90,12 @@ fn head() -> Result<String, Box<dyn Error>> {
 }
 
 /// Builds the programs for release; where they are then.
-fn build() -> Result<PathBuf, Box<dyn Error>> {
+fn build(isal: bool) -> Result<PathBuf, Box<dyn Error>> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["build", "--release"]);
+    if isal {
+        command.args(["--features", "isal"]);
+    }
     for name in PROGRAMS.iter().chain(&INTEGRATIONS) {
         command.args(["--bin", name]);
     }

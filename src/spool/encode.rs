@@ -9,8 +9,6 @@ mod zstd;
 
 use std::io;
 
-use sha2::{Digest, Sha256};
-
 pub(crate) use self::count::{Counted, count};
 use self::gzip::Gzip;
 use self::zstd::Zstd;
@@ -116,10 +114,4 @@ impl Chunks<'_> {
 /// How many lines there are.
 pub(crate) fn lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
-}
-
-/// A finished hash as lower-case hex.
-pub(crate) fn hex(hash: Sha256) -> String {
-    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('?');
-    hash.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }

@@ -3,9 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::Digest;
-
-use crate::encode::{Counted, hex};
+use crate::encode::Counted;
 use crate::error::At;
 use crate::fs::{Fs, Handle, Syncing};
 use crate::{Amount, SpoolError};
@@ -57,7 +55,7 @@ impl Growing {
     }
 
     pub(crate) fn sha256(&self) -> String {
-        hex(self.good.hash.clone())
+        self.good.hash.hex()
     }
 
     /// Whether more can be appended.

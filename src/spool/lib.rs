@@ -54,6 +54,7 @@ mod error;
 mod files;
 mod fs;
 mod growing;
+mod hash;
 mod manifest;
 mod place;
 mod pool;

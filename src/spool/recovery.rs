@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::encode::{count, hex};
+use crate::encode::count;
 use crate::error::At;
 use crate::files::{LOCK, Stage, UNKNOWN_ORIGIN, is_name, parse, path};
 use crate::fs::{Fs, list_if_there};
@@ -138,7 +138,7 @@ impl Recovery<'_> {
             records: counted.amount.records,
             raw_bytes: counted.amount.raw_bytes,
             bytes: counted.bytes,
-            sha256: hex(counted.hash),
+            sha256: counted.hash.hex(),
             compression,
         };
         self.manifest.append(&Line::Sealed(vec![file.clone()])).map_err(AppendError::into_inner)?;

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use sha2::{Digest, Sha256};
-
-use crate::encode::hex;
 use crate::faulty::{Dice, FaultyFs};
+use crate::hash::Hash;
 use crate::{Codec, Compression, ExportWriter, Sealed, Session, Settings, Spool};
 
 const ROOT: &str = "/spool";
@@ -272,7 +270,7 @@ impl World {
     fn receive(&mut self, file: &Sealed) {
         let bytes = self.fs.contents(&file.path).unwrap();
         assert_eq!(file.bytes, bytes.len() as u64);
-        assert_eq!(file.sha256, hex(Sha256::new_with_prefix(&bytes)));
+        assert_eq!(file.sha256, Hash::of(&bytes).hex());
         let text = unpack(&bytes, file.compression);
         assert_eq!(file.raw_bytes, text.len() as u64);
         let ids: Vec<u64> = text.lines().map(|line| id_of(line, file)).collect();

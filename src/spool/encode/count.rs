@@ -2,11 +2,10 @@
 
 use std::io::{self, Read};
 
-use sha2::{Digest, Sha256};
-
 use super::gzip::Gunzip;
 use super::lines;
 use super::zstd::Unzstd;
+use crate::hash::Hash;
 use crate::{Amount, Compression};
 
 /// What is read at once when a file is counted.
@@ -35,7 +34,7 @@ pub(crate) struct Counted {
     /// The end of the last whole member.
     pub(crate) bytes: u64,
     /// The state of the hash at that place.
-    pub(crate) hash: Sha256,
+    pub(crate) hash: Hash,
 }
 
 /// Counts the whole members of a file and stops at whatever is none. Memory stays small however large the file is.

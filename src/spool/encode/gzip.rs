@@ -36,7 +36,10 @@ impl Pack for Gzip {
         if out.len() < bound {
             out.resize(bound, 0);
         }
-        self.block.gzip_compress(text, out).map_err(io::Error::other)
+        match quick(self.level, text, out) {
+            Some(bytes) => Ok(bytes),
+            None => self.block.gzip_compress(text, out).map_err(io::Error::other),
+        }
     }
 
     fn stream(&mut self, pieces: &[&[u8]], chunks: &mut Chunks<'_>) -> io::Result<()> {
@@ -58,6 +61,20 @@ impl Pack for Gzip {
         self.idle = Some(deflate);
         Ok(())
     }
+}
+
+/// A member by ISA-L, where this was built with it, and at its own level only: its higher ones are no match for
+/// libdeflate's in size. Nothing, where it does not fit into libdeflate's bound.
+#[cfg(feature = "isal")]
+fn quick(level: u32, text: &[u8], out: &mut [u8]) -> Option<usize> {
+    (level == 1)
+        .then(|| isal::compress_into(text, out, isal::CompressionLevel::One, isal::Codec::Gzip).ok())
+        .flatten()
+}
+
+#[cfg(not(feature = "isal"))]
+fn quick(_: u32, _: &[u8], _: &mut [u8]) -> Option<usize> {
+    None
 }
 
 /// Reads one member.

@@ -1,6 +1,7 @@
 //! Members made, cut, damaged, counted: of both kinds.
 
 use super::*;
+use crate::hash::Hash;
 use crate::{Amount, Compression};
 
 const CODECS: [Codec; 3] = [Codec::Gzip { level: 1 }, Codec::Zstd { level: 1 }, Codec::Zstd { level: 9 }];
@@ -38,7 +39,7 @@ fn cut_at_any_byte(codec: Codec) {
             _ => (whole.len(), 3),
         };
         assert_eq!((counted.bytes, counted.amount.records), (bytes as u64, records), "cut at {end}");
-        assert_eq!(hex(counted.hash), hex(Sha256::new_with_prefix(&whole[..bytes])));
+        assert_eq!(counted.hash.hex(), Hash::of(&whole[..bytes]).hex());
     }
 }
 
