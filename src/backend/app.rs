@@ -12,6 +12,7 @@ use crate::admin::{Agent, Command, File, FileFilter, Watched};
 use crate::data::DataFolder;
 use crate::hub::{Change, Hub};
 use crate::oauth::Tokens;
+use crate::plots::Plots;
 use crate::secret::Hash;
 use crate::settings::Limits;
 use crate::store::{CancelOutcome, FileKey, LogBounds, Store, StoreError, TreeBounds};
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) releases: PathBuf,
     pub(crate) limits: Limits,
     pub(crate) uploads: Uploads,
+    /// What agents measured last.
+    pub(crate) plots: Plots,
     /// The access tokens of integrations.
     pub(crate) tokens: Tokens,
     /// Whether something was taken out of the database that may still stand in its write-ahead log.

@@ -1,6 +1,6 @@
 //! Who is told what when something changes: streams of agents that wait for orders, and pages that are looked at.
 //!
-//! **Invariant:** the hub holds nothing that is not in the store too. Whoever is told reads the store again, so a lost
+//! **Invariant:** the hub holds nothing that is not in the store (or the plots) too. Whoever is told reads the store again, so a lost
 //! or merged notice costs nothing but time.
 
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ const WRITE_SEEN_EVERY: Duration = Duration::from_secs(15);
 pub(crate) enum Change {
     /// The list of agents, or one agent's state.
     Agents,
+    /// What one agent measured last.
+    Measured(AgentId),
     /// A command, its progress, its log or its files.
     Command(CommandId),
 }

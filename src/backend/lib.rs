@@ -55,6 +55,7 @@ mod oauth;
 pub mod openapi;
 mod orders;
 mod pages;
+mod plots;
 mod private;
 mod secret;
 mod server;

@@ -22,6 +22,7 @@ mod integrations;
 mod layout;
 mod live;
 mod login;
+mod measured;
 mod parts;
 mod report;
 mod tree;

@@ -16,6 +16,7 @@ use crate::app::{App, Shared};
 use crate::data::{Address, DataError, DataFolder, DataLock};
 use crate::hub::Hub;
 use crate::oauth::Tokens;
+use crate::plots::Plots;
 use crate::secret::Hash;
 use crate::settings::{Settings, Tls};
 use crate::store::{Store, StoreError};
@@ -108,6 +109,7 @@ pub async fn start(settings: Settings) -> Result<Backend, StartError> {
         releases,
         limits: settings.limits,
         uploads: Uploads::default(),
+        plots: Plots::default(),
         tokens: Tokens::default(),
         unfolded: AtomicBool::new(true),
         admin,

@@ -6,6 +6,7 @@ mod commands;
 mod crashes;
 pub(crate) mod harness;
 mod integrations;
+mod measured;
 mod mirror;
 mod oauth;
 mod streams;

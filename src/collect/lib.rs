@@ -25,6 +25,7 @@ pub mod encode;
 pub mod files;
 pub mod identify;
 pub mod labels;
+pub mod latest;
 pub mod model;
 pub mod original;
 pub mod outputs;

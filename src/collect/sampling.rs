@@ -10,12 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use outrider_protocol::collect::Reading;
 use tokio::sync::oneshot;
 
 use crate::collector::{Event, Trouble};
+use crate::latest::latest;
 use crate::model::{Moment, Sample, Time};
 use crate::outputs::Inlet;
 use crate::sampler::Sampler;
+
+/// How often the latest samples are put in short: nobody looks more often, and it costs a little.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What was measured so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub struct Measured {
     pub troubles: u64,
     /// The last of it.
     pub trouble: Option<String>,
+    /// What was measured last, in short.
+    pub latest: Vec<Reading>,
 }
 
 /// The thread that measures.
@@ -63,9 +70,16 @@ impl Sampling {
             let _gone = gone;
             let begun = Instant::now();
             let (mut number, mut left_out) = (0, 0);
+            let mut looked = None;
             loop {
                 let (samples, troubles) = round(&mut sampler, begun.elapsed(), &trouble);
                 count(&counts, &samples, troubles, left_out);
+                // The first round knows no rates yet.
+                if number > 0 && looked.is_none_or(|it: Instant| it.elapsed() >= LOOK_EVERY) {
+                    looked = Some(Instant::now());
+                    let latest = latest(&samples);
+                    counts.lock().unwrap_or_else(PoisonError::into_inner).latest = latest;
+                }
                 inlet.push(samples);
                 let now = begun.elapsed();
                 (number, left_out) = next(interval, now, number);

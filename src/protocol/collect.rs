@@ -3,6 +3,7 @@
 //! The action is long-running: on link B the service calls `initialize`, then `collect`, which is answered when a `cancel`
 //! has ended it and its outputs were given time to send the rest. Meanwhile `collecting` says how it goes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -218,6 +219,22 @@ pub struct CollectReport {
     pub trouble: Option<String>,
     /// Each output.
     pub outputs: Vec<OutputReport>,
+    /// The latest samples in short: of the busiest sources only, the busiest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub latest: Vec<Reading>,
+}
+
+/// The latest of one source, for people to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Reading {
+    /// What people know it by.
+    pub source: String,
+    /// When it was measured.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub at: Timestamp,
+    /// By the metric's name, in its unit, rounded to whole numbers.
+    pub values: BTreeMap<String, u64>,
 }
 
 /// How delivering to one output goes.

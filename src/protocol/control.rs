@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::action::{LogBatch, OAuthParams, Order};
 use crate::call::calls;
+use crate::collect::Reading;
 use crate::crash::Crash;
 use crate::ids::{AgentId, CommandId};
 use crate::integration::{Empty, OAuthAccessTokenReply};
@@ -54,6 +55,8 @@ calls! {
     Ended = "command.ended": EndedParams => Empty;
     /// What the installed integrations say of themselves; sent when the agent knows, and again when it changed.
     Integrations = "agent.integrations": DescribeReport => Empty;
+    /// What the agent measured last, in short, for people to look at. The latest wins; one that is lost is of no value.
+    Measured = "agent.measured": MeasuredParams => Empty;
     /// A process of the agent died. Sent until it is answered.
     Crashed = "agent.crashed": CrashedParams => Empty;
     /// An access token for an integration. Asked again after a lost answer, it gives the same token.
@@ -129,6 +132,14 @@ pub struct PingParams {
 pub struct PollParams {
     /// In milliseconds; the backend may answer earlier, with nothing.
     pub wait_ms: u64,
+}
+
+/// What the agent measured last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MeasuredParams {
+    /// Of the busiest sources, the busiest first.
+    pub readings: Vec<Reading>,
 }
 
 /// A process of the agent died.

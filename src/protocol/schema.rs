@@ -80,6 +80,7 @@ fn control_link() -> Value {
         .call::<control::Log>("agent")
         .call::<control::Ended>("agent")
         .call::<control::Integrations>("agent")
+        .call::<control::Measured>("agent")
         .call::<control::Crashed>("agent")
         .call::<control::OAuthAccessToken>("agent")
         .message::<control::Envelope>()

@@ -212,6 +212,7 @@ impl Agent {
             self.keep("local", local.run(self.events.clone()));
         }
         self.keep("crashes", crate::uplink::crashes::tell(self.crashes.clone(), self.insist()));
+        self.keep("measured", crate::uplink::measured::tell(self.collecting.latest(), self.insist()));
         self.keep("integrations", crate::uplink::integrations::tell(self.describing.known(), self.insist()));
     }
 

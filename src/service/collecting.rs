@@ -14,10 +14,11 @@
 
 pub(crate) mod process;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use outrider_protocol::collect::CollectReport;
+use outrider_protocol::collect::{CollectReport, Reading};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -97,11 +98,21 @@ pub(crate) struct Collecting {
     failures: u32,
     look_at: Instant,
     stopped: bool,
+    latest: watch::Sender<Latest>,
 }
+
+/// The latest samples in short; none before the first.
+pub(crate) type Latest = Arc<[Reading]>;
 
 impl Collecting {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { state: State::Off, failures: 0, look_at: now, stopped: false }
+        let latest = watch::Sender::new(Latest::default());
+        Self { state: State::Off, failures: 0, look_at: now, stopped: false, latest }
+    }
+
+    /// What was measured last, as it changes.
+    pub(crate) fn latest(&self) -> watch::Receiver<Latest> {
+        self.latest.subscribe()
     }
 
     /// When there is something to do.
@@ -176,8 +187,16 @@ impl Collecting {
         }
     }
 
-    /// It tells how it goes.
-    pub(crate) fn reported(&mut self, new: CollectReport) {
+    /// It tells how it goes. What it measured goes to the backend, and not into the state.
+    pub(crate) fn reported(&mut self, mut new: CollectReport) {
+        let latest = std::mem::take(&mut new.latest);
+        self.latest.send_if_modified(|now| {
+            let changed = !latest.is_empty() && **now != *latest;
+            if changed {
+                *now = latest.into();
+            }
+            changed
+        });
         if let State::Running { status: CollectStatus::Running { report, .. }, .. } = &mut self.state {
             *report = new;
         }

@@ -1,5 +1,6 @@
 //! `outrider collect` by its built program: by hand, under the service, and into a real InfluxDB.
 
+mod browser;
 mod influxdb;
 mod receiver;
 
@@ -238,4 +239,17 @@ fn it_does_not_outlive_a_killed_service() {
     let pid = process(&stack);
     stack.kill_service();
     until("its end", || (!alive(pid)).then_some(()));
+}
+
+#[test]
+fn the_page_of_an_agent_plots_what_it_measured_last() {
+    let stack = Stack::start(&json!({}));
+    stack.until_connected();
+    let browser = browser::Browser::log_in(&stack.login_link());
+    let page = format!("/agents/{}", stack.agent);
+    assert!(!browser.get(&page).contains("Measured"));
+    edit_config(&stack.root(), |config| config["collect"] = fixtures());
+    let html = until("a plot", || Some(browser.get(&page)).filter(|it| it.contains("<polyline")));
+    assert!(html.contains("/docker/c0ffee") && html.contains("MiB now, at most"), "{html}");
+    assert!(status(&stack)["collect"]["report"].get("latest").is_none(), "that is for the backend alone");
 }

@@ -146,6 +146,11 @@ impl Stack {
         self.dir.path().join("root")
     }
 
+    /// A link that logs a browser in.
+    pub(crate) fn login_link(&self) -> String {
+        self.runtime.block_on(self.client.login_link()).unwrap()
+    }
+
     /// Kills the service as `kill -9` does.
     pub(crate) fn kill_service(&mut self) {
         self.service.child.kill().unwrap();

@@ -107,7 +107,8 @@ async fn collect(
 
 /// Tells the service how it goes until it is over; answers what broke, if that is why.
 async fn tell(work: &mut Work, log: &Log, service: &Peer, cancel: &Cancel) -> Option<CollectError> {
-    let mut next = Instant::now();
+    let begun = Instant::now();
+    let mut next = begun;
     loop {
         tokio::select! {
             broken = work.broken() => return Some(broken),
@@ -117,9 +118,11 @@ async fn tell(work: &mut Work, log: &Log, service: &Peer, cancel: &Cancel) -> Op
             () = async { log.changed().await; sleep(REPORT_AFTER).await } => {}
         }
         // A lost link is noticed above.
-        drop(service.notify::<Collecting>(&work.report()).await);
-        let measured = work.report().cycles > 0;
-        next = Instant::now() + if measured { REPORT_EVERY } else { REPORT_AFTER };
+        let report = work.report();
+        drop(service.notify::<Collecting>(&report).await);
+        // Until there is something to look at it is asked for more often, for a while.
+        let settled = !report.latest.is_empty() || begun.elapsed() > REPORT_EVERY;
+        next = Instant::now() + if settled { REPORT_EVERY } else { REPORT_AFTER };
     }
 }
 

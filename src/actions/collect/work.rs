@@ -160,6 +160,7 @@ impl Work {
             troubles: measured.troubles,
             trouble: measured.trouble,
             outputs: self.inlet.report(),
+            latest: measured.latest,
         }
     }
 

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use outrider_protocol::control::{
     Accepted, CommandParams, Crashed, CrashedParams, Ended, EndedParams, Hello, HelloParams, HelloReply,
-    Integrations, Log, LogParams, OAuthAccessToken, Ping, PingParams, Poll, ProgressChanged, ProgressParams,
-    Running,
+    Integrations, Log, LogParams, Measured, MeasuredParams, OAuthAccessToken, Ping, PingParams, Poll,
+    ProgressChanged, ProgressParams, Running,
 };
 use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, chain, code};
 use outrider_protocol::ids::{AgentId, CommandId};
@@ -44,6 +44,7 @@ pub(super) async fn dispatch(
         Integrations::NAME => {
             reply::<Integrations>(integrations(app, agent, &read::<Integrations>(params)?).await)
         }
+        Measured::NAME => reply::<Measured>(measured(app, agent, read::<Measured>(params)?)),
         Crashed::NAME => reply::<Crashed>(crashed(app, agent, &read::<Crashed>(params)?).await),
         OAuthAccessToken::NAME => {
             let params = read::<OAuthAccessToken>(params)?;
@@ -175,6 +176,12 @@ async fn integrations(app: &App, agent: &AgentId, report: &DescribeReport) -> An
     tracing::info!(%agent, installed = report.integrations.len(), broken = report.failed.len(),
         "The agent told of its integrations.");
     app.hub.changed(Change::Agents);
+    Ok(Empty {})
+}
+
+fn measured(app: &App, agent: &AgentId, params: MeasuredParams) -> Answer<Measured> {
+    app.plots.take(agent, params.readings);
+    app.hub.changed(Change::Measured(agent.clone()));
     Ok(Empty {})
 }
 

@@ -5,7 +5,7 @@ use outrider_protocol::ids::AgentId;
 
 use super::live::Fragment;
 use super::parts::{ago, bytes, commands, counted};
-use super::{integrations, upgrades};
+use super::{integrations, measured, upgrades};
 use crate::admin::{Agent, CommandFilter, CrashFilter};
 use crate::admin_api::integrations_of;
 use crate::app::Shared;
@@ -46,6 +46,7 @@ pub(super) async fn one(app: &Shared, id: &AgentId) -> Result<Vec<Fragment>, Api
         Fragment::new("upgrade-order", upgrades::form(&agent)),
         Fragment::new("configured", integrations::configured(&known, &earlier)),
         Fragment::new("commands", html! { h2 { "Commands" } (commands(&recent, false)) }),
+        Fragment::new("measured", measured::plots(&app.plots.of(id))),
         Fragment::new("crashes", integrations::crashes(&crashes)),
         Fragment::new("installed", integrations::installed(&known)),
     ])

@@ -78,6 +78,8 @@ impl Page {
         match (self, change) {
             (Self::Command(shown), Change::Command(changed)) => shown == changed,
             (Self::Command(_), Change::Agents) => false,
+            (Self::Agent(shown), Change::Measured(measured)) => shown == measured,
+            (_, Change::Measured(_)) => false,
             _ => true,
         }
     }
