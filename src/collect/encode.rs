@@ -4,8 +4,12 @@
 //! - Every body keeps its protocol's limits: what is too large is split, and a batch of any size is encoded whole.
 //! - A body says how many points are in it; the sum over a batch's bodies is the batch's.
 //! - Names and tags from outside cannot break out of their place: each protocol's own characters are escaped or replaced.
+//! - An event counts as its numbers and flags, and as one point where it has none. What takes points gets an event's numbers
+//!   as gauges, under the names of their fields behind the event's.
 //! - No network, no clock, no state: what needs the batch before (differences of counters) is not made here, so that a body
 //!   may be sent twice.
+
+mod events;
 
 pub mod datadog;
 pub mod influx;
@@ -14,6 +18,7 @@ pub mod statsd;
 #[cfg(test)]
 mod tests;
 
+pub use self::events::{as_samples, event_points};
 use crate::model::{Sample, Tag, Unit};
 
 /// What is sent at once.

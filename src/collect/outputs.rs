@@ -25,7 +25,7 @@ use outrider_protocol::collect::{Output, OutputReport};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::model::Sample;
+use crate::model::{Event, Sample};
 use queue::Batch;
 use shared::Shared;
 use way::Way;
@@ -108,6 +108,14 @@ impl Inlet {
     /// Gives what was measured in one round to every output. Never waits.
     pub fn push(&self, samples: Vec<Sample>) {
         let batch = Batch::new(samples);
+        if batch.points > 0 {
+            self.0.iter().for_each(|it| it.push(batch.clone()));
+        }
+    }
+
+    /// Gives what one poll found to every output. Never waits.
+    pub fn push_events(&self, events: Vec<Event>) {
+        let batch = Batch::of_events(events);
         if batch.points > 0 {
             self.0.iter().for_each(|it| it.push(batch.clone()));
         }

@@ -1,4 +1,4 @@
-//! JSON lines: a sample a line, with everything that the model knows of it.
+//! JSON lines: a sample or an event a line, with everything that the model knows of it.
 //!
 //! # Invariants
 //! - Times are RFC 3339 with nanoseconds, in UTC; numbers are JSON's, whole ones without a point.
@@ -6,8 +6,8 @@
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::{Body, ucum};
-use crate::model::{Kind, Number, Point, Sample, Tags, Time};
+use super::{Body, event_points, ucum};
+use crate::model::{Event, Kind, Number, Point, Sample, Tags, Time};
 
 /// All samples as one body.
 #[must_use]
@@ -25,6 +25,37 @@ pub fn encode(batch: &[Sample]) -> Body {
         }
     }
     Body { bytes, points }
+}
+
+/// All events as one body.
+#[must_use]
+pub fn events(batch: &[Event]) -> Body {
+    let mut body = Body { bytes: Vec::new(), points: 0 };
+    for event in batch {
+        let start = body.bytes.len();
+        if serde_json::to_writer(&mut body.bytes, &EventLine(event)).is_ok() {
+            body.bytes.push(b'\n');
+            body.points += event_points(event);
+        } else {
+            body.bytes.truncate(start);
+        }
+    }
+    body
+}
+
+struct EventLine<'e>(&'e Event);
+
+impl Serialize for EventLine<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let event = self.0;
+        let mut map = to.serialize_map(Some(5))?;
+        map.serialize_entry("time", &text(event.time))?;
+        map.serialize_entry("source", &event.source.key)?;
+        map.serialize_entry("event", &event.name)?;
+        map.serialize_entry("tags", &Tagged(&event.source.tags))?;
+        map.serialize_entry("fields", &event.fields)?;
+        map.end()
+    }
 }
 
 struct Line<'s>(&'s Sample);

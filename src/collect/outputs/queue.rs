@@ -8,19 +8,31 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::model::Sample;
+use crate::encode::event_points;
+use crate::model::{Event, Sample};
 
-/// What was measured in one round, shared by all outputs.
+/// What was measured in one round, or found by one poll; shared by all outputs.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
-    pub(crate) samples: Arc<[Sample]>,
+    pub(crate) items: Items,
     pub(crate) points: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Items {
+    Samples(Arc<[Sample]>),
+    Events(Arc<[Event]>),
 }
 
 impl Batch {
     pub(crate) fn new(samples: Vec<Sample>) -> Self {
         let points = crate::encode::points(&samples);
-        Self { samples: samples.into(), points }
+        Self { items: Items::Samples(samples.into()), points }
+    }
+
+    pub(crate) fn of_events(events: Vec<Event>) -> Self {
+        let points = events.iter().map(event_points).sum();
+        Self { items: Items::Events(events.into()), points }
     }
 }
 
@@ -105,7 +117,7 @@ mod tests {
     use super::*;
 
     fn batch(points: usize) -> Batch {
-        Batch { samples: Arc::new([]), points }
+        Batch { items: Items::Samples(Arc::new([])), points }
     }
 
     #[test]

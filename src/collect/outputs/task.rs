@@ -9,7 +9,7 @@ use super::Timing;
 use super::queue::Batch;
 use super::shared::Shared;
 use super::verdict::Verdict;
-use super::way::Way;
+use super::way::{Encoded, Way};
 
 /// Delivers until the queue is closed and empty.
 pub(crate) async fn deliver(way: Way, shared: Arc<Shared>, timing: Timing) {
@@ -41,8 +41,9 @@ impl Delivery {
     /// Sends a batch, or gives it up when it is the oldest of too many.
     async fn send(&mut self, batch: &Batch) {
         'encoded: loop {
-            let bodies = self.way.encode(&batch.samples);
-            let unfit = batch.points.saturating_sub(bodies.iter().map(|it| it.points).sum());
+            let Encoded { bodies, left_out } = self.way.encode(&batch.items);
+            let known = left_out + bodies.iter().map(|it| it.points).sum::<usize>();
+            let unfit = batch.points.saturating_sub(known);
             let (mut sent, mut over) = (0, 0);
             for body in &bodies {
                 match self.send_body(body).await {

@@ -11,7 +11,7 @@ use outrider_protocol::collect::{Credential, InfluxStore, Output, OutputReport, 
 
 use super::*;
 use crate::catalogue::MEMORY_USAGE;
-use crate::model::{MetricRef, Number, Point, Source, Tags, Time};
+use crate::model::{Event, MetricRef, Number, Point, Source, Tags, Time};
 
 /// Longer than anything takes; a state ends it at once.
 const SOON: Duration = Duration::from_secs(30);
@@ -282,4 +282,37 @@ async fn a_full_disk_is_told_and_the_lines_are_kept_until_there_is_room() {
     until(&inlet, "the lines", |it| it[0].sent == 2).await;
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
     assert!(matches!(&heard.lock().unwrap()[0].1, News::Fails { why, .. } if why.contains("samples")));
+}
+
+#[tokio::test]
+async fn events_are_lines_in_a_file_and_their_numbers_points_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events");
+    let receiver = Receiver::default();
+    let file = To::JsonLines { path: path.clone(), file_bytes: 1 << 20, files_kept: 1 };
+    let (outputs, heard) = start(&[("file", 100, file), ("influx", 100, influx(&receiver.start().await))]);
+    let source = Arc::new(Source { key: "a".into(), tags: Tags::new([("node", "n1")]) });
+    let event = |fields: serde_json::Value| Event {
+        source: Arc::clone(&source),
+        name: "queue".into(),
+        time: Time::from_unix_nanos(7),
+        fields: fields.as_object().unwrap().clone(),
+    };
+    let events = vec![
+        event(serde_json::json!({"depth": 3, "name": "q"})),
+        event(serde_json::json!({"text": "no number"})),
+    ];
+    outputs.inlet().push_events(events);
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[1].sent), (2, 1));
+    assert!(report.iter().all(|it| (it.refused, it.dropped) == (0, 0)), "{report:?}");
+    assert!(heard.lock().unwrap().is_empty());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["event"], &first["fields"]["name"], &first["tags"]["node"]),
+        (&"queue".into(), &"q".into(), &"n1".into())
+    );
+    assert_eq!(text.lines().count(), 2);
+    assert_eq!(receiver.got()[0].body, b"m,node=n1 queue.depth=3 7\n");
 }

@@ -10,14 +10,30 @@ use tokio::net::UdpSocket;
 use super::SetupError;
 use super::file::Rotated;
 use super::http::Post;
+use super::queue::Items;
 use super::verdict::Verdict;
-use crate::encode::{Body, datadog, influx, json_lines, statsd};
+use crate::encode::{Body, as_samples, datadog, event_points, influx, json_lines, points, statsd};
 use crate::model::Sample;
 
 /// The largest body of InfluxDB's lines, in bytes: both versions take several times as much.
 const INFLUX_BYTES: usize = 4 << 20;
 /// A receiver that takes less than this at once is none.
 const LEAST_BYTES: usize = 16 << 10;
+
+/// What is to be sent of a batch.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) bodies: Vec<Body>,
+    /// Points for which the output has no form: events without a number, where it takes numbers alone.
+    pub(crate) left_out: usize,
+}
+
+impl Encoded {
+    fn all(mut bodies: Vec<Body>) -> Self {
+        bodies.retain(|it| it.points > 0);
+        Self { bodies, left_out: 0 }
+    }
+}
 
 /// How an output is reached.
 #[derive(Debug)]
@@ -48,12 +64,24 @@ impl Way {
         })
     }
 
-    /// A batch as bodies, whose points sum up to the batch's but for those that fit nowhere.
-    pub(crate) fn encode(&self, batch: &[Sample]) -> Vec<Body> {
-        match self {
-            Self::Stdout | Self::File(_) => {
-                Some(json_lines::encode(batch)).into_iter().filter(|it| it.points > 0).collect()
+    /// A batch as bodies, whose points sum up to the batch's but for those that fit nowhere, and those left out.
+    pub(crate) fn encode(&self, items: &Items) -> Encoded {
+        match (self, items) {
+            (Self::Stdout | Self::File(_), Items::Events(events)) => {
+                Encoded::all(vec![json_lines::events(events)])
             }
+            (_, Items::Samples(samples)) => Encoded::all(self.samples(samples)),
+            (_, Items::Events(events)) => {
+                let samples = as_samples(events);
+                let all: usize = events.iter().map(event_points).sum();
+                Encoded { bodies: self.samples(&samples), left_out: all - points(&samples) }
+            }
+        }
+    }
+
+    fn samples(&self, batch: &[Sample]) -> Vec<Body> {
+        match self {
+            Self::Stdout | Self::File(_) => vec![json_lines::encode(batch)],
             Self::Statsd { .. } => statsd::encode(batch, statsd::DATAGRAM),
             Self::Influx { measurement, most, .. } => influx::encode(batch, measurement, *most),
             Self::Datadog { most, .. } => datadog::within(batch, *most, datadog::MOST_PLAIN),
