@@ -175,7 +175,10 @@ pub(crate) struct Action {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Collect {
+    #[command(subcommand)]
+    pub(crate) command: Option<CollectCommand>,
     /// A file that holds the section by itself [default: that of config.json]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -185,6 +188,16 @@ pub(crate) struct Collect {
     /// The service is at the other end of stdin and stdout
     #[arg(long, hide = true, conflicts_with_all = ["config", "once"])]
     pub(crate) link: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum CollectCommand {
+    /// Poll each API once and print its events, one a line as JSON; errors are on stderr
+    Check {
+        /// A file that holds the section by itself [default: that of config.json]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,12 +4,17 @@ use outrider_home::Root;
 use outrider_protocol::exit::Exit;
 
 use crate::args::Collect;
+#[cfg(target_os = "linux")]
+use crate::args::CollectCommand;
 use crate::report::Error;
 
 #[cfg(target_os = "linux")]
 pub(crate) fn collect(root: Root, flags: Collect) -> Result<Exit, Error> {
     use outrider_actions::collect;
 
+    if let Some(CollectCommand::Check { config }) = flags.command {
+        return check(&root, config);
+    }
     if flags.once {
         let once = collect::once(&root, flags.config).map_err(|err| cannot(&err))?;
         return print(&once);
@@ -31,6 +36,37 @@ pub(crate) fn collect(root: Root, flags: Collect) -> Result<Exit, Error> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn collect(_root: Root, _flags: Collect) -> Result<Exit, Error> {
     Err(Error::usage("collect: what it measures, cgroups and /proc, is on Linux only"))
+}
+
+/// Events on stdout, what failed on stderr, both as they come.
+#[cfg(target_os = "linux")]
+#[expect(clippy::print_stderr, reason = "stdout is for the events")]
+fn check(root: &Root, config: Option<std::path::PathBuf>) -> Result<Exit, Error> {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use outrider_actions::collect::Checked;
+
+    let runtime = crate::service::runtime()?;
+    let (told, printed) = std::sync::mpsc::channel();
+    let told = Mutex::new(told);
+    let checked =
+        runtime.block_on(outrider_actions::collect::check(root, config, move |checked| match checked {
+            Checked::Failed(text) => eprintln!("outrider: {text}"),
+            Checked::Lines(lines) => {
+                let mut out = std::io::stdout().lock();
+                if let Err(err) = out.write_all(&lines).and_then(|()| out.flush()) {
+                    // The other end is in this function.
+                    drop(told.lock().map(|it| it.send(err)));
+                }
+            }
+        }));
+    let failed = checked.map_err(|err| cannot(&err))?;
+    match printed.try_iter().find(|it| it.kind() != std::io::ErrorKind::BrokenPipe) {
+        Some(err) => Err(Error::failure(&err)),
+        None if failed > 0 => Err(Error::failed(format!("{failed} APIs cannot be polled"))),
+        None => Ok(Exit::Ok),
+    }
 }
 
 /// Samples on stdout, what could not be measured on stderr.
@@ -57,6 +93,8 @@ fn cannot(err: &outrider_actions::collect::CollectError) -> Error {
         | CollectError::NoSection { .. }
         | CollectError::File { .. }
         | CollectError::Invalid { .. }
+        | CollectError::NoApis
+        | CollectError::Poller(_)
         | CollectError::Outputs(_) => Error::of(Exit::Usage, err),
         _ => Error::failure(err),
     }

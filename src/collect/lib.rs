@@ -31,6 +31,7 @@ pub mod original;
 pub mod outputs;
 pub mod parse;
 pub mod points;
+pub mod poller;
 pub mod processes;
 pub mod rates;
 pub mod sampler;

@@ -1,8 +1,11 @@
 //! The section `collect` of config.json: what is measured on this host, and where it is delivered.
 
+mod apis;
+
 use std::path::PathBuf;
 
 use outrider_protocol::Raw;
+use outrider_protocol::collect::apis::ApiGroup;
 use outrider_protocol::collect::{Credential, InfluxStore, Intervals, Output, Settings, Target, To};
 
 use crate::config_read::{inside, one_line, quoted};
@@ -14,6 +17,10 @@ use crate::{ConfigFault, Root};
 pub struct CollectConfig {
     /// What is measured.
     pub settings: Settings,
+    /// Whether this host is measured: not where APIs are polled and no target is named.
+    pub host: bool,
+    /// Which APIs are polled.
+    pub apis: Vec<ApiGroup>,
     /// Where it is delivered; none is no mistake, and delivers nothing.
     pub outputs: Vec<Output>,
     /// The section as it stands in the file.
@@ -43,7 +50,7 @@ impl CollectConfig {
 
     /// The secrets that stand in it.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.outputs.iter().flat_map(Output::secrets)
+        apis::secrets(&self.outputs, &self.apis)
     }
 }
 
@@ -57,6 +64,7 @@ const FIELDS: &[&str] = &[
     "rescan_s",
     "max_cgroups",
     "tags",
+    "apis",
     "outputs",
 ];
 const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
@@ -97,7 +105,9 @@ pub(crate) fn section(
 ) -> Option<CollectConfig> {
     let mut members = Members::read(place, raw.get(), FIELDS, faults)?;
     let mut settings = Settings::of(Target::Below("/".into()));
-    if let Some(target) = target(&mut members) {
+    let target = target(&mut members);
+    let names_target = target.is_some();
+    if let Some(target) = target {
         settings.target = target;
     }
     let path = "the path of a folder";
@@ -113,8 +123,10 @@ pub(crate) fn section(
     members.number_into("max_cgroups", 1, 1_000_000, &mut settings.max_cgroups);
     intervals(&mut members, &mut settings.intervals);
     settings.tags = tags(&mut members);
+    let apis = apis::groups(&mut members, root);
     let outputs = outputs(&mut members, root);
-    Some(CollectConfig { settings, outputs, raw })
+    let host = names_target || apis.is_empty();
+    Some(CollectConfig { settings, host, apis, outputs, raw })
 }
 
 fn target(members: &mut Members<'_>) -> Option<Target> {

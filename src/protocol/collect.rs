@@ -3,6 +3,8 @@
 //! The action is long-running: on link B the service calls `initialize`, then `collect`, which is answered when a `cancel`
 //! has ended it and its outputs were given time to send the rest. Meanwhile `collecting` says how it goes.
 
+pub mod apis;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -217,6 +219,9 @@ pub struct CollectReport {
     /// The last of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// The polling of APIs, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apis: Option<ApisReport>,
     /// Each output.
     pub outputs: Vec<OutputReport>,
     /// The latest samples in short: of the busiest sources only, the busiest first.
@@ -235,6 +240,30 @@ pub struct Reading {
     pub at: Timestamp,
     /// By the metric's name, in its unit, rounded to whole numbers.
     pub values: BTreeMap<String, u64>,
+}
+
+/// How polling APIs goes. Counts are since the action started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ApisReport {
+    /// What is polled: each API of each system, VDC or node.
+    pub polled: u64,
+    /// Of these, those whose last poll failed.
+    pub failing: u64,
+    /// Polls that ended well.
+    pub polls: u64,
+    /// Polls that failed.
+    pub failed: u64,
+    /// Polls that were left out, since the one before them took too long.
+    pub late: u64,
+    /// Events that were made.
+    pub events: u64,
+    /// Events that were left out, since one poll had too many.
+    pub beyond: u64,
+    /// What failed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// How delivering to one output goes.

@@ -128,9 +128,10 @@ async fn tell(work: &mut Work, log: &Log, service: &Peer, cancel: &Cancel) -> Op
 
 fn failed(err: &CollectError) -> RpcError {
     let (fault, retry) = match err {
-        CollectError::Config(_) | CollectError::NoSection { .. } | CollectError::Outputs(_) => {
-            (Fault::Host, Retry::No)
-        }
+        CollectError::Config(_)
+        | CollectError::NoSection { .. }
+        | CollectError::Outputs(_)
+        | CollectError::Poller(_) => (Fault::Host, Retry::No),
         _ => (Fault::Host, Retry::Later),
     };
     let data = ErrorData { fault: Some(fault), retry: Some(retry), hint: None, last_lines: Vec::new() };

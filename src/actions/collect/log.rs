@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use outrider_collect::outputs::News;
+use outrider_collect::poller::PollNews;
 use outrider_home::Root;
 use outrider_logs::{Redactor, RunLog};
 use outrider_protocol::log::{Fields, Level, LogLine};
@@ -63,6 +64,33 @@ impl Log {
         let (level, message, fields) = line(news);
         let fields = std::iter::once(("output".to_owned(), output.into())).chain(fields);
         self.say(level, message, fields.collect());
+    }
+
+    /// What the polling of APIs has to tell.
+    pub(super) fn polls(&self, news: PollNews) {
+        let text = |name: &str, it: String| (name.to_owned(), it.into());
+        let (level, message, fields) = match news {
+            PollNews::Fails { what, error, for_good } => {
+                let message = if for_good {
+                    "An API cannot be polled; it is left out until the next start."
+                } else {
+                    "An API cannot be polled; it is tried again at its interval."
+                };
+                (Level::Warn, message, vec![text("api", what), text("why", error.to_string())])
+            }
+            PollNews::Works { what } => (Level::Info, "An API can be polled again.", vec![text("api", what)]),
+            PollNews::Beyond { what, events } => (
+                Level::Warn,
+                "An API has more events than the bound `events`; the rest was left out.",
+                vec![text("api", what), ("left_out".to_owned(), events.into())],
+            ),
+            PollNews::Cursors(why) => (
+                Level::Warn,
+                "It is not known where the time windows of APIs ended; they begin anew.",
+                vec![text("why", why)],
+            ),
+        };
+        self.say(level, message, fields.into_iter().collect());
     }
 
     fn write(&self, mut line: LogLine) {

@@ -4,15 +4,18 @@
 //! or with the link. *By hand* it does the same until a signal, with the log on a stream of the caller's. The log is also in
 //! `logs/collect`, which holds the last run.
 //!
+//! *Check* polls each API once and prints the events.
+//!
 //! **Invariant:** its end is bounded: outputs get `FLUSH` to take what waits, or `FLUSH_ORPHANED` when the service is
 //! gone; the rest is counted as dropped, and told.
 //!
 //! **Invariant:** a part of it that breaks ends all of it with an error, so that whoever started it starts it anew: it
 //! never measures without delivering, or delivers without measuring.
 //!
-//! **Invariant:** no secret of an output is in a line of the log.
+//! **Invariant:** no secret of an output or an API is in a line of the log.
 
 mod by_hand;
+mod check;
 mod linked;
 mod log;
 mod work;
@@ -20,6 +23,7 @@ mod work;
 use std::time::Duration;
 
 pub use by_hand::{Once, once, run_by_hand};
+pub use check::{Checked, check};
 pub use linked::run_linked;
 pub use work::CollectError;
 

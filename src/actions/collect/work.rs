@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use outrider_collect::discover::DiscoverError;
 use outrider_collect::outputs::{Inlet, Outputs, SetupError, Tell, Timing};
+use outrider_collect::poller::{Poller, Sink, StartError, TellPolls};
 use outrider_collect::sampler::Sampler;
 use outrider_collect::sampling::Sampling;
 use outrider_home::{CollectConfig, Config, ConfigErrors, ConfigFault, Limits, Root};
-use outrider_protocol::collect::{CollectReport, To};
+use outrider_protocol::collect::{CollectReport, Settings, To};
 use outrider_protocol::log::{Fields, Level};
 
 use super::log::Log;
@@ -58,6 +59,12 @@ pub enum CollectError {
     /// The outputs cannot be set up.
     #[error(transparent)]
     Outputs(#[from] SetupError),
+    /// The APIs cannot be polled.
+    #[error(transparent)]
+    Poller(#[from] StartError),
+    /// A check without anything to check.
+    #[error("the section names no API to check; add `apis` to it, or name a file with --config FILE")]
+    NoApis,
     /// The system gives no thread.
     #[error("start the thread that measures")]
     Thread(#[source] std::io::Error),
@@ -74,6 +81,8 @@ pub enum CollectError {
 pub(super) struct Wanted {
     pub(super) collect: CollectConfig,
     pub(super) limits: Limits,
+    /// Where the time windows of APIs ended is kept.
+    cursors: PathBuf,
 }
 
 impl Wanted {
@@ -81,7 +90,8 @@ impl Wanted {
     pub(super) fn of(root: &Root) -> Result<Self, CollectError> {
         let config = Config::load(root).map_err(CollectError::Config)?;
         let missing = || CollectError::NoSection { path: root.config_path() };
-        Ok(Self { collect: config.collect.ok_or_else(missing)?, limits: config.limits })
+        let collect = config.collect.ok_or_else(missing)?;
+        Ok(Self { collect, limits: config.limits, cursors: cursors(root) })
     }
 
     /// As a file says; relative paths in it begin at the root.
@@ -94,13 +104,18 @@ impl Wanted {
             Ok(collect) => collect,
             Err(faults) => return Err(CollectError::Invalid { path, faults }),
         };
-        Ok(Self { collect, limits: Limits::default() })
+        Ok(Self { collect, limits: Limits::default(), cursors: cursors(root) })
     }
 }
 
-/// The thread that measures, and the tasks that deliver.
+fn cursors(root: &Root) -> PathBuf {
+    root.state().join("api-windows.json")
+}
+
+/// The thread that measures, and the tasks that poll and deliver.
 pub(super) struct Work {
-    sampling: Sampling,
+    sampling: Option<Sampling>,
+    poller: Option<Poller>,
     outputs: Outputs,
     inlet: Inlet,
     log: Log,
@@ -109,8 +124,8 @@ pub(super) struct Work {
 impl Work {
     /// Begins. Where stdout is a link, an output to it is left out, and said.
     pub(super) fn start(wanted: Wanted, linked: bool, log: Log) -> Result<Self, CollectError> {
-        let Wanted { collect, limits } = wanted;
-        let CollectConfig { settings, mut outputs, .. } = collect;
+        let Wanted { collect, limits, cursors } = wanted;
+        let CollectConfig { settings, host, apis, mut outputs, .. } = collect;
         if linked {
             let before = outputs.len();
             outputs.retain(|it| it.to != To::Stdout);
@@ -128,30 +143,33 @@ impl Work {
             retry_first: limits.retry_first().min(limits.reconnect_max()).min(Duration::from_secs(1)),
             retry_most: limits.reconnect_max(),
         };
-        let interval = Duration::from_millis(settings.interval_ms);
-        let (sampler, reason) = Sampler::open(settings)?;
-        if let Some(reason) = reason {
-            let fields = [("why".to_owned(), reason.to_string().into())].into_iter().collect();
-            log.say(
-                Level::Warn,
-                "This host has no cgroups; its processes are measured in their place.",
-                fields,
-            );
-        }
+        let sampler = host.then(|| open(settings.clone(), &log)).transpose()?;
         let telling = log.clone();
         let tell: Tell = Arc::new(move |output, news| telling.news(output, news));
         let outputs = Outputs::start(&outputs, timing, &tell)?;
         let inlet = outputs.inlet();
+        let poller = if apis.is_empty() {
+            None
+        } else {
+            let (events, telling) = (inlet.clone(), log.clone());
+            let sink: Sink = Arc::new(move |all| events.push_events(all));
+            let tell: TellPolls = Arc::new(move |news| telling.polls(news));
+            Some(Poller::start(&apis, &settings.tags, cursors, &sink, &tell)?)
+        };
         let trouble = log.clone();
-        let sampling = Sampling::start(sampler, interval, inlet.clone(), move |it| {
-            trouble.say(Level::Warn, it.to_string(), Fields::new());
+        let sampling = sampler.map(|sampler| {
+            let interval = Duration::from_millis(settings.interval_ms);
+            Sampling::start(sampler, interval, inlet.clone(), move |it| {
+                trouble.say(Level::Warn, it.to_string(), Fields::new());
+            })
         });
-        Ok(Self { sampling: sampling.map_err(CollectError::Thread)?, outputs, inlet, log })
+        let sampling = sampling.transpose().map_err(CollectError::Thread)?;
+        Ok(Self { sampling, poller, outputs, inlet, log })
     }
 
     /// How it goes.
     pub(super) fn report(&self) -> CollectReport {
-        let measured = self.sampling.measured();
+        let measured = self.sampling.as_ref().map(Sampling::measured).unwrap_or_default();
         CollectReport {
             cycles: measured.cycles,
             late: measured.late,
@@ -159,6 +177,7 @@ impl Work {
             sources: measured.sources,
             troubles: measured.troubles,
             trouble: measured.trouble,
+            apis: self.poller.as_ref().map(Poller::report),
             outputs: self.inlet.report(),
             latest: measured.latest,
         }
@@ -166,8 +185,21 @@ impl Work {
 
     /// Waits until a part of it ends by itself. May be dropped.
     pub(super) async fn broken(&mut self) -> CollectError {
+        let sampling = async {
+            match &mut self.sampling {
+                Some(it) => it.broken().await,
+                None => std::future::pending().await,
+            }
+        };
+        let poller = async {
+            match &mut self.poller {
+                Some(it) => it.broken().await,
+                None => std::future::pending().await,
+            }
+        };
         let part = tokio::select! {
-            () = self.sampling.broken() => "the thread that measures",
+            () = sampling => "the thread that measures",
+            () = poller => "the task of an API",
             () = self.outputs.broken() => "the task of an output",
         };
         CollectError::Broken { part }
@@ -175,7 +207,17 @@ impl Work {
 
     /// Ends: the round that is under way is over first, then outputs may take what waits.
     pub(super) async fn finish(mut self, within: Duration) -> CollectReport {
-        self.sampling.stop(within / 2).await;
+        let stop_sampling = async {
+            if let Some(it) = &mut self.sampling {
+                it.stop(within / 2).await;
+            }
+        };
+        let stop_polling = async {
+            if let Some(it) = &mut self.poller {
+                it.finish(within / 2).await;
+            }
+        };
+        tokio::join!(stop_sampling, stop_polling);
         let report = self.report();
         let outputs = self.outputs.finish(within).await;
         let report = CollectReport { outputs, ..report };
@@ -184,6 +226,7 @@ impl Work {
         };
         let numbers = [
             ("samples", report.samples),
+            ("events", report.apis.as_ref().map_or(0, |it| it.events)),
             ("sent", sum(|it| it.sent)),
             ("dropped", sum(|it| it.dropped)),
             ("refused", sum(|it| it.refused)),
@@ -192,4 +235,14 @@ impl Work {
         self.log.say(Level::Info, "Collecting has ended.", fields.collect());
         report
     }
+}
+
+/// What measures this host; what stands in for cgroups where there are none is said.
+fn open(settings: Settings, log: &Log) -> Result<Sampler, CollectError> {
+    let (sampler, reason) = Sampler::open(settings)?;
+    if let Some(reason) = reason {
+        let fields = [("why".to_owned(), reason.to_string().into())].into_iter().collect();
+        log.say(Level::Warn, "This host has no cgroups; its processes are measured in their place.", fields);
+    }
+    Ok(sampler)
 }

@@ -1,0 +1,285 @@
+//! Polling HTTP APIs: what their answers say, as events.
+//!
+//! ```text
+//!  plan: a unit for each API of each system, VDC or node
+//!    │        ┌──────────── a task for each ────────────┐
+//!    └─> poll: windows ─> ids ─> pages ─> ask ─> mapping ─> events ─> the outputs
+//!              (cursors)                   │ (split, jq, history, numbers, flatten)
+//!                          node, session, http: who is asked, how it is logged into, one request
+//! ```
+//!
+//! # Invariants
+//! - Polls of a unit never overlap: what is due while one is under way is left out and counted. Units begin at moments
+//!   that chance spreads over their interval.
+//! - One unit, node or API that fails ends nothing else. Its trouble is told when it begins, changes and ends.
+//! - Everything that comes from outside is bounded: answers, pages, events, the time of each request.
+//! - Events are given away before a window's end is kept: a death between the two brings them twice, never not at all.
+
+mod ask;
+pub mod cursors;
+pub mod dtinfo;
+mod http;
+pub mod jq;
+pub mod mapping;
+mod node;
+pub mod pages;
+pub mod place;
+mod plan;
+mod poll;
+mod session;
+pub mod shape;
+#[cfg(test)]
+mod tests;
+pub mod window;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use outrider_protocol::collect::ApisReport;
+use outrider_protocol::collect::apis::ApiGroup;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+pub use ask::PollError;
+use cursors::Cursors;
+use plan::{Plan, Unit};
+pub use poll::Polled;
+
+use crate::model::Event;
+
+/// The first poll is within this time, however long the interval is.
+const FIRST_WITHIN: Duration = Duration::from_secs(60);
+
+/// Polling cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[error("poll the APIs of {group:?}: {what}")]
+pub struct StartError {
+    /// Which group.
+    pub group: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What polling has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PollNews {
+    /// A poll failed, and the one before it did not, or otherwise.
+    Fails {
+        /// What is polled.
+        what: String,
+        /// Why it failed.
+        error: PollError,
+        /// It is not polled again.
+        for_good: bool,
+    },
+    /// It brings events again.
+    Works {
+        /// What is polled.
+        what: String,
+    },
+    /// A poll had more events than its bound.
+    Beyond {
+        /// What is polled.
+        what: String,
+        /// How many were left out.
+        events: u64,
+    },
+    /// Where windows ended is not known.
+    Cursors(String),
+}
+
+/// Where events go. Called from any thread; must not wait.
+pub type Sink = Arc<dyn Fn(Vec<Event>) + Send + Sync>;
+/// Where news go. Called from any thread; must not wait.
+pub type TellPolls = Arc<dyn Fn(PollNews) + Send + Sync>;
+
+/// All units, with their tasks.
+#[derive(Debug)]
+pub struct Poller {
+    tasks: JoinSet<()>,
+    plan: Vec<(http::Http, Arc<node::NodeState>)>,
+    report: Arc<Mutex<ApisReport>>,
+}
+
+impl Poller {
+    /// Starts a task for each unit. Where windows of time ended is kept in `cursors`.
+    ///
+    /// # Errors
+    /// When a program, a file of TLS or an address cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(
+        groups: &[ApiGroup],
+        tags: &[(String, String)],
+        cursors: PathBuf,
+        sink: &Sink,
+        tell: &TellPolls,
+    ) -> Result<Self, StartError> {
+        let plan = plan(groups, tags)?;
+        let (cursors, trouble) = Cursors::open(cursors);
+        if let Some(trouble) = trouble {
+            tell(PollNews::Cursors(trouble));
+        }
+        let cursors = Arc::new(cursors);
+        let report = ApisReport { polled: plan.units.len() as u64, ..ApisReport::default() };
+        let report = Arc::new(Mutex::new(report));
+        let mut tasks = JoinSet::new();
+        for unit in plan.units {
+            let worker = Worker {
+                unit,
+                cursors: Arc::clone(&cursors),
+                sink: Arc::clone(sink),
+                tell: Arc::clone(tell),
+                report: Arc::clone(&report),
+                failing: None,
+            };
+            tasks.spawn(worker.run());
+        }
+        Ok(Self { tasks, plan: plan.nodes, report })
+    }
+
+    /// How it goes.
+    #[must_use]
+    pub fn report(&self) -> ApisReport {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until a task is gone, which is a bug: none ends before [`Poller::finish`]. May be dropped.
+    pub async fn broken(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends: polls that are under way are given up, and tokens are given back within the time.
+    pub async fn finish(&mut self, within: Duration) {
+        self.tasks.shutdown().await;
+        let mut closing = JoinSet::new();
+        for (http, node) in self.plan.drain(..) {
+            closing.spawn(async move { node.session.close(&http, &node.url).await });
+        }
+        // A token that is not given back ends by itself.
+        drop(timeout(within, async { while closing.join_next().await.is_some() {} }).await);
+    }
+}
+
+/// Polls every unit once, one after another, and keeps nothing. `each` is told what was polled and how that went.
+///
+/// # Errors
+/// When a program, a file of TLS or an address cannot be used.
+pub async fn check(
+    groups: &[ApiGroup],
+    tags: &[(String, String)],
+    sink: &Sink,
+    mut each: impl FnMut(&str, Result<Polled, PollError>),
+) -> Result<(), StartError> {
+    let plan = plan(groups, tags)?;
+    let cursors = Arc::new(Cursors::nowhere());
+    for unit in &plan.units {
+        let polled = unit.poll(&cursors, &**sink).await;
+        each(&unit.key, polled.map_err(|it| it.0));
+    }
+    for (http, node) in &plan.nodes {
+        node.session.close(http, &node.url).await;
+    }
+    Ok(())
+}
+
+/// Whether the APIs can be polled as they are set up.
+///
+/// # Errors
+/// When a program, a file of TLS or an address cannot be used.
+fn plan(groups: &[ApiGroup], tags: &[(String, String)]) -> Result<Plan, StartError> {
+    // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut plan = Plan::default();
+    for group in groups {
+        plan.add(group, tags)?;
+    }
+    Ok(plan)
+}
+
+struct Worker {
+    unit: Unit,
+    cursors: Arc<Cursors>,
+    sink: Sink,
+    tell: TellPolls,
+    report: Arc<Mutex<ApisReport>>,
+    failing: Option<PollError>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let interval = Duration::from_millis(self.unit.api.interval_ms);
+        let first = Instant::now() + interval.min(FIRST_WITHIN).mul_f64(ask::chance(ask::random()));
+        let mut number = 0;
+        loop {
+            sleep_until(first + interval.saturating_mul(number)).await;
+            let polled = self.unit.poll(&self.cursors, &*self.sink).await;
+            let endless = match polled {
+                Ok(polled) => self.went_well(polled),
+                Err((error, polled)) => self.went_wrong(error, polled),
+            };
+            if endless {
+                // The thread that runs the program is lost; another one would be as well.
+                std::future::pending::<()>().await;
+            }
+            let (next, late) = next(interval, first.elapsed(), number);
+            number = next;
+            self.count(|it| it.late += u64::from(late));
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut ApisReport)) {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn went_well(&mut self, polled: Polled) -> bool {
+        let worked = self.failing.take().is_some();
+        self.count(|it| {
+            it.polls += 1;
+            it.failing -= u64::from(worked);
+        });
+        if worked {
+            (self.tell)(PollNews::Works { what: self.unit.key.clone() });
+        }
+        self.brought(polled);
+        false
+    }
+
+    fn went_wrong(&mut self, error: PollError, polled: Polled) -> bool {
+        let is_first = self.failing.is_none();
+        let is_news = self.failing.as_ref().is_none_or(|it| !error.is_like(it));
+        self.count(|it| {
+            it.failed += 1;
+            it.failing += u64::from(is_first);
+            it.trouble = Some(format!("{}: {error}", self.unit.key));
+        });
+        self.failing = Some(error.clone());
+        if is_news || polled.endless {
+            let what = self.unit.key.clone();
+            (self.tell)(PollNews::Fails { what, error, for_good: polled.endless });
+        }
+        self.brought(polled);
+        polled.endless
+    }
+
+    fn brought(&self, polled: Polled) {
+        self.count(|it| {
+            it.events += polled.events;
+            it.beyond += polled.beyond;
+        });
+        if polled.beyond > 0 {
+            (self.tell)(PollNews::Beyond { what: self.unit.key.clone(), events: polled.beyond });
+        }
+    }
+}
+
+/// The number of the next poll, counted in intervals since the first, and how many were missed before it.
+fn next(interval: Duration, passed: Duration, last: u32) -> (u32, u32) {
+    let passed = u32::try_from(passed.as_millis() / interval.as_millis().max(1)).unwrap_or(u32::MAX);
+    let next = passed.max(last).saturating_add(1);
+    (next, next - last - 1)
+}

@@ -1,0 +1,154 @@
+//! Who may be asked now: nodes that hang are left alone for a while, and those that say how long to wait are not asked
+//! sooner; and how many requests a system gets.
+//!
+//! # Invariants
+//! - What is decided is decided by pure functions of the state and the time; times are those of the monotonic clock.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use outrider_protocol::collect::apis::Bounds;
+use reqwest::Url;
+use tokio::time::Instant;
+
+use super::session::Session;
+
+/// A node, shared by all that ask it.
+#[derive(Debug)]
+pub(crate) struct NodeState {
+    pub(crate) url: Url,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Number of its VDC in the system.
+    pub(crate) vdc: usize,
+    pub(crate) session: Session,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    blocked_until: Option<Instant>,
+    not_before: Option<Instant>,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    /// It asked to wait so long.
+    Waits(Duration),
+    /// It timed out not long ago.
+    Blocked,
+}
+
+impl NodeState {
+    pub(crate) fn new(url: Url, id: String, name: String, vdc: usize, session: Session) -> Self {
+        Self { url, id, name, vdc, session, times: Mutex::default() }
+    }
+
+    pub(crate) fn state(&self, now: Instant) -> State {
+        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.blocked_until.is_some_and(|it| it > now) {
+            return State::Blocked;
+        }
+        match times.not_before {
+            Some(at) if at > now => State::Waits(at - now),
+            _ => State::Free,
+        }
+    }
+
+    pub(crate) fn block(&self, until: Instant) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).blocked_until = Some(until);
+    }
+
+    pub(crate) fn wait(&self, until: Instant) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).not_before = Some(until);
+    }
+}
+
+/// Which of several nodes is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pick {
+    This(usize),
+    After(Duration),
+    Nobody,
+}
+
+/// One that is free and did not fail for this request, the preferred before others; else one that failed; else whoever is
+/// free first. Those that are blocked are not asked.
+pub(crate) fn pick(nodes: &[(State, bool)], preferred: Option<usize>, random: u64) -> Pick {
+    let choose = |fits: &dyn Fn(&(State, bool)) -> bool| {
+        let fitting: Vec<_> = (0..nodes.len()).filter(|at| fits(&nodes[*at])).collect();
+        let random = usize::try_from(random % fitting.len().max(1) as u64).unwrap_or_default();
+        preferred.filter(|it| fitting.contains(it)).or_else(|| fitting.get(random).copied())
+    };
+    let free = choose(&|it| *it == (State::Free, false)).or_else(|| choose(&|it| it.0 == State::Free));
+    if let Some(at) = free {
+        return Pick::This(at);
+    }
+    let waits = nodes.iter().filter_map(|it| if let State::Waits(wait) = it.0 { Some(wait) } else { None });
+    waits.min().map_or(Pick::Nobody, Pick::After)
+}
+
+/// A bucket of tokens: so many requests a minute, some of them at once.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    per_minute: f64,
+    state: Mutex<(f64, Option<Instant>)>,
+}
+
+impl Bucket {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "at most a million")]
+        let per_minute = bounds.requests_per_min as f64;
+        Self { per_minute, state: Mutex::new((Self::most(per_minute), None)) }
+    }
+
+    /// Ten seconds' worth at once.
+    fn most(per_minute: f64) -> f64 {
+        (per_minute / 6.0).max(1.0)
+    }
+
+    /// Takes a token; answers how long to wait until it is there.
+    pub(crate) fn take(&self, now: Instant) -> Duration {
+        if self.per_minute == 0.0 {
+            return Duration::ZERO;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = state.1.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)).as_secs_f64();
+        let tokens = (state.0 + passed * self.per_minute / 60.0).min(Self::most(self.per_minute)) - 1.0;
+        *state = (tokens, Some(now));
+        Duration::from_secs_f64((-tokens).max(0.0) * 60.0 / self.per_minute)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREE: (State, bool) = (State::Free, false);
+    const FAILED: (State, bool) = (State::Free, true);
+    const BLOCKED: (State, bool) = (State::Blocked, false);
+
+    #[test]
+    fn another_node_is_asked_where_there_is_one() {
+        let wait = |s| (State::Waits(Duration::from_secs(s)), false);
+        assert_eq!(pick(&[FREE, FREE, FREE], None, 5), Pick::This(2));
+        assert_eq!(pick(&[FREE, FREE, FREE], Some(1), 5), Pick::This(1));
+        assert_eq!(pick(&[FAILED, BLOCKED, FREE], Some(0), 0), Pick::This(2));
+        assert_eq!(pick(&[FAILED, BLOCKED], Some(0), 3), Pick::This(0));
+        assert_eq!(pick(&[wait(9), wait(3), BLOCKED], Some(0), 3), Pick::After(Duration::from_secs(3)));
+        assert_eq!(pick(&[BLOCKED], Some(0), 3), Pick::Nobody);
+    }
+
+    #[test]
+    fn a_bucket_gives_so_many_a_minute() {
+        let bucket = Bucket::new(&Bounds { requests_per_min: 60, ..Bounds::default() });
+        let start = Instant::now();
+        let waits: Vec<_> = (0..12).map(|_| bucket.take(start).as_secs()).collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2], "ten at once, then one a second");
+        assert_eq!(bucket.take(start + Duration::from_secs(20)), Duration::ZERO);
+        let all = Bucket::new(&Bounds::default());
+        assert!((0..1000).all(|_| all.take(start).is_zero()));
+    }
+}

@@ -1,0 +1,154 @@
+//! Who is polled for what: one unit for each API of each system, VDC or node.
+
+use std::sync::Arc;
+
+use outrider_protocol::collect::apis::{Api, ApiGroup, Level, System};
+use reqwest::Url;
+
+use super::StartError;
+use super::ask::Asker;
+use super::http::Http;
+use super::mapping::Mapper;
+use super::node::{Bucket, NodeState};
+use super::place::Names;
+use super::session::Session;
+use crate::model::{Source, Tags};
+
+/// What is polled by one worker.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    /// Group, system, VDC or node, and API: tells it from all others.
+    pub(crate) key: String,
+    pub(crate) api: Api,
+    pub(crate) mapper: Arc<Mapper>,
+    pub(crate) asker: Asker,
+    pub(crate) names: Names,
+    pub(crate) source: Arc<Source>,
+}
+
+/// Of which VDC, and of which node in it.
+type Place = (Option<usize>, Option<usize>);
+
+/// All units, and all nodes with the clients that ask them.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) units: Vec<Unit>,
+    pub(crate) nodes: Vec<(Http, Arc<NodeState>)>,
+}
+
+impl Plan {
+    pub(crate) fn add(&mut self, group: &ApiGroup, tags: &[(String, String)]) -> Result<(), StartError> {
+        let wrong = |what: String| StartError { group: group.name.clone(), what };
+        let http = Http::new(&group.tls, &group.bounds).map_err(wrong)?;
+        let mut mappers = Vec::new();
+        for api in &group.apis {
+            let mapper = Mapper::new(&api.mapping)
+                .map_err(|it| wrong(format!("the API {:?}: `jq`: {it}", api.name)))?;
+            mappers.push(Arc::new(mapper));
+        }
+        for system in &group.systems {
+            let nodes = nodes(system).map_err(wrong)?;
+            self.nodes.extend(nodes.iter().map(|it| (http.clone(), Arc::clone(it))));
+            let bucket = Arc::new(Bucket::new(&group.bounds));
+            for (api, mapper) in group.apis.iter().zip(&mappers) {
+                for place in places(system, api.level) {
+                    let (asked, first_first) = asked(&nodes, place, api);
+                    let asker = Asker {
+                        http: http.clone(),
+                        bounds: group.bounds,
+                        bucket: Arc::clone(&bucket),
+                        nodes: asked,
+                        first_first,
+                    };
+                    self.units.push(unit(group, system, api, mapper, place, asker, tags));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn nodes(system: &System) -> Result<Vec<Arc<NodeState>>, String> {
+    let mut all = Vec::new();
+    for (at, vdc) in system.vdcs.iter().enumerate() {
+        for node in &vdc.nodes {
+            let url = Url::parse(&node.url).map_err(|err| format!("{:?} is no address ({err})", node.url))?;
+            let shown = || {
+                let port = url.port().map(|it| format!(":{it}")).unwrap_or_default();
+                format!("{}{port}", url.host_str().unwrap_or_default())
+            };
+            let name = node.name.clone().unwrap_or_else(shown);
+            let id = node.id.clone().unwrap_or_else(|| name.clone());
+            let session = Session::new(system.login.clone());
+            all.push(Arc::new(NodeState::new(url, id, name, at, session)));
+        }
+    }
+    Ok(all)
+}
+
+/// The places that an API has in a system. Nodes are counted through all VDCs.
+fn places(system: &System, level: Level) -> Vec<Place> {
+    match level {
+        Level::System | Level::Dtinfo { .. } => vec![(None, None)],
+        Level::Vdc => (0..system.vdcs.len()).map(|it| (Some(it), None)).collect(),
+        Level::Node => {
+            let vdcs = system.vdcs.iter().enumerate();
+            let all = vdcs.flat_map(|(at, vdc)| std::iter::repeat_n(at, vdc.nodes.len()));
+            all.enumerate().map(|(node, vdc)| (Some(vdc), Some(node))).collect()
+        }
+    }
+}
+
+/// Who may answer, and whether the first of them is to.
+fn asked(nodes: &[Arc<NodeState>], place: Place, api: &Api) -> (Vec<Arc<NodeState>>, bool) {
+    let of_vdc = |vdc: usize| nodes.iter().filter(move |it| it.vdc == vdc).cloned();
+    match place {
+        (Some(vdc), Some(at)) => {
+            let others = of_vdc(vdc).filter(|it| api.any_node && !Arc::ptr_eq(it, &nodes[at]));
+            (std::iter::once(Arc::clone(&nodes[at])).chain(others).collect(), true)
+        }
+        (Some(vdc), None) => (of_vdc(vdc).collect(), false),
+        _ => (nodes.to_vec(), false),
+    }
+}
+
+fn unit(
+    group: &ApiGroup,
+    system: &System,
+    api: &Api,
+    mapper: &Arc<Mapper>,
+    place: Place,
+    asker: Asker,
+    common: &[(String, String)],
+) -> Unit {
+    let vdc = place.0.map(|at| &system.vdcs[at]);
+    let node = place.1.map(|_| Arc::clone(&asker.nodes[0]));
+    let mut names = vec![("system.name", system.name.clone())];
+    let mut tags: Vec<(String, String)> = common.iter().chain(&system.tags).cloned().collect();
+    tags.push(("system".to_owned(), system.name.clone()));
+    let mut key = format!("{}/{}", group.name, system.name);
+    if let Some(vdc) = vdc {
+        tags.extend(vdc.tags.iter().cloned());
+        tags.push(("vdc".to_owned(), vdc.name.clone()));
+        names.push(("vdc.name", vdc.name.clone()));
+        key = format!("{key}/{}", vdc.name);
+    }
+    if let Some(node) = &node {
+        tags.push(("node".to_owned(), node.name.clone()));
+        if node.id != node.name {
+            tags.push(("node_id".to_owned(), node.id.clone()));
+        }
+        names.extend([("node.id", node.id.clone()), ("node.name", node.name.clone())]);
+        key = format!("{key}/{}", node.url.as_str().trim_end_matches('/'));
+    }
+    let key = format!("{key}/{}", api.name);
+    let source = Source { key: format!("api:{key}").into(), tags: Tags::new(tags) };
+    Unit {
+        key,
+        api: api.clone(),
+        mapper: Arc::clone(mapper),
+        asker,
+        names: Names(names),
+        source: Arc::new(source),
+    }
+}

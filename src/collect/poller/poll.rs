@@ -1,0 +1,321 @@
+//! One poll of one unit: its windows, its ids, its pages, and the events of all of them.
+//!
+//! # Invariants
+//! - A window's end is kept after its events were given away, and only if all of its pages came: what failed is asked for
+//!   again, and nothing twice.
+//! - The events of a window are given away together, or none of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrider_protocol::collect::apis::Level;
+use serde_json::Value;
+
+use super::ask::PollError;
+use super::cursors::Cursors;
+use super::http::{Answer, Failure, start};
+use super::mapping::{Mapped, Mapper};
+use super::node::NodeState;
+use super::pages::{Pager, Seen};
+use super::plan::Unit;
+use super::session::below;
+use super::{dtinfo, shape, window};
+use crate::model::{Event, Time};
+
+/// How long a program may take for one answer.
+const PROGRAM_TIME: Duration = Duration::from_secs(10);
+/// Answers beyond this are made into events on a thread of their own, in bytes.
+const SMALL: usize = 64 << 10;
+
+/// What a poll brought.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Polled {
+    /// Events that were given away.
+    pub events: u64,
+    /// Those beyond the bound.
+    pub beyond: u64,
+    /// The program does not end: no use in polling again.
+    pub endless: bool,
+}
+
+/// A failed poll, with what it brought before that.
+pub(crate) type Failed = (PollError, Polled);
+
+impl Unit {
+    /// Polls, and gives the events to `sink`.
+    pub(crate) async fn poll(
+        &self,
+        cursors: &Arc<Cursors>,
+        sink: &(dyn Fn(Vec<Event>) + Send + Sync),
+    ) -> Result<Polled, Failed> {
+        let mut polled = Polled::default();
+        let Some(wanted) = &self.api.window else {
+            let found = self.list(self.names.clone(), &mut polled).await;
+            self.give(found.map_err(|it| (it, polled))?, sink, &mut polled);
+            return Ok(polled);
+        };
+        let now = Time::now().unix_millis();
+        for (from, to) in window::due(wanted, cursors.get(&self.key), now) {
+            let mut names = self.names.clone();
+            names.0.push(("window.start", window::write(from, &wanted.format)));
+            names.0.push(("window.end", window::write(to, &wanted.format)));
+            let found = self.list(names, &mut polled).await;
+            self.give(found.map_err(|it| (it, polled))?, sink, &mut polled);
+            let (cursors, key) = (Arc::clone(cursors), self.key.clone());
+            let kept = tokio::task::spawn_blocking(move || cursors.set(&key, to)).await;
+            if let Ok(Err(what)) = kept {
+                return Err((PollError { node: None, status: None, what }, polled));
+            }
+        }
+        Ok(polled)
+    }
+
+    fn give(&self, found: Mapped, sink: &(dyn Fn(Vec<Event>) + Send + Sync), polled: &mut Polled) {
+        let now = Time::now();
+        let event = |(time, fields): (Option<Time>, _)| Event {
+            source: Arc::clone(&self.source),
+            name: self.api.name.as_str().into(),
+            time: time.unwrap_or(now),
+            fields,
+        };
+        let events: Vec<_> = found.events.into_iter().map(event).collect();
+        polled.events += events.len() as u64;
+        polled.beyond += found.beyond;
+        if !events.is_empty() {
+            sink(events);
+        }
+    }
+
+    /// The events of all requests of one window, or of the poll.
+    async fn list(&self, names: super::place::Names, polled: &mut Polled) -> Result<Mapped, PollError> {
+        if let Level::Dtinfo { port } = self.api.level {
+            return self.dtinfo(port).await;
+        }
+        let mut all = Mapped::default();
+        let path = names.path(&self.api.path);
+        if self.api.ids.is_none() {
+            let body = self.api.body.as_ref().map(|it| names.body(it, &[]));
+            self.pages(&path, body.as_deref(), &mut all, polled).await?;
+            return Ok(all);
+        }
+        let (ids, at_a_time) = self.ids(&names).await?;
+        for some in ids.chunks(at_a_time) {
+            let texts = some.iter().map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned));
+            let mut names = names.clone();
+            names.0.push(("ids", texts.collect::<Vec<_>>().join(",")));
+            let path = names.path(&self.api.path);
+            names.0.pop();
+            let body = self.api.body.as_ref().map(|it| names.body(it, some));
+            self.pages(&path, body.as_deref(), &mut all, polled).await?;
+        }
+        Ok(all)
+    }
+
+    async fn pages(
+        &self,
+        path: &str,
+        body: Option<&str>,
+        all: &mut Mapped,
+        polled: &mut Polled,
+    ) -> Result<(), PollError> {
+        let mut pager = Pager::new(&self.api.pages, path.to_owned());
+        let (mut next, mut preferred) = (Some(pager.first()), None);
+        while let Some(path) = next.take() {
+            let (answer, at) = self.asker.ask(&path, body, preferred, looks_like_json).await?;
+            let node = &self.asker.nodes[at];
+            preferred = Some(at);
+            let left = self.asker.bounds.events.saturating_sub(all.events.len());
+            let link = answer.link.clone();
+            let done = self.made(answer, left).await.map_err(|(what, endless)| {
+                polled.endless |= endless;
+                PollError::of(node, format!("{}: {what}", shown(&path)))
+            })?;
+            let url = below(&node.url, &path).map_err(|it| PollError::of(node, it.to_string()))?;
+            let seen = Seen {
+                answer: &done.paging,
+                link: link.as_deref(),
+                elements: done.mapped.elements,
+                url: &url,
+                node: &node.url,
+            };
+            next = pager.next(&seen).map_err(|what| PollError::of(node, what))?;
+            all.beyond += done.mapped.beyond;
+            all.events.extend(done.mapped.events);
+            if next.is_some() && pager.seen() >= self.asker.bounds.pages {
+                let what = format!("{}: more than {} pages (`pages`)", shown(&path), pager.seen());
+                return Err(PollError::of(node, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer's events, and what of it says where the next page is.
+    async fn made(&self, answer: Answer, most: usize) -> Result<Made, (String, bool)> {
+        let keep = self.api.pages.clone();
+        if answer.bytes.len() <= SMALL && !self.mapper.may_loop() {
+            return make(&answer, &keep, &self.mapper, most).map_err(|it| (it, false));
+        }
+        let mapper = Arc::clone(&self.mapper);
+        let (done, result) = tokio::sync::oneshot::channel();
+        // Not of the runtime's own: it may never end.
+        let begun = std::thread::Builder::new().name("mapping".into()).spawn(move || {
+            // Whoever waited may have given up.
+            drop(done.send(make(&answer, &keep, &mapper, most)));
+        });
+        begun.map_err(|err| (format!("start a thread: {err}"), false))?;
+        match tokio::time::timeout(PROGRAM_TIME, result).await {
+            Ok(Ok(made)) => made.map_err(|it| (it, false)),
+            Ok(Err(_)) => Err(("the program `jq` broke: this is a bug".to_owned(), true)),
+            Err(_) => {
+                let seconds = PROGRAM_TIME.as_secs();
+                Err((format!("the program `jq` has not ended within {seconds} s; it is not run again"), true))
+            }
+        }
+    }
+
+    async fn ids(&self, names: &super::place::Names) -> Result<(Vec<Value>, usize), PollError> {
+        let mut all = Vec::new();
+        let Some(ids) = &self.api.ids else { return Ok((all, 1)) };
+        let mut pager = Pager::new(&ids.pages, names.path(&ids.path));
+        let (mut next, mut preferred) = (Some(pager.first()), None);
+        while let Some(path) = next.take() {
+            let (answer, at) = self.asker.ask(&path, None, preferred, looks_like_json).await?;
+            let node = &self.asker.nodes[at];
+            preferred = Some(at);
+            let wrong = |what: String| PollError::of(node, format!("{}: {what}", shown(&path)));
+            let value = parse(&answer.bytes).map_err(wrong)?;
+            let url = below(&node.url, &path).map_err(|it| wrong(it.to_string()))?;
+            let paging = paging(&value, &ids.pages);
+            let elements = match shape::take(value, &ids.split) {
+                Ok(Value::Array(elements)) => elements,
+                Ok(Value::Null) => Vec::new(),
+                Ok(other) => {
+                    return Err(wrong(format!(
+                        "`{}` is {}; expected an array",
+                        ids.split,
+                        shape::kind(&other)
+                    )));
+                }
+                Err(found) => return Err(wrong(format!("there is no field `{}`: {found}", ids.split))),
+            };
+            let seen = Seen {
+                answer: &paging,
+                link: answer.link.as_deref(),
+                elements: elements.len() as u64,
+                url: &url,
+                node: &node.url,
+            };
+            next = pager.next(&seen).map_err(wrong)?;
+            for element in elements {
+                all.push(match &ids.field {
+                    None => element,
+                    Some(field) => {
+                        shape::take(element, field).map_err(|it| wrong(format!("`{field}`: {it}")))?
+                    }
+                });
+            }
+            if next.is_some() && pager.seen() >= self.asker.bounds.pages
+                || all.len() > self.asker.bounds.events
+            {
+                return Err(wrong("more pages or ids than `pages` and `events` allow".to_owned()));
+            }
+        }
+        Ok((all, ids.at_a_time))
+    }
+
+    /// Of the first node that answers both questions.
+    async fn dtinfo(&self, port: u16) -> Result<Mapped, PollError> {
+        let mut last = None;
+        let offset =
+            usize::try_from(super::ask::random() % self.asker.nodes.len().max(1) as u64).unwrap_or_default();
+        for at in 0..self.asker.nodes.len() {
+            let node = &self.asker.nodes[(at + offset) % self.asker.nodes.len()];
+            match self.tables(node, port).await {
+                Ok(tables) => {
+                    let mut mapped = Mapped { elements: tables.len() as u64, ..Mapped::default() };
+                    let left = tables.len().saturating_sub(self.asker.bounds.events);
+                    mapped.beyond = left as u64;
+                    let kept = tables.into_iter().take(self.asker.bounds.events);
+                    mapped.events = kept.map(|it| (None, it)).collect();
+                    return Ok(mapped);
+                }
+                Err(failure) => {
+                    last = Some(PollError {
+                        node: Some(node.name.clone()),
+                        status: failure.status(),
+                        what: failure.to_string(),
+                    });
+                }
+            }
+        }
+        Err(last.unwrap_or(PollError { node: None, status: None, what: "there is no node".to_owned() }))
+    }
+
+    async fn tables(
+        &self,
+        node: &NodeState,
+        port: u16,
+    ) -> Result<Vec<serde_json::Map<String, Value>>, Failure> {
+        let mut url = node.url.clone();
+        // This page knows neither TLS nor login, so no secret goes there.
+        let plain = url.set_scheme("http").and_then(|()| url.set_port(Some(port)));
+        plain.map_err(|()| Failure::Ours("the node's address takes no port".to_owned()))?;
+        url.set_path("");
+        let http = &self.asker.http;
+        let owners = http.send(http.get(below(&url, dtinfo::OWNERS)?), &[]).await?;
+        let states = http.send(http.get(below(&url, dtinfo::STATES)?), &[]).await?;
+        let text = |it: &Answer| String::from_utf8_lossy(&it.bytes).into_owned();
+        dtinfo::join(&text(&owners), &text(&states)).map_err(Failure::Content)
+    }
+}
+
+#[derive(Debug)]
+struct Made {
+    mapped: Mapped,
+    paging: Value,
+}
+
+fn make(
+    answer: &Answer,
+    pages: &outrider_protocol::collect::apis::Pages,
+    mapper: &Mapper,
+    most: usize,
+) -> Result<Made, String> {
+    let value = parse(&answer.bytes)?;
+    let paging = paging(&value, pages);
+    Ok(Made { mapped: mapper.map(value, most)?, paging })
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(bytes)
+        .map_err(|err| format!("its answer is no JSON ({err}): {}", start(bytes, &[])))
+}
+
+/// The field that says where the next page is, by itself: the rest becomes events.
+fn paging(value: &Value, pages: &outrider_protocol::collect::apis::Pages) -> Value {
+    use outrider_protocol::collect::apis::Pages;
+    let field = match pages {
+        Pages::NextField(field) | Pages::Token { field, .. } => field,
+        Pages::Number { last_field: Some(field), .. } => field,
+        _ => return Value::Null,
+    };
+    let found = value.as_object().and_then(|it| shape::at(it, field)).cloned().unwrap_or_default();
+    Value::Object([(field.clone(), found)].into_iter().collect())
+}
+
+/// What is certainly no JSON may be what another node does not say.
+fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
+    let first = answer.bytes.iter().find(|it| !it.is_ascii_whitespace());
+    let shown = || start(&answer.bytes, &[]);
+    match first {
+        Some(b'<') => {
+            Err(Failure::Content(format!("it answers with a page of HTML or XML, not JSON: {}", shown())))
+        }
+        None => Err(Failure::Content("its answer is empty; expected JSON".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn shown(path: &str) -> &str {
+    path.split_once('?').map_or(path, |it| it.0)
+}
