@@ -1,8 +1,10 @@
 //! `outrider collect` by its built program: by hand, under the service, and into a real InfluxDB.
 
 mod browser;
+mod ecs;
 mod influxdb;
 mod receiver;
+mod simulator;
 
 use std::path::{Path, PathBuf};
 

@@ -251,7 +251,7 @@ fn a_section_in_a_file_of_its_own_is_read_alike() {
         told,
         [
             "/x: found the unknown field \"x\", expected a known one; known are target, cgroup_path, proc_path, \
-             mount_path, interval_ms, intervals, rescan_s, max_cgroups, tags, outputs",
+             mount_path, interval_ms, intervals, rescan_s, max_cgroups, tags, apis, outputs",
             "/interval_ms: found 1, expected a whole number from 100 to 86400000"
         ]
     );

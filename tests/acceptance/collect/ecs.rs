@@ -1,0 +1,196 @@
+//! The APIs of an ECS, as `fixtures/collect/valid/apis/ecs.json` has them, asked of a simulator.
+
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use super::simulator::{Answer, Asked, Simulator};
+use super::write;
+use crate::support::{outrider, printed, repository, run};
+
+const PASSWORD: &str = "not-a-real-password";
+const OWNERS: &str = "[id:urn:storageos:OwnershipInfo:1_a_OB_5_128_0:, owner:127.0.0.1:9069, creationCompleted:true]\n\
+                      [id:urn:storageos:OwnershipInfo:1_a_CT_6_128_1:, owner:127.0.0.1:9069, creationCompleted:true]\n";
+const STATES: &str = "<result><entry><type>CT</type><NOT_LOADED>urn:storageos:OwnershipInfo:1_a_CT_6_128_1:</NOT_LOADED>\
+                      </entry></result>";
+
+/// An ECS: a token for a password, and answers to those who have it. A token is good for some requests only.
+fn ecs() -> Simulator {
+    let token = Mutex::new((0, 0));
+    Simulator::start(move |asked| {
+        if asked.is("GET /login") {
+            // monitor:not-a-real-password
+            let good = asked.header("authorization") == Some("Basic bW9uaXRvcjpub3QtYS1yZWFsLXBhc3N3b3Jk");
+            let mut token = token.lock().unwrap();
+            *token = (token.0 + 1, 0);
+            let header = ("X-SDS-AUTH-TOKEN".to_owned(), format!("token-{}", token.0));
+            return if good { Answer::With(200, vec![header], String::new()) } else { Answer::status(401) };
+        }
+        if asked.is("GET /diagnostic/DumpOwnershipInfo/") {
+            return Answer::ok(OWNERS);
+        }
+        if asked.is("GET /stats/dt/DTInitStat/") {
+            return Answer::ok(STATES);
+        }
+        let mut token = token.lock().unwrap();
+        if asked.header("x-sds-auth-token") != Some(&format!("token-{}", token.0)) || token.1 >= 7 {
+            return Answer::status(401);
+        }
+        token.1 += 1;
+        says(asked)
+    })
+}
+
+fn says(asked: &Asked) -> Answer {
+    let path = asked.line.split('?').next().unwrap();
+    let instances = |all: Value| json!({ "_embedded": { "_instances": all } });
+    let current = |name: &str| json!({ "name": name, "_links": {}, "numGoodDisks": "3", "cpuCurrent": [{ "t": "100", "Percent": "1.5" }, { "t": "160", "Percent": "2.5" }] });
+    let is_first = asked.query("marker").is_none();
+    let answer = match path {
+        "GET /vdc/events.json" => json!({ "auditevent": [{ "id": "e1" }], "NextMarker": "" }),
+        "GET /vdc/alerts.json" if is_first => {
+            json!({ "alert": [{ "id": "a1", "acknowledged": "false" }], "NextMarker": "m" })
+        }
+        "GET /vdc/alerts.json" => json!({ "alert": [{ "id": "a2", "acknowledged": true }] }),
+        "GET /vdc/alerts/latest.json" => json!({}),
+        "GET /dashboard/zones/localzone" => current("zone"),
+        "GET /dashboard/zones/localzone/nodes"
+        | "GET /dashboard/zones/localzone/replicationgroups"
+        | "GET /dashboard/zones/localzone/storagepools" => instances(json!([current("x"), { "name": "y" }])),
+        "GET /dashboard/nodes/n-1/disks"
+        | "GET /dashboard/nodes/n-2/disks"
+        | "GET /dashboard/nodes/n-3/disks" => instances(json!([{ "of": path }])),
+        "GET /dashboard/nodes/n-1/processes"
+        | "GET /dashboard/nodes/n-2/processes"
+        | "GET /dashboard/nodes/n-3/processes" => instances(json!([])),
+        "GET /object/capacity.json" => json!({ "totalFree_gb": 7 }),
+        "GET /object/namespaces.json" => {
+            let from = if is_first { 0 } else { 150 };
+            let all: Vec<_> = (from..from + 150).map(|it| json!({ "id": format!("ns{it}") })).collect();
+            json!({ "namespace": all, "NextMarker": if is_first { "m" } else { "" } })
+        }
+        "POST /object/billing/namespace/info.json" | "POST /object/billing/namespace/sample.json" => {
+            let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
+            let Some(ids) = body["id"].as_array() else { return Answer::status(400) };
+            let all: Vec<_> = ids.iter().map(|id| json!({ "namespace": id })).collect();
+            let name = if path.contains("info") {
+                "namespace_billing_infos"
+            } else {
+                "namespace_billing_sample_infos"
+            };
+            json!({ name: all })
+        }
+        _ => return Answer::status(404),
+    };
+    Answer::ok(answer.to_string())
+}
+
+/// The fixture with simulators in the place of its nodes: two in one VDC, one in another.
+fn section(nodes: &[&Simulator; 3]) -> Value {
+    let text = std::fs::read(repository().join("fixtures/collect/valid/apis/ecs.json")).unwrap();
+    let mut section: Value = serde_json::from_slice(&text).unwrap();
+    let node = |at: usize| json!({ "url": nodes[at].url(), "id": format!("n-{}", at + 1), "name": format!("node{at}") });
+    let group = &mut section["apis"][0];
+    group["systems"][0]["vdcs"][0]["nodes"] = json!([node(0), node(1)]);
+    group["systems"][0]["vdcs"][1]["nodes"] = json!([node(2)]);
+    let login = group["systems"][0]["login"].as_object_mut().unwrap();
+    drop(login.remove("password_file"));
+    drop(login.insert("password".into(), PASSWORD.into()));
+    for api in group["apis"].as_array_mut().unwrap() {
+        if api["name"] == "dtinfo" {
+            // Each simulator answers on one port; any of them knows all tables.
+            api["port"] = nodes[0].port().into();
+        }
+    }
+    section
+}
+
+fn check(folder: &std::path::Path, section: &Value) -> (Vec<Value>, String, Option<i32>) {
+    let config = write(folder, section);
+    let output = run(outrider(&folder.join("root")).args(["collect", "check", "--config"]).arg(config));
+    let events = output.stdout.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+    let events = events.map(|it| serde_json::from_slice(it).unwrap()).collect();
+    (events, printed(&output), output.status.code())
+}
+
+#[test]
+fn every_api_of_the_fixture_brings_all_of_its_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = [ecs(), ecs(), ecs()];
+    let (events, told, code) = check(dir.path(), &section(&[&nodes[0], &nodes[1], &nodes[2]]));
+    assert_eq!(code, Some(0), "{told}");
+    let of = |name: &str| events.iter().filter(|it| it["event"] == name).collect::<Vec<_>>();
+    let counts: Vec<_> = [
+        ("auditevent", 2),
+        ("alert", 4),
+        ("latestalert", 0),
+        ("localzone", 4),
+        ("nodes", 6),
+        ("replicationgroups", 6),
+        ("storagepools", 6),
+        ("disks", 3),
+        ("processes", 0),
+        ("capacity", 1),
+        ("nsbilling", 300),
+        ("nsbillingsample", 300),
+        ("dtinfo", 2),
+    ]
+    .into_iter()
+    .filter(|(name, count)| of(name).len() != *count)
+    .map(|(name, count)| format!("{name}: {} for {count}", of(name).len()))
+    .collect();
+    assert!(counts.is_empty(), "{counts:?}\n{told}");
+
+    // Pages after the first one; a text that is a boolean; history with its times and numbers.
+    assert!(of("alert").iter().any(|it| it["fields"]["id"] == "a2"));
+    assert!(of("alert").iter().all(|it| it["fields"]["acknowledged"].is_boolean()));
+    let zone = of("localzone");
+    let times: Vec<_> = zone.iter().map(|it| it["time"].as_str().unwrap()).collect();
+    assert_eq!(times[..2], ["1970-01-01T00:01:40Z", "1970-01-01T00:02:40Z"]);
+    let expected = json!({ "name": "zone", "numGoodDisks": 3, "cpuCurrent_Percent": 2.5 });
+    assert_eq!(zone[1]["fields"], expected);
+    assert_eq!(of("dtinfo")[1]["fields"]["dt-status"], "unready");
+    // Common fields, and the node that an id in the path stands for.
+    let mut disks: Vec<_> =
+        of("disks").iter().map(|it| (it["tags"].clone(), it["fields"]["of"].clone())).collect();
+    disks.sort_by_key(|it| it.1.to_string());
+    assert_eq!(
+        disks[2].0,
+        json!({ "system": "customer-a", "vdc": "vdc2", "node": "node2", "node_id": "n-3" })
+    );
+
+    // Every POST had its body, also after a refused token; tokens were given back.
+    let posts: Vec<_> = nodes.iter().flat_map(|it| it.of("POST ")).collect();
+    assert!(posts.len() >= 6 && posts.iter().all(|it| it.body.starts_with("{\"id\":[\"ns")), "{posts:?}");
+    let refused = nodes.iter().map(|it| it.of("GET /login").len()).max().unwrap();
+    assert!(refused > 1, "a token that is refused is fetched anew");
+    assert!(nodes.iter().any(|it| !it.of("GET /logout").is_empty()));
+    for secret in [PASSWORD, "token-1"] {
+        assert!(!told.contains(secret), "{told}");
+    }
+}
+
+#[test]
+fn a_bad_node_and_a_bad_vdc_end_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, hanging, broken) = (
+        ecs(),
+        Simulator::start(|_| Answer::Hang),
+        Simulator::start(|_| Answer::ok("<html>\nplease log in</html>")),
+    );
+    let mut section = section(&[&good, &hanging, &broken]);
+    section["apis"][0]["timeout_ms"] = 300.into();
+    let (events, told, code) = check(dir.path(), &section);
+    assert_eq!(code, Some(1), "{told}");
+    let of = |name: &str| events.iter().filter(|it| it["event"] == name).collect::<Vec<_>>();
+    assert_eq!((of("capacity").len(), of("dtinfo").len()), (1, 2), "the system has another VDC: {told}");
+    assert_eq!(of("nodes").len(), 3, "the VDC has another node: {told}");
+    assert!(of("nodes").iter().all(|it| it["tags"]["vdc"] == "vdc1"));
+    let disks: Vec<_> = of("disks").iter().map(|it| it["tags"]["node"].clone()).collect();
+    assert_eq!(disks, ["node0", "node1"], "another node of the VDC answers for the one that hangs");
+    assert!(
+        told.contains("ecs/customer-a/vdc2/nodes: node2: ") && told.contains("no header X-SDS-AUTH-TOKEN"),
+        "{told}"
+    );
+    assert!(hanging.asked().len() <= 3, "it is left alone: {:?}", hanging.asked());
+}
