@@ -28,8 +28,6 @@ mod plan;
 mod poll;
 mod session;
 pub mod shape;
-#[cfg(test)]
-mod tests;
 pub mod window;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 mod browser;
 mod ecs;
 mod influxdb;
+mod poller;
 mod receiver;
 mod simulator;
 

@@ -13,7 +13,7 @@ use crate::support::{Running, outrider, until};
 const DATABASE: &str = "outrider";
 
 /// A free port; somebody else may take it before it is used, which the start would say.
-fn port() -> u16 {
+pub(super) fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -33,7 +33,7 @@ fn start(folder: &Path, http: u16) -> Running {
 }
 
 /// A request without a body; nothing where nobody answers.
-fn ask(http: u16, request: &str) -> Option<String> {
+pub(super) fn ask(http: u16, request: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", http)).ok()?;
     write!(stream, "{request} HTTP/1.0\r\nhost: x\r\ncontent-length: 0\r\n\r\n").ok()?;
     let mut answer = String::new();

@@ -1,0 +1,317 @@
+//! APIs polled by the built program: RabbitMQ's and NATS's own, and servers that misbehave.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::influxdb::{ask, port};
+use super::simulator::{Answer, Simulator};
+use super::{lines, write};
+use crate::support::{Running, outrider, printed, run, until};
+
+/// One system with one VDC of these nodes.
+fn system(nodes: &Value, login: &Value) -> Value {
+    json!([{ "name": "s", "login": login, "vdcs": [{ "name": "v", "nodes": nodes }] }])
+}
+
+/// A section with one group of one system.
+fn section(nodes: &Value, login: &Value, apis: &Value) -> Value {
+    json!({ "apis": [{ "name": "g", "interval_ms": 100, "systems": system(nodes, login), "apis": apis }] })
+}
+
+fn check(folder: &Path, section: &Value) -> (Vec<Value>, String, Option<i32>) {
+    let config = write(folder, section);
+    let output = run(outrider(&folder.join("root")).args(["collect", "check", "--config"]).arg(config));
+    let events = output.stdout.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+    let events = events.map(|it| serde_json::from_slice(it).unwrap()).collect();
+    (events, printed(&output), output.status.code())
+}
+
+/// `collect`, with the events in a file.
+fn collect(folder: &Path, section: &Value) -> (Running, PathBuf) {
+    let mut section = section.clone();
+    let file = folder.join("events");
+    section["outputs"] = json!([{ "kind": "json_lines", "path": file }]);
+    let config = write(folder, &section);
+    let mut command = outrider(&folder.join("root"));
+    (Running::start(command.args(["collect", "--config"]).arg(config), &folder.join("out")), file)
+}
+
+/// A broker with its own port mapper, in a folder of its own.
+struct Rabbit {
+    http: u16,
+    folder: PathBuf,
+    _mapper: Running,
+    script: Running,
+}
+
+const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+impl Rabbit {
+    fn start(folder: &Path) -> Self {
+        assert!(
+            Path::new(RABBITMQ).exists(),
+            "this test needs {RABBITMQ}, on Debian the package rabbitmq-server"
+        );
+        let (mapper, amqp, http) = (port().to_string(), port(), port());
+        let place = |name: &str| folder.join(name);
+        std::fs::write(place("plugins"), "[rabbitmq_management].").unwrap();
+        let config = format!(
+            "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {http}\n\
+             log.console = true\nlog.file = false\n"
+        );
+        std::fs::write(place("rabbit.conf"), config).unwrap();
+        let mut epmd = Command::new("epmd");
+        let epmd = Running::start(epmd.args(["-address", "127.0.0.1", "-port", &mapper]), &place("epmd.out"));
+        let mut script = Command::new(RABBITMQ);
+        script
+            .env("HOME", folder)
+            .envs([("ERL_EPMD_PORT", mapper.as_str()), ("ERL_EPMD_ADDRESS", "127.0.0.1")])
+            .env("RABBITMQ_NODENAME", "outrider@localhost")
+            .env("RABBITMQ_MNESIA_BASE", place("mnesia"))
+            .env("RABBITMQ_LOG_BASE", place("log"))
+            .env("RABBITMQ_CONF_ENV_FILE", place("none"))
+            .env("RABBITMQ_CONFIG_FILE", place("rabbit.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", place("plugins"))
+            .env("RABBITMQ_PID_FILE", place("pid"))
+            .env("RABBITMQ_DIST_PORT", port().to_string())
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
+        let script = Running::start(&mut script, &place("rabbit.out"));
+        let mut it = Self { http, folder: folder.to_owned(), _mapper: epmd, script };
+        until("RabbitMQ to answer", || {
+            assert!(it.script.child_runs(), "{}", it.script.printed());
+            ask(http, &format!("GET /api/nodes{AS_GUEST}")).filter(|it| it.contains("\"running\":true"))
+        });
+        it
+    }
+}
+
+impl Drop for Rabbit {
+    /// The script does not take the broker with it.
+    fn drop(&mut self) {
+        if let Ok(pid) = std::fs::read_to_string(self.folder.join("pid")) {
+            drop(Command::new("kill").args(["-9", pid.trim()]).status());
+        }
+    }
+}
+
+/// The rest of a request's line and the login of a new broker's guest, for [`ask`], which adds the version.
+const AS_GUEST: &str = "?x HTTP/1.0\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nx: x";
+
+#[test]
+fn rabbitmq_is_polled_page_by_page_and_node_by_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let rabbit = Rabbit::start(dir.path());
+    for queue in ["a", "b", "c", "d", "e"] {
+        let made = ask(rabbit.http, &format!("PUT /api/queues/%2F/{queue}{AS_GUEST}"));
+        assert_eq!(made.as_deref(), Some(""), "{queue}");
+    }
+    let node = json!([{ "url": format!("http://127.0.0.1:{}", rabbit.http), "id": "outrider@localhost" }]);
+    let mut login = json!({ "kind": "basic", "user": "guest", "password": "guest" });
+    let pages = json!({ "kind": "number", "query": "page", "size_query": "page_size", "size": 2, "last_field": "page_count" });
+    let apis = json!([
+        { "name": "queues", "level": "system", "path": "/api/queues", "pages": pages, "split": "items",
+          "jq": "select(.name != \"c\") | {name, vhost, durable}" },
+        { "name": "node", "level": "node", "path": "/api/nodes/{node.id}", "flatten": true, "drop": ["*_details"] },
+    ]);
+    let (events, told, code) = check(dir.path(), &section(&node, &login, &apis));
+    assert_eq!(code, Some(0), "{told}");
+    let mut queues: Vec<_> = events.iter().filter(|it| it["event"] == "queues").collect();
+    queues.sort_by_key(|it| it["fields"]["name"].to_string());
+    let names: Vec<_> = queues.iter().map(|it| it["fields"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a", "b", "d", "e"], "all pages, without what the program leaves out");
+    assert_eq!(queues[0]["fields"], json!({ "name": "a", "vhost": "/", "durable": false }));
+    let node_event = events.iter().find(|it| it["event"] == "node").unwrap();
+    let fields = node_event["fields"].as_object().unwrap();
+    assert_eq!(node_event["tags"]["node_id"], "outrider@localhost");
+    assert!(fields["mem_used"].as_u64().unwrap() > 1_000_000, "{fields:?}");
+    assert!(fields.contains_key("metrics_gc_queue_length.queue_deleted"), "flattened: {fields:?}");
+    assert!(!fields.keys().any(|it| it.ends_with("_details")), "{fields:?}");
+
+    // Another password.
+    login["password"] = "not-a-real-password".into();
+    let (events, told, code) = check(dir.path(), &section(&node, &login, &apis));
+    assert_eq!((events.len(), code), (0, Some(1)));
+    assert!(told.contains("g/s/queues: 127.0.0.1:") && told.contains("it answers 401: {\"error\""), "{told}");
+    assert!(!told.contains("not-a-real-password"), "{told}");
+}
+
+fn nats(folder: &Path, http: u16) -> Running {
+    let there = Command::new("nats-server").arg("-v").output();
+    assert!(there.is_ok(), "this test needs nats-server, on Debian the package nats-server: {there:?}");
+    let ports = [port().to_string(), http.to_string()];
+    let args = ["-a", "127.0.0.1", "-p", &ports[0], "-m", &ports[1]];
+    Running::start(Command::new("nats-server").args(args), &folder.join("nats.out"))
+}
+
+#[test]
+fn nats_is_polled_again_and_again_and_its_death_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let http = port();
+    let mut server = nats(dir.path(), http);
+    until("NATS to answer", || ask(http, "GET /healthz").filter(|it| it.contains("ok")));
+    let node = json!([format!("http://127.0.0.1:{http}")]);
+    let apis = json!([
+        { "name": "varz", "level": "node", "path": "/varz", "time": { "field": "now" },
+          "jq": "{now, cpu, mem, connections, in_msgs}" },
+        { "name": "connz", "level": "vdc", "path": "/connz", "flatten": true },
+    ]);
+    let mut config = section(&node, &json!(null), &apis);
+    config["apis"][0]["tries"] = 1.into();
+    config["tags"] = json!({ "env": "test" });
+    let (mut collect, file) = collect(dir.path(), &config);
+    let of = |name: &str| lines(&file).into_iter().filter(|it| it["event"] == name).collect::<Vec<_>>();
+    until("events of both", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        (of("varz").len() > 3 && of("connz").len() > 3).then_some(())
+    });
+    let first = &of("varz")[0];
+    assert!(first["fields"]["mem"].as_u64().unwrap() > 0 && first["fields"]["connections"] == 0, "{first}");
+    assert_eq!(
+        first["tags"],
+        json!({ "env": "test", "system": "s", "vdc": "v", "node": format!("127.0.0.1:{http}") })
+    );
+    let times: Vec<_> = of("varz").iter().map(|it| it["time"].as_str().unwrap().to_owned()).collect();
+    assert!(times.windows(2).all(|it| it[0] < it[1]), "the times are those of the server: {times:?}");
+
+    drop(server.child.kill());
+    server.ended();
+    until("both deaths to be told", || {
+        (collect.printed().matches("cannot be polled;").count() == 2).then_some(())
+    });
+    let before = collect.printed();
+    server = nats(dir.path(), http);
+    until("both to work again", || {
+        assert!(server.child_runs(), "{}", server.printed());
+        (collect.printed().matches("can be polled again").count() == 2).then_some(())
+    });
+    assert_eq!(collect.printed().matches("cannot be polled;").count(), 2, "{before}\n{}", collect.printed());
+    let brought = of("varz").len();
+    until("more events", || (of("varz").len() > brought).then_some(()));
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("\"points\""), "the host was not measured");
+}
+
+#[test]
+fn what_servers_say_in_place_of_json_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = Simulator::start(|_| Answer::ok("{}"));
+    let there = elsewhere.url();
+    let server = Simulator::start(move |asked| match asked.line.as_str() {
+        "GET /html" => Answer::ok("<html>\n<b>Please   log in</b>"),
+        "GET /cut" => Answer::ok("{\"a\": [1, 2"),
+        "GET /endless" => Answer::Endless,
+        "GET /hang" => Answer::Hang,
+        "GET /moved" => {
+            Answer::With(302, vec![("location".into(), format!("{there}/x?token=1"))], String::new())
+        }
+        "GET /odd" => Answer::ok("{\"a\": 1, \"a\": [{\"deep\": {\"b\": null}}], \"\\u0000\": \"x\"}"),
+        "GET /scalar" => Answer::ok("3"),
+        "GET /loop" => Answer::ok("{\"a\": 1}"),
+        _ => Answer::With(404, Vec::new(), "no such page, not-a-real-token".into()),
+    });
+    let names = ["html", "cut", "endless", "hang", "moved", "odd", "scalar", "missing"];
+    let mut apis: Vec<_> =
+        names.iter().map(|it| json!({ "name": it, "level": "system", "path": format!("/{it}") })).collect();
+    apis.push(json!({ "name": "loop", "level": "system", "path": "/loop", "jq": "def f: f; f" }));
+    let login = json!({ "kind": "bearer", "token": "not-a-real-token" });
+    let mut section = section(&json!([server.url()]), &login, &json!(apis));
+    for (name, value) in [("timeout_ms", 2000), ("tries", 2), ("block_ms", 0), ("answer_bytes", 1 << 20)] {
+        section["apis"][0][name] = value.into();
+    }
+    let (events, told, code) = check(dir.path(), &section);
+    assert_eq!((events.len(), code), (1, Some(1)), "{told}");
+    assert_eq!(events[0]["fields"], json!({ "a": [{ "deep": { "b": null } }], "\u{0}": "x" }));
+    for said in [
+        "g/s/html: 127.0.0.1:",
+        "/html: it answers with a page of HTML or XML, not JSON: <html> <b>Please log in</b>",
+        "/cut: its answer is no JSON (EOF",
+        "/endless: its answer is larger than the 1048576 bytes of `answer_bytes`",
+        "/hang: no answer within the time",
+        &format!("/moved: it answers 302 and leads to {}, where no secret is sent", elsewhere.url()),
+        "/scalar: an event would be a number; expected an object",
+        "/missing: it answers 404: no such page, ***",
+        "/loop: the program `jq` has not ended within 10 s",
+    ] {
+        assert!(told.contains(said), "{said}\n{told}");
+    }
+    assert!(!told.contains("not-a-real-token") && elsewhere.asked().is_empty(), "{told}");
+    assert_eq!(server.of("GET /missing").len(), 1, "what cannot pass is not tried again");
+    assert_eq!(server.of("GET /html").len(), 2);
+}
+
+#[test]
+fn a_post_is_tried_again_whole_and_no_sooner_than_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = std::time::Instant::now();
+    let times = std::sync::Mutex::new(Vec::new());
+    let server = Simulator::start(move |asked| {
+        let mut times = times.lock().unwrap();
+        times.push(begun.elapsed());
+        match times.len() {
+            1 => Answer::With(503, vec![("retry-after".into(), "2".into())], "busy".into()),
+            2 => Answer::status(500),
+            _ => Answer::ok(
+                json!({ "after_s": (times[1] - times[0]).as_secs(), "body": asked.body }).to_string(),
+            ),
+        }
+    });
+    let apis = json!([{ "name": "p", "level": "system", "path": "/p", "body": { "of": "{system.name}" } }]);
+    let (events, told, code) = check(dir.path(), &section(&json!([server.url()]), &json!(null), &apis));
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(events[0]["fields"]["body"], "{\"of\":\"s\"}");
+    assert!(events[0]["fields"]["after_s"].as_u64().unwrap() >= 2, "{events:?}");
+    assert!(server.of("POST /p").iter().all(|it| it.body == "{\"of\":\"s\"}"), "{:?}", server.asked());
+}
+
+/// The windows that were asked for, in order.
+fn windows(server: &Simulator) -> Vec<(u64, u64)> {
+    let number = |it: Option<&str>| it.unwrap().parse().unwrap();
+    server.of("GET /w").iter().map(|it| (number(it.query("from")), number(it.query("to")))).collect()
+}
+
+#[test]
+fn windows_join_across_kills_and_a_poll_never_overlaps() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let under_way = AtomicU32::new(0);
+    let server = Simulator::start(move |asked| {
+        assert!(asked.is("GET /w"));
+        // Longer than the interval.
+        let overlaps = under_way.fetch_add(1, Ordering::SeqCst) > 0;
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        under_way.fetch_sub(1, Ordering::SeqCst);
+        Answer::ok(json!({ "overlaps": overlaps, "from": asked.query("from") }).to_string())
+    });
+    let window = json!({ "format": "unix_ms", "step_ms": 10, "first_ms": 1000 });
+    let path = "/w?from={window.start}&to={window.end}";
+    let apis = json!([{ "name": "w", "level": "system", "path": path, "window": window }]);
+    let config = section(&json!([server.url()]), &json!(null), &apis);
+    let file = dir.path().join("events");
+    for round in 1..4 {
+        let (mut collect, _) = collect(dir.path(), &config);
+        until("some windows", || {
+            assert!(collect.child_runs(), "{}", collect.printed());
+            (lines(&file).len() >= round * 4).then_some(())
+        });
+        collect.signal("KILL");
+        drop(collect.child.wait());
+    }
+    let events = lines(&file);
+    assert!(events.iter().all(|it| it["fields"]["overlaps"] == false), "{events:?}");
+    let asked = windows(&server);
+    let mut ends = asked[0].0;
+    for (from, to) in &asked {
+        // One that was under way at a kill is asked for again from the same moment.
+        let begins_anew = asked.iter().any(|it| it.0 == *from && it.1 == ends);
+        assert!(*from == ends || begins_anew, "a gap or an overlap at {from}: {asked:?}");
+        assert!(from < to);
+        ends = *to;
+    }
+    let mut begun: Vec<_> = events.iter().map(|it| it["fields"]["from"].as_str().unwrap()).collect();
+    let all = begun.len();
+    begun.dedup();
+    assert!(all - begun.len() <= 3, "at most one window twice for each kill: {events:?}");
+}
