@@ -36,7 +36,7 @@ pub async fn check(
         return Err(CollectError::NoApis);
     }
     let secrets: Vec<_> = wanted.collect.secrets().map(str::to_owned).collect();
-    let redactor = outrider_logs::Redactor::new(secrets.into_iter());
+    let redactor = outrider_logs::Redactor::new(secrets);
     let tell = Arc::new(tell);
     let lines = Arc::clone(&tell);
     let sink: poller::Sink =

@@ -139,7 +139,7 @@ impl Http {
     /// Sends it and reads the whole answer.
     pub(crate) async fn send(&self, request: RequestBuilder, secrets: &[&str]) -> Result<Answer, Failure> {
         let asked = async {
-            let response = request.send().await.map_err(|err| broken(err))?;
+            let response = request.send().await.map_err(broken)?;
             let status = response.status();
             if status.is_success() {
                 self.whole(response).await
@@ -158,7 +158,7 @@ impl Http {
         let headers = std::mem::take(response.headers_mut());
         let link = headers.get(LINK).and_then(|it| it.to_str().ok()).map(str::to_owned);
         let (mut bytes, mut large) = (Vec::new(), None);
-        while let Some(chunk) = response.chunk().await.map_err(|err| broken(err))? {
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if bytes.len() + chunk.len() > self.most {
                 return Err(Failure::TooLarge(self.most));
             }

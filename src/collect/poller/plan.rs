@@ -49,6 +49,7 @@ impl Plan {
         for system in &group.systems {
             let nodes = nodes(system).map_err(wrong)?;
             self.nodes.extend(nodes.iter().map(|it| (http.clone(), Arc::clone(it))));
+            let of = Of { group: &group.name, system, common: tags };
             let bucket = Arc::new(Bucket::new(&group.bounds));
             for (api, mapper) in group.apis.iter().zip(&mappers) {
                 for place in places(system, api.level) {
@@ -60,7 +61,7 @@ impl Plan {
                         nodes: asked,
                         first_first,
                     };
-                    self.units.push(unit(group, system, api, mapper, place, asker, tags));
+                    self.units.push(of.unit(api, mapper, place, asker));
                 }
             }
         }
@@ -112,43 +113,45 @@ fn asked(nodes: &[Arc<NodeState>], place: Place, api: &Api) -> (Vec<Arc<NodeStat
     }
 }
 
-fn unit(
-    group: &ApiGroup,
-    system: &System,
-    api: &Api,
-    mapper: &Arc<Mapper>,
-    place: Place,
-    asker: Asker,
-    common: &[(String, String)],
-) -> Unit {
-    let vdc = place.0.map(|at| &system.vdcs[at]);
-    let node = place.1.map(|_| Arc::clone(&asker.nodes[0]));
-    let mut names = vec![("system.name", system.name.clone())];
-    let mut tags: Vec<(String, String)> = common.iter().chain(&system.tags).cloned().collect();
-    tags.push(("system".to_owned(), system.name.clone()));
-    let mut key = format!("{}/{}", group.name, system.name);
-    if let Some(vdc) = vdc {
-        tags.extend(vdc.tags.iter().cloned());
-        tags.push(("vdc".to_owned(), vdc.name.clone()));
-        names.push(("vdc.name", vdc.name.clone()));
-        key = format!("{key}/{}", vdc.name);
-    }
-    if let Some(node) = &node {
-        tags.push(("node".to_owned(), node.name.clone()));
-        if node.id != node.name {
-            tags.push(("node_id".to_owned(), node.id.clone()));
+/// What all units of a system have in common.
+struct Of<'p> {
+    group: &'p str,
+    system: &'p System,
+    common: &'p [(String, String)],
+}
+
+impl Of<'_> {
+    fn unit(&self, api: &Api, mapper: &Arc<Mapper>, place: Place, asker: Asker) -> Unit {
+        let Self { group, system, common } = self;
+        let vdc = place.0.map(|at| &system.vdcs[at]);
+        let node = place.1.map(|_| Arc::clone(&asker.nodes[0]));
+        let mut names = vec![("system.name", system.name.clone())];
+        let mut tags: Vec<(String, String)> = common.iter().chain(&system.tags).cloned().collect();
+        tags.push(("system".to_owned(), system.name.clone()));
+        let mut key = format!("{group}/{}", system.name);
+        if let Some(vdc) = vdc {
+            tags.extend(vdc.tags.iter().cloned());
+            tags.push(("vdc".to_owned(), vdc.name.clone()));
+            names.push(("vdc.name", vdc.name.clone()));
+            key = format!("{key}/{}", vdc.name);
         }
-        names.extend([("node.id", node.id.clone()), ("node.name", node.name.clone())]);
-        key = format!("{key}/{}", node.url.as_str().trim_end_matches('/'));
-    }
-    let key = format!("{key}/{}", api.name);
-    let source = Source { key: format!("api:{key}").into(), tags: Tags::new(tags) };
-    Unit {
-        key,
-        api: api.clone(),
-        mapper: Arc::clone(mapper),
-        asker,
-        names: Names(names),
-        source: Arc::new(source),
+        if let Some(node) = &node {
+            tags.push(("node".to_owned(), node.name.clone()));
+            if node.id != node.name {
+                tags.push(("node_id".to_owned(), node.id.clone()));
+            }
+            names.extend([("node.id", node.id.clone()), ("node.name", node.name.clone())]);
+            key = format!("{key}/{}", node.url.as_str().trim_end_matches('/'));
+        }
+        let key = format!("{key}/{}", api.name);
+        let source = Source { key: format!("api:{key}").into(), tags: Tags::new(tags) };
+        Unit {
+            key,
+            api: api.clone(),
+            mapper: Arc::clone(mapper),
+            asker,
+            names: Names(names),
+            source: Arc::new(source),
+        }
     }
 }
