@@ -37,6 +37,7 @@ pub mod rates;
 pub mod sampler;
 pub mod sampling;
 pub mod settings;
+pub mod wire;
 
 pub use collector::{Collector, Event, Trouble};
 pub use descriptors::Budget;

@@ -51,7 +51,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         "only the uplink, the admin client, the fetching of packages and the outputs of metrics speak HTTP",
     ),
     ("process-wrap", &["outrider-supervisor"], "only the supervisor starts processes"),
-    ("redb", &["outrider-home"], "the small store is home's"),
+    ("redb", &["outrider-home", "outrider-collect"], "the small store is home's, the backlog of points is collect's"),
     ("sqlx", &["outrider-backend"], "the database is the backend's"),
     ("tough", &["outrider-releases"], "signed metadata are read and made in one place"),
     ("jsonrpsee", &["outrider-peer", "outrider-backend"], "the links are peer's"),
