@@ -17,6 +17,7 @@ mod descriptors;
 mod reading;
 mod surroundings;
 
+pub mod backlog;
 pub mod catalogue;
 pub mod collector;
 pub mod detect;
