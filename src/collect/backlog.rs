@@ -67,6 +67,13 @@ pub enum Told {
         /// How many.
         points: u64,
     },
+    /// What was put in without waiting for the answer is not kept.
+    NotKept {
+        /// How many points.
+        points: u64,
+        /// Why.
+        why: String,
+    },
     /// The file was damaged.
     SetAside {
         /// Where it is now.
@@ -298,7 +305,11 @@ impl Group {
                     None => {}
                 }
             }
-            core.not_kept(lost);
+            if let Err(err) = &committed
+                && lost > 0
+            {
+                core.say(Told::NotKept { points: lost, why: err.to_string() });
+            }
             for done in self.done {
                 drop(done.send(committed.as_ref().map(drop).map_err(Clone::clone)));
             }

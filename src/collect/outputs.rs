@@ -1,33 +1,41 @@
 //! Delivering samples: each output has a bounded queue and a task, so that one that is slow or dead holds nothing else up.
+//! The queue is in memory, or a cursor of a [`Backlog`] on the disk.
 //!
 //! # Invariants
 //! - Feeding never waits: what a full queue cannot hold is dropped, the oldest first, counted and told.
 //! - A body that may arrive later is tried again with growing, jittered pauses; one that an output refuses for what is in
 //!   it is counted, told and not sent again. A refused key, database or address is told once and keeps what waits.
 //! - The end is bounded: [`Outputs::finish`] sends what it can within its time, and counts the rest as dropped.
+//! - What waits on the disk outlives the process: it is neither dropped nor counted at the end.
 //! - No message holds a secret, and none is repeated as long as it says the same.
 
 mod file;
 mod http;
+mod link;
 mod queue;
 mod shared;
+mod supply;
 mod task;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod way;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use outrider_protocol::collect::{Output, OutputReport};
+use outrider_protocol::collect::{Output, OutputReport, To};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::backlog::{Backlog, BacklogError, TellBacklog, Told};
 use crate::model::{Event, Sample};
 use queue::Batch;
 use shared::Shared;
+pub use supply::Batching;
+use supply::{Cursor, Supply};
 use way::Way;
 
 /// Bounds of delivering.
@@ -70,6 +78,18 @@ pub enum News {
         /// How many since this was told last.
         points: usize,
     },
+    /// The file of what waited was damaged; it is set aside, and an empty one begun.
+    SetAside {
+        /// Where it is now.
+        to: PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
+    /// Batches on the disk were not what was written; they are left out.
+    Damaged {
+        /// How many.
+        batches: u64,
+    },
 }
 
 /// Where the news of outputs go: the output's name, and what it has to tell. Called from any thread; must not wait.
@@ -91,6 +111,15 @@ pub enum SetupError {
     /// The client itself: the system's certificates, or a proxy's address.
     #[error("set up the HTTP client (certificates, the proxies that the environment names)")]
     Client(#[source] reqwest::Error),
+    /// What waits on the disk.
+    #[error("set up the output {name:?}")]
+    Backlog {
+        /// Which output.
+        name: String,
+        /// Why not.
+        #[source]
+        err: BacklogError,
+    },
 }
 
 /// All outputs, with their tasks.
@@ -102,14 +131,50 @@ pub struct Outputs {
 
 /// Where samples go in. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Inlet(Arc<[Arc<Shared>]>);
+pub struct Inlet(Arc<[Sink]>);
+
+/// One output, from outside.
+#[derive(Debug)]
+struct Sink {
+    shared: Arc<Shared>,
+    waits: Waits,
+}
+
+/// Where what waits for an output is.
+#[derive(Debug)]
+enum Waits {
+    InMemory,
+    /// In a backlog, behind the cursor of the output's name.
+    OnDisk(Backlog),
+}
+
+impl Sink {
+    fn push(&self, batch: &Batch) {
+        let Waits::OnDisk(backlog) = &self.waits else { return self.shared.push(batch.clone()) };
+        for entry in supply::entries(&batch.items) {
+            let points = entry.points as usize;
+            if let Err(err) = backlog.offer(entry) {
+                self.shared.fails(err.to_string(), false);
+                self.shared.count_dropped(points);
+            }
+        }
+    }
+
+    fn report(&self) -> OutputReport {
+        let report = self.shared.report();
+        let Waits::OnDisk(backlog) = &self.waits else { return report };
+        let fill = backlog.fill();
+        let waiting = fill.borrow().cursors.get(&report.name).map_or(0, |it| it.0);
+        OutputReport { waiting, ..report }
+    }
+}
 
 impl Inlet {
     /// Gives what was measured in one round to every output. Never waits.
     pub fn push(&self, samples: Vec<Sample>) {
         let batch = Batch::new(samples);
         if batch.points > 0 {
-            self.0.iter().for_each(|it| it.push(batch.clone()));
+            self.0.iter().for_each(|it| it.push(&batch));
         }
     }
 
@@ -117,43 +182,93 @@ impl Inlet {
     pub fn push_events(&self, events: Vec<Event>) {
         let batch = Batch::of_events(events);
         if batch.points > 0 {
-            self.0.iter().for_each(|it| it.push(batch.clone()));
+            self.0.iter().for_each(|it| it.push(&batch));
         }
     }
 
     /// How each output is.
     #[must_use]
     pub fn report(&self) -> Vec<OutputReport> {
-        self.0.iter().map(|it| it.report()).collect()
+        self.0.iter().map(Sink::report).collect()
     }
 }
 
+/// The backlog that all outputs draw from, each by a cursor of its own.
+#[derive(Debug)]
+pub struct OnDisk<'a> {
+    /// Where it is.
+    pub folder: &'a Path,
+    /// How large it may be.
+    pub most_bytes: u64,
+    /// How much goes to an output at once.
+    pub batching: Batching,
+    /// What is put before the names of mini-collector's fields.
+    pub prefix: &'a str,
+}
+
+/// A batch of the collector's own backlog goes as it is: its place there is its sequence.
+const ONE: Batching = Batching { points: 1, bytes: 1, wait: Duration::ZERO };
+
 impl Outputs {
-    /// Starts a task for each.
+    /// Starts a task for each. What waits for an aggregator is in a folder of its own below `state`.
     ///
     /// # Errors
-    /// When an address is none, or the HTTP client cannot be set up.
+    /// When an address is none, or the HTTP client or a backlog cannot be set up.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(outputs: &[Output], timing: Timing, tell: &Tell) -> Result<Self, SetupError> {
-        // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(timing.connect)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(SetupError::Client)?;
-        let mut tasks = JoinSet::new();
-        let mut all = Vec::new();
+    pub fn start(outputs: &[Output], state: &Path, timing: Timing, tell: &Tell) -> Result<Self, SetupError> {
+        let client = client(timing)?;
+        let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
         for output in outputs {
-            let way = Way::new(&output.to, &client)?;
+            let way = Way::new(&output.to, &client, timing.connect)?;
             let shared = Arc::new(Shared::new(&output.name, output.queue_points, Arc::clone(tell)));
-            tasks.spawn(task::deliver(way, Arc::clone(&shared), timing));
-            all.push(shared);
+            let (supply, waits) = if let To::Aggregator { queue_bytes, .. } = &output.to {
+                let told = telling(&shared, tell);
+                let names = [output.name.clone()];
+                let opened = Backlog::open(&state.join(folder(&output.name)), *queue_bytes, &names, told);
+                let name = output.name.clone();
+                let backlog = opened.map_err(|err| SetupError::Backlog { name: name.clone(), err })?;
+                (Supply::Disk(Cursor::new(backlog.clone(), name, ONE)), Waits::OnDisk(backlog))
+            } else {
+                (Supply::Memory, Waits::InMemory)
+            };
+            tasks.spawn(task::deliver(way, supply, Arc::clone(&shared), timing));
+            all.push(Sink { shared, waits });
         }
         Ok(Self { inlet: Inlet(all.into()), tasks })
+    }
+
+    /// Starts a task for each, which all take from one backlog.
+    ///
+    /// # Errors
+    /// When an address is none, or the HTTP client or the backlog cannot be set up.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn on_disk(
+        outputs: &[Output],
+        disk: &OnDisk<'_>,
+        timing: Timing,
+        tell: &Tell,
+    ) -> Result<(Self, Backlog), SetupError> {
+        let client = client(timing)?;
+        let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
+        let names: Vec<_> = outputs.iter().map(|it| it.name.clone()).collect();
+        let shared = |it: &Output| Arc::new(Shared::new(&it.name, it.queue_points, Arc::clone(tell)));
+        let shared: Vec<_> = outputs.iter().map(shared).collect();
+        let told = telling_all(shared.clone(), tell);
+        let opened = Backlog::open(disk.folder, disk.most_bytes, &names, told);
+        let backlog = opened.map_err(|err| SetupError::Backlog { name: names.join(", "), err })?;
+        for (output, shared) in outputs.iter().zip(shared) {
+            let way = Way::new(&output.to, &client, timing.connect)?;
+            let supply = Supply::Disk(
+                Cursor::new(backlog.clone(), output.name.clone(), disk.batching).with_prefix(disk.prefix),
+            );
+            tasks.spawn(task::deliver(way, supply, Arc::clone(&shared), timing));
+            all.push(Sink { shared, waits: Waits::OnDisk(backlog.clone()) });
+        }
+        Ok((Self { inlet: Inlet(all.into()), tasks }, backlog))
     }
 
     /// Where samples go in.
@@ -171,12 +286,69 @@ impl Outputs {
 
     /// Sends what waits, as far as the outputs take it at once and within the time, and ends. Answers how they were.
     pub async fn finish(mut self, within: Duration) -> Vec<OutputReport> {
-        self.inlet.0.iter().for_each(|it| it.close());
+        let written = timeout(within, async {
+            for sink in &*self.inlet.0 {
+                if let Waits::OnDisk(backlog) = &sink.waits {
+                    // It is served after all that was offered before. An error was told when it began.
+                    drop(backlog.advance(sink.shared.name(), 0).await);
+                }
+            }
+        });
+        drop(written.await);
+        self.inlet.0.iter().for_each(|it| it.shared.close());
         let ended = timeout(within, async { while self.tasks.join_next().await.is_some() {} });
-        // What is not over by then is ended, and counted as dropped.
+        // What is not over by then is ended; what was in memory is counted as dropped.
         drop(ended.await);
         self.tasks.shutdown().await;
-        self.inlet.0.iter().for_each(|it| it.give_up());
+        self.inlet.0.iter().for_each(|it| it.shared.give_up());
         self.inlet.report()
     }
+}
+
+fn client(timing: Timing) -> Result<reqwest::Client, SetupError> {
+    // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(timing.connect)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(SetupError::Client)
+}
+
+/// The folder of an output's backlog: its name, with all that could lead elsewhere written as numbers.
+fn folder(name: &str) -> String {
+    let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+    name.bytes()
+        .map(|it| if plain(&it) { char::from(it).to_string() } else { format!("%{it:02x}") })
+        .collect()
+}
+
+fn telling(shared: &Arc<Shared>, tell: &Tell) -> TellBacklog {
+    telling_all(vec![Arc::clone(shared)], tell)
+}
+
+/// Drops are told by the outputs that they are of, all else by the first of them.
+fn telling_all(all: Vec<Arc<Shared>>, tell: &Tell) -> TellBacklog {
+    let tell = Arc::clone(tell);
+    Arc::new(move |told| {
+        let news = match told {
+            Told::Dropped { cursor, points } => {
+                if let Some(shared) = all.iter().find(|it| it.name() == cursor) {
+                    shared.count_dropped(usize::try_from(points).unwrap_or(usize::MAX));
+                }
+                return;
+            }
+            Told::NotKept { points, why } => {
+                for shared in &all {
+                    shared.fails(why.clone(), false);
+                    shared.count_dropped(usize::try_from(points).unwrap_or(usize::MAX));
+                }
+                return;
+            }
+            Told::SetAside { to, why } => News::SetAside { to, why },
+            Told::Damaged { batches } => News::Damaged { batches },
+        };
+        tell(all.first().map_or("", |it| it.name()), news);
+    })
 }

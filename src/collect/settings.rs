@@ -113,7 +113,8 @@ fn is_address(text: &str) -> bool {
 }
 
 /// A duration as Go writes it: numbers, which may have a fraction, each with its unit.
-fn go_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut sum = Duration::ZERO;
     if rest.is_empty() {

@@ -81,10 +81,11 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Points and events.
+    /// Its points, those of its events included.
     #[must_use]
     pub fn count(&self) -> usize {
-        crate::encode::points(&self.samples) + self.events.len()
+        let events = self.events.iter().map(crate::encode::event_points);
+        crate::encode::points(&self.samples) + events.sum::<usize>()
     }
 }
 

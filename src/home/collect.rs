@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use outrider_protocol::Raw;
 use outrider_protocol::collect::apis::ApiGroup;
-use outrider_protocol::collect::{Credential, InfluxStore, Intervals, Output, Settings, Target, To};
+use outrider_protocol::collect::{Credential, InfluxStore, Intervals, LinkTls, Output, Settings, Target, To};
 
 use crate::config_read::{inside, one_line, quoted};
 use crate::members::{Members, child, kind};
@@ -88,8 +88,12 @@ const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("datadog", &["url", "api_key", "api_key_file"]),
+    ("aggregator", &["address", "queue_bytes", "ca_file", "certificate_file", "key_file"]),
+    ("publish", &["address", "ca_file", "certificate_file", "key_file"]),
 ];
-const KINDS: &str = "stdout, json_lines, statsd, influx or datadog";
+const KINDS: &str = "stdout, json_lines, statsd, influx, datadog, aggregator or publish";
+/// What waits on the disk for an aggregator where nothing else is said.
+const QUEUE_BYTES: u64 = 256 << 20;
 /// Points that wait for an output where nothing else is said: some minutes of a host with a hundred containers, in some
 /// tens of megabytes.
 const QUEUE_POINTS: u64 = 200_000;
@@ -182,7 +186,7 @@ fn tags(members: &mut Members<'_>) -> Vec<(String, String)> {
     taken
 }
 
-fn outputs(members: &mut Members<'_>, root: &Root) -> Vec<Output> {
+pub(crate) fn outputs(members: &mut Members<'_>, root: &Root) -> Vec<Output> {
     let place = members.place("outputs");
     let Some(raw) = members.take("outputs") else { return Vec::new() };
     let Ok(elements) = serde_json::from_str::<Vec<Raw>>(raw.get()) else {
@@ -229,6 +233,8 @@ fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) ->
         }
         "influx" => influx(&mut members, root),
         "datadog" => datadog(&mut members, root),
+        "aggregator" => aggregator(&mut members, root),
+        "publish" => publish(&mut members, root),
         _ => Some(To::Stdout),
     };
     Some(Output { name, queue_points, to: to? })
@@ -289,6 +295,47 @@ fn datadog(members: &mut Members<'_>, root: &Root) -> Option<To> {
     }
     let url = address.unwrap_or_else(|| "https://api.datadoghq.com".to_owned());
     Some(To::Datadog { url, key: key? })
+}
+
+const AGGREGATOR: &str = "the aggregator's host:port, as 10.0.0.7:8000";
+
+fn aggregator(members: &mut Members<'_>, root: &Root) -> Option<To> {
+    let address = members.needed("address", AGGREGATOR, address);
+    let mut queue_bytes = QUEUE_BYTES;
+    members.number_into("queue_bytes", 1 << 20, 1024 * GIB, &mut queue_bytes);
+    let tls = link_tls(members, root);
+    Some(To::Aggregator { address: address?, tls, queue_bytes })
+}
+
+fn publish(members: &mut Members<'_>, root: &Root) -> Option<To> {
+    let address = members.needed("address", AGGREGATOR, address);
+    let tls = link_tls(members, root);
+    Some(To::Publish { address: address?, tls })
+}
+
+/// TLS where there is a `ca_file`; mutual TLS where there are the two other files too.
+fn link_tls(members: &mut Members<'_>, root: &Root) -> Option<LinkTls> {
+    let mut file = |name| members.text(name, "the path of a file of PEM", |text| inside(root, &text));
+    let (ca, certificate, key) = (file("ca_file"), file("certificate_file"), file("key_file"));
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((Credential::File(certificate), Credential::File(key))),
+        (None, None) => None,
+        _ => {
+            let place = members.place("key_file");
+            let expected = "`certificate_file` and `key_file`, both or neither";
+            members.fault(ConfigFault::new(&place, "one of two files", expected));
+            None
+        }
+    };
+    if ca.is_none() && identity.is_some() {
+        let place = members.place("ca_file");
+        members.fault(ConfigFault::new(
+            &place,
+            "nothing",
+            "the authority's file, as the other two are given",
+        ));
+    }
+    Some(LinkTls { ca: Credential::File(ca?), identity })
 }
 
 /// A secret in the file, or the path of the file that holds it.

@@ -28,6 +28,7 @@
 //! process at a time open a file. Whoever comes second waits up to a bound it is given and then gets
 //! [`StoreError::InUse`]. All calls block; those that write wait for the disk (a few milliseconds).
 
+mod aggregator;
 pub mod atomic;
 mod checkpoints;
 mod collect;
@@ -51,6 +52,7 @@ mod store;
 mod testing;
 pub mod unchanged;
 
+pub use aggregator::aggregator;
 pub use atomic::FileError;
 pub use checkpoints::{Checkpoints, Claim, Prepared, VALUE_BYTES};
 pub use collect::CollectConfig;

@@ -79,6 +79,12 @@ impl Root {
         self.0.join("state")
     }
 
+    /// What waits on the disk for an aggregator of what is measured.
+    #[must_use]
+    pub fn collect(&self) -> PathBuf {
+        self.state().join("collect")
+    }
+
     /// Reports of finished exports.
     #[must_use]
     pub fn exports(&self) -> PathBuf {

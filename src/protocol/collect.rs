@@ -142,6 +142,31 @@ pub enum To {
         /// The API key.
         key: Credential,
     },
+    /// An aggregator of Outrider, by link D. What waits for it is on the disk.
+    Aggregator {
+        /// As `host:port`.
+        address: String,
+        /// TLS, where it asks for it.
+        tls: Option<LinkTls>,
+        /// The most bytes that wait on the disk; beyond, the oldest are dropped.
+        queue_bytes: u64,
+    },
+    /// An aggregator that speaks mini-collector's protocol only.
+    Publish {
+        /// As `host:port`.
+        address: String,
+        /// TLS, where it asks for it.
+        tls: Option<LinkTls>,
+    },
+}
+
+/// TLS of link D, as a client; all of it PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTls {
+    /// The authorities whose certificates are believed.
+    pub ca: Credential,
+    /// The client's own certificate and its key, for mutual TLS.
+    pub identity: Option<(Credential, Credential)>,
 }
 
 /// Where in an InfluxDB.

@@ -20,6 +20,7 @@
 //! them a shape.
 
 pub mod action;
+pub mod aggregator;
 pub mod bulk;
 pub mod call;
 pub mod collect;

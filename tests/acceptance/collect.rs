@@ -1,5 +1,6 @@
 //! `outrider collect` by its built program: by hand, under the service, and into a real InfluxDB.
 
+mod aggregator;
 mod browser;
 mod ecs;
 mod influxdb;

@@ -72,7 +72,7 @@ pub async fn run_by_hand(
     };
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets())?;
-    let mut work = Work::start(wanted, false, log.clone())?;
+    let mut work = Work::start(wanted, &root.collect(), false, log.clone())?;
     log.say(Level::Info, "Collecting; Ctrl-C ends it.", Fields::new());
     let broken = tokio::select! {
         broken = work.broken() => Some(broken),

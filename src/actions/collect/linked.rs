@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use outrider_collect::outputs::SetupError;
 use outrider_home::{Config, Root};
 use outrider_logs::Outbox;
 use outrider_peer::{Handlers, Peer};
@@ -94,7 +95,7 @@ async fn collect(
 ) -> Result<CollectReport, RpcError> {
     let started = Wanted::of(root).and_then(|wanted| {
         let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets())?;
-        Work::start(wanted, true, log.clone()).map(|work| (work, log))
+        Work::start(wanted, &root.collect(), true, log.clone()).map(|work| (work, log))
     });
     let (mut work, log) = started.map_err(|err| failed(&err))?;
     log.say(Level::Info, "Collecting has begun.", Fields::new());
@@ -128,6 +129,7 @@ async fn tell(work: &mut Work, log: &Log, service: &Peer, cancel: &Cancel) -> Op
 
 fn failed(err: &CollectError) -> RpcError {
     let (fault, retry) = match err {
+        CollectError::Outputs(SetupError::Backlog { .. }) => (Fault::Host, Retry::Later),
         CollectError::Config(_)
         | CollectError::NoSection { .. }
         | CollectError::Outputs(_)

@@ -130,9 +130,19 @@ fn line(news: News) -> (Level, &'static str, Vec<(String, serde_json::Value)>) {
             "An output refuses points for what they are; they are not sent again.",
             vec![field("points", points.into()), field("why", why.into())],
         ),
+        News::SetAside { to, why } => (
+            Level::Error,
+            "The file of what waited was damaged; it is set aside, and an empty one begun.",
+            vec![field("to", to.display().to_string().into()), field("why", why.into())],
+        ),
+        News::Damaged { batches } => (
+            Level::Error,
+            "Batches on the disk are not what was written; they are left out.",
+            vec![field("batches", batches.into())],
+        ),
         News::Dropped { points } => (
             Level::Warn,
-            "Points were dropped, the oldest first: more waited for an output than its queue_points, or the end came.",
+            "Points were dropped, the oldest first: more waited for an output than its queue holds, or the end came.",
             vec![field("points", points.into())],
         ),
     }

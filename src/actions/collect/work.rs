@@ -1,6 +1,6 @@
 //! Measuring and delivering, whoever started it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,8 +122,8 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Begins. Where stdout is a link, an output to it is left out, and said.
-    pub(super) fn start(wanted: Wanted, linked: bool, log: Log) -> Result<Self, CollectError> {
+    /// Begins; what waits on the disk is below `state`. Where stdout is a link, an output to it is left out, and said.
+    pub(super) fn start(wanted: Wanted, state: &Path, linked: bool, log: Log) -> Result<Self, CollectError> {
         let Wanted { collect, limits, cursors } = wanted;
         let CollectConfig { settings, host, apis, mut outputs, .. } = collect;
         if linked {
@@ -146,7 +146,7 @@ impl Work {
         let sampler = host.then(|| open(settings.clone(), &log)).transpose()?;
         let telling = log.clone();
         let tell: Tell = Arc::new(move |output, news| telling.news(output, news));
-        let outputs = Outputs::start(&outputs, timing, &tell)?;
+        let outputs = Outputs::start(&outputs, state, timing, &tell)?;
         let inlet = outputs.inlet();
         let poller = if apis.is_empty() {
             None

@@ -10,29 +10,41 @@ use std::sync::Arc;
 
 use crate::encode::event_points;
 use crate::model::{Event, Sample};
+use crate::wire::Contents;
 
 /// What was measured in one round, or found by one poll; shared by all outputs.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     pub(crate) items: Items,
     pub(crate) points: usize,
+    /// The name of the backlog that it comes from, and its place there.
+    pub(crate) origin: Option<(String, u64)>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Items {
     Samples(Arc<[Sample]>),
     Events(Arc<[Event]>),
+    /// From a backlog, where batches are joined.
+    Both(Arc<[Sample]>, Arc<[Event]>),
 }
 
 impl Batch {
     pub(crate) fn new(samples: Vec<Sample>) -> Self {
         let points = crate::encode::points(&samples);
-        Self { items: Items::Samples(samples.into()), points }
+        Self { items: Items::Samples(samples.into()), points, origin: None }
+    }
+
+    /// What a backlog gave out.
+    pub(crate) fn stored(contents: Contents, name: String, place: u64) -> Self {
+        let points = contents.count();
+        let items = Items::Both(contents.samples.into(), contents.events.into());
+        Self { items, points, origin: Some((name, place)) }
     }
 
     pub(crate) fn of_events(events: Vec<Event>) -> Self {
         let points = events.iter().map(event_points).sum();
-        Self { items: Items::Events(events.into()), points }
+        Self { items: Items::Events(events.into()), points, origin: None }
     }
 }
 
@@ -117,7 +129,7 @@ mod tests {
     use super::*;
 
     fn batch(points: usize) -> Batch {
-        Batch { items: Items::Samples(Arc::new([])), points }
+        Batch { items: Items::Samples(Arc::new([])), points, origin: None }
     }
 
     #[test]

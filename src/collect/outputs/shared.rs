@@ -50,6 +50,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,7 +147,7 @@ impl Shared {
         *self.closing.borrow()
     }
 
-    /// Waits, but no longer than until the end begins.
+    /// Waits, but no longer than until the end begins; not at all when it has begun.
     pub(crate) async fn pause(&self, pause: Duration) {
         let mut closing = self.closing.subscribe();
         tokio::select! {

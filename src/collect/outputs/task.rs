@@ -8,16 +8,30 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use super::Timing;
 use super::queue::Batch;
 use super::shared::Shared;
+use super::supply::Supply;
 use super::verdict::Verdict;
 use super::way::{Encoded, Way};
 
-/// Delivers until the queue is closed and empty.
-pub(crate) async fn deliver(way: Way, shared: Arc<Shared>, timing: Timing) {
-    let mut delivery = Delivery { way, pauses: Pauses::new(timing), timing, shared };
-    while let Some(batch) = delivery.shared.next().await {
-        delivery.send(&batch).await;
-        delivery.shared.settle();
+/// Delivers until the supply is closed and empty.
+pub(crate) async fn deliver(way: Way, mut supply: Supply, shared: Arc<Shared>, timing: Timing) {
+    let mut delivery = Delivery { way, pauses: Pauses::new(timing), timing, shared: Arc::clone(&shared) };
+    while let Some(batch) = supply.next(&shared).await {
+        match delivery.send(&batch).await {
+            // It waits on the disk for the next start.
+            Fate::GivenUp { .. } if supply.outlives() => return,
+            Fate::GivenUp { points } => shared.count_dropped(points),
+            Fate::Settled => {}
+        }
+        supply.settle(&shared).await;
     }
+}
+
+/// What became of a batch.
+enum Fate {
+    /// Each of its points was taken, or refused for good.
+    Settled,
+    /// The rest of its points was not.
+    GivenUp { points: usize },
 }
 
 struct Delivery {
@@ -39,9 +53,9 @@ enum Sent {
 
 impl Delivery {
     /// Sends a batch, or gives it up when it is the oldest of too many.
-    async fn send(&mut self, batch: &Batch) {
+    async fn send(&mut self, batch: &Batch) -> Fate {
         'encoded: loop {
-            let Encoded { bodies, left_out } = self.way.encode(&batch.items);
+            let Encoded { bodies, left_out } = self.way.encode(batch);
             let known = left_out + bodies.iter().map(|it| it.points).sum::<usize>();
             let unfit = batch.points.saturating_sub(known);
             let (mut sent, mut over) = (0, 0);
@@ -51,18 +65,18 @@ impl Delivery {
                     // What was sent of it comes again, which changes nothing: it is the same points.
                     Sent::Smaller => continue 'encoded,
                     Sent::GivenUp => {
-                        let left = bodies.iter().skip(over).map(|it| it.points).sum();
+                        let points = bodies.iter().skip(over).map(|it| it.points).sum();
                         self.shared.count_sent(sent);
-                        return self.shared.count_dropped(left);
+                        return Fate::GivenUp { points };
                     }
                 }
                 over += 1;
             }
             self.shared.count_sent(sent);
             if unfit > 0 {
-                self.shared.count_refused(unfit, "they are too long for what it takes at once".to_owned());
+                self.shared.count_refused(unfit, self.way.unfit().to_owned());
             }
-            return;
+            return Fate::Settled;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Outputs against receivers that fail in every way: what arrives, what is told, and that none holds another up.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,7 @@ fn start(outputs: &[(&str, usize, To)]) -> (Outputs, Heard) {
     let heard = Heard::default();
     let hearing = Arc::clone(&heard);
     let tell: Tell = Arc::new(move |name, news| hearing.lock().unwrap().push((name.to_owned(), news)));
-    (Outputs::start(&outputs, TIMING, &tell).unwrap(), heard)
+    (Outputs::start(&outputs, Path::new("/nowhere"), TIMING, &tell).unwrap(), heard)
 }
 
 async fn until(inlet: &Inlet, what: &str, is: impl Fn(&[OutputReport]) -> bool) -> Vec<OutputReport> {

@@ -1,6 +1,7 @@
 //! The way to one output: how a batch is put into bodies for it, and how one of these is sent.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outrider_protocol::collect::To;
@@ -10,7 +11,8 @@ use tokio::net::UdpSocket;
 use super::SetupError;
 use super::file::Rotated;
 use super::http::Post;
-use super::queue::Items;
+use super::link::{Link, Place, Publish};
+use super::queue::{Batch, Items};
 use super::verdict::Verdict;
 use crate::encode::{Body, as_samples, datadog, event_points, influx, json_lines, points, statsd};
 use crate::model::Sample;
@@ -43,10 +45,12 @@ pub(crate) enum Way {
     Statsd { address: String, socket: Option<UdpSocket> },
     Influx { post: Post, measurement: String, most: usize },
     Datadog { post: Post, most: usize },
+    Link(Box<Link>),
+    Publish(Box<Publish>),
 }
 
 impl Way {
-    pub(crate) fn new(to: &To, client: &Client) -> Result<Self, SetupError> {
+    pub(crate) fn new(to: &To, client: &Client, connect: Duration) -> Result<Self, SetupError> {
         Ok(match to {
             To::Stdout => Self::Stdout,
             To::JsonLines { path, file_bytes, files_kept } => {
@@ -61,12 +65,37 @@ impl Way {
             To::Datadog { url, key } => {
                 Self::Datadog { post: Post::datadog(client.clone(), url, key)?, most: datadog::MOST_SENT }
             }
+            To::Aggregator { address, tls, .. } => {
+                Self::Link(Box::new(Link::new(Place { address: address.clone(), tls: tls.clone(), connect })))
+            }
+            To::Publish { address, tls } => Self::Publish(Box::new(Publish::new(Place {
+                address: address.clone(),
+                tls: tls.clone(),
+                connect,
+            }))),
         })
     }
 
     /// A batch as bodies, whose points sum up to the batch's but for those that fit nowhere, and those left out.
-    pub(crate) fn encode(&self, items: &Items) -> Encoded {
+    pub(crate) fn encode(&self, batch: &Batch) -> Encoded {
+        match self {
+            Self::Link(_) => Encoded::all(Link::encode(batch)),
+            _ => self.items(&batch.items),
+        }
+    }
+
+    fn items(&self, items: &Items) -> Encoded {
         match (self, items) {
+            (_, Items::Both(samples, events)) => {
+                let mut both = self.items(&Items::Samples(Arc::clone(samples)));
+                let events = self.items(&Items::Events(Arc::clone(events)));
+                both.bodies.extend(events.bodies);
+                both.left_out += events.left_out;
+                both
+            }
+            (Self::Publish(_), Items::Events(events)) => {
+                Encoded { bodies: Vec::new(), left_out: events.iter().map(event_points).sum() }
+            }
             (Self::Stdout | Self::File(_), Items::Events(events)) => {
                 Encoded::all(vec![json_lines::events(events)])
             }
@@ -81,10 +110,23 @@ impl Way {
 
     fn samples(&self, batch: &[Sample]) -> Vec<Body> {
         match self {
+            // Its batches are encoded whole, above.
+            Self::Link(_) => Vec::new(),
+            Self::Publish(publish) => publish.encode(batch),
             Self::Stdout | Self::File(_) => vec![json_lines::encode(batch)],
             Self::Statsd { .. } => statsd::encode(batch, statsd::DATAGRAM),
             Self::Influx { measurement, most, .. } => influx::encode(batch, measurement, *most),
             Self::Datadog { most, .. } => datadog::within(batch, *most, datadog::MOST_PLAIN),
+        }
+    }
+
+    /// Why a point is in no body.
+    pub(crate) fn unfit(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => {
+                "their source lacks one of the tags environment, service, container and host, which that protocol needs"
+            }
+            _ => "they are too long for what it takes at once",
         }
     }
 
@@ -121,6 +163,8 @@ impl Way {
             }
             Self::Statsd { address, socket } => datagram(address, socket, body).await,
             Self::Influx { post, .. } | Self::Datadog { post, .. } => post.send(body, within).await,
+            Self::Link(link) => link.send(body, within).await,
+            Self::Publish(publish) => publish.send(body, within).await,
         }
     }
 }

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::generated::collect::Batch;
 use super::generated::publish::PublishRequest;
 use crate::model::{Kind, Metric, MetricRef, Number, Point, Sample, Source, Tags, Time, Unit};
 use crate::original::Entry;
@@ -150,4 +151,15 @@ pub fn request(entry: &Entry) -> PublishRequest {
         pids_current: entry.pids_current,
         pids_limit: entry.pids_limit,
     }
+}
+
+/// With a prefix before the names of its fields.
+#[must_use]
+pub fn renamed(mut batch: Batch, prefix: &str) -> Batch {
+    if !prefix.is_empty() {
+        for metric in batch.metrics.iter_mut().filter(|it| FIELDS.contains(&it.name.as_str())) {
+            metric.name = format!("{prefix}{}", metric.name);
+        }
+    }
+    batch
 }

@@ -31,8 +31,16 @@ impl Receiver {
         Self::start(None)
     }
 
+    /// Takes everything, on a port on which nobody answered before.
+    pub(super) fn at(port: u16) -> Self {
+        Self::on(TcpListener::bind(("127.0.0.1", port)).unwrap(), Some(VecDeque::new()))
+    }
+
     fn start(answers: Option<VecDeque<(u16, String)>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), answers)
+    }
+
+    fn on(listener: TcpListener, answers: Option<VecDeque<(u16, String)>>) -> Self {
         let it = Self { port: listener.local_addr().unwrap().port(), got: Arc::default() };
         let got = Arc::clone(&it.got);
         std::thread::spawn(move || {

@@ -1,0 +1,261 @@
+//! Where the task of an output takes its batches from: memory, or a cursor of a backlog on the disk.
+//!
+//! # Invariants
+//! - What a batch of the disk holds is passed by its cursor only when the output has dealt with it: whatever ends the
+//!   process in between, it comes again.
+//! - A disk that fails is told as the output's own trouble, and tried again.
+
+use std::time::Duration;
+
+use prost::Message;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::queue::{Batch, Items};
+use super::shared::Shared;
+use crate::backlog::{Backlog, Entry, Fill, Stored};
+use crate::encode::event_points;
+use crate::model::Event;
+use crate::wire;
+use crate::wire::generated::collect as proto;
+
+/// The pause after an error of the disk.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How much goes to an output at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Batching {
+    /// The most points, where more than one batch of a sender is joined.
+    pub points: u64,
+    /// The most bytes, likewise.
+    pub bytes: usize,
+    /// How long fewer points are waited for.
+    pub wait: Duration,
+}
+
+/// Where batches come from.
+#[derive(Debug)]
+pub(crate) enum Supply {
+    /// The queue in [`Shared`].
+    Memory,
+    /// A cursor, which is named as the output is.
+    Disk(Cursor),
+}
+
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    backlog: Backlog,
+    name: String,
+    batching: Batching,
+    fill: watch::Receiver<Fill>,
+    /// Where the cursor goes when what is in hand is dealt with.
+    passed: u64,
+    /// What is put before the names of mini-collector's fields.
+    prefix: String,
+}
+
+impl Cursor {
+    pub(crate) fn new(backlog: Backlog, name: String, batching: Batching) -> Self {
+        let fill = backlog.fill();
+        Self { backlog, name, batching, fill, passed: 0, prefix: String::new() }
+    }
+
+    pub(crate) fn with_prefix(self, prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), ..self }
+    }
+}
+
+impl Supply {
+    /// The oldest batch, when there is one; nothing when none will come any more.
+    pub(crate) async fn next(&mut self, shared: &Shared) -> Option<Batch> {
+        match self {
+            Self::Memory => shared.next().await,
+            Self::Disk(cursor) => cursor.next(shared).await,
+        }
+    }
+
+    /// What was in hand is dealt with.
+    pub(crate) async fn settle(&mut self, shared: &Shared) {
+        match self {
+            Self::Memory => shared.settle(),
+            Self::Disk(cursor) => cursor.settle(shared).await,
+        }
+    }
+
+    /// Whether what is given up now comes again with the next start.
+    pub(crate) fn outlives(&self) -> bool {
+        matches!(self, Self::Disk(_))
+    }
+}
+
+impl Cursor {
+    async fn next(&mut self, shared: &Shared) -> Option<Batch> {
+        loop {
+            self.until_due(shared).await?;
+            match self.backlog.read(&self.name, self.batching.bytes).await {
+                Ok(stored) if stored.is_empty() => shared.pause(DISK_PAUSE).await,
+                Ok(stored) => return Some(self.batch(stored, shared)),
+                Err(err) => {
+                    shared.fails(err.to_string(), false);
+                    if shared.is_closing() {
+                        return None;
+                    }
+                    shared.pause(DISK_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until enough waits, or something has waited for long enough.
+    async fn until_due(&mut self, shared: &Shared) -> Option<()> {
+        let mut since = None;
+        loop {
+            let waiting = self.fill.borrow_and_update().cursors.get(&self.name).map_or(0, |it| it.0);
+            let closing = shared.is_closing();
+            match waiting {
+                0 if closing => return None,
+                0 => {}
+                _ if closing || waiting >= self.batching.points => return Some(()),
+                _ => {
+                    let since = *since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.batching.wait {
+                        return Some(());
+                    }
+                }
+            }
+            let left = since.map(|it: Instant| self.batching.wait.saturating_sub(it.elapsed()));
+            tokio::select! {
+                // The thread is gone with its backlog: reading says so.
+                changed = self.fill.changed() => if changed.is_err() { return Some(()) },
+                () = shared.pause(left.unwrap_or(Duration::MAX)) => {}
+            }
+        }
+    }
+
+    fn batch(&mut self, stored: Vec<Stored>, shared: &Shared) -> Batch {
+        let mut all = wire::Contents::default();
+        let mut points = 0;
+        let mut last = 0;
+        for one in stored {
+            if points > 0 && points + u64::from(one.points) > self.batching.points {
+                break;
+            }
+            points += u64::from(one.points);
+            last = one.place;
+            let decoded =
+                proto::Batch::decode(&*one.bytes).map_err(|err| wire::WireError::Broken(err.to_string()));
+            match decoded.map(|it| wire::publish::renamed(it, &self.prefix)).and_then(wire::read) {
+                Ok(contents) => {
+                    all.samples.extend(contents.samples);
+                    all.events.extend(contents.events);
+                }
+                // Written by another version: it would stand in the way for ever.
+                Err(err) => shared.count_refused(usize::try_from(one.points).unwrap_or(0), err.to_string()),
+            }
+        }
+        self.passed = last + 1;
+        Batch::stored(all, self.backlog.id(), last)
+    }
+
+    async fn settle(&mut self, shared: &Shared) {
+        while let Err(err) = self.backlog.advance(&self.name, self.passed).await {
+            shared.fails(err.to_string(), false);
+            if shared.is_closing() {
+                return;
+            }
+            shared.pause(DISK_PAUSE).await;
+        }
+    }
+}
+
+/// The most points of one entry, and with that of one message of link D.
+const ENTRY_POINTS: usize = 10_000;
+
+/// Samples or events as entries of a backlog, none too large for a message.
+pub(crate) fn entries(items: &Items) -> Vec<Entry> {
+    let mut all = Vec::new();
+    let (samples, events): (&[_], &[_]) = match items {
+        Items::Samples(samples) => (samples, &[]),
+        Items::Events(events) => (&[], events),
+        Items::Both(samples, events) => (samples, events),
+    };
+    for part in parts(samples, |it| it.points.len()) {
+        split(part, &|part| wire::batch("", 0, part, &[]), &crate::encode::points, &mut all);
+    }
+    for part in parts(events, event_points) {
+        let points = |part: &[Event]| part.iter().map(event_points).sum();
+        split(part, &|part| wire::batch("", 0, &[], part), &points, &mut all);
+    }
+    all
+}
+
+/// Cut so that each part has no more points than an entry may, as far as one thing has no more.
+fn parts<T>(all: &[T], points: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut parts = Vec::new();
+    let (mut begin, mut sum) = (0, 0);
+    for (at, one) in all.iter().enumerate() {
+        let more = points(one);
+        if at > begin && sum + more > ENTRY_POINTS {
+            parts.push(&all[begin..at]);
+            (begin, sum) = (at, 0);
+        }
+        sum += more;
+    }
+    parts.push(&all[begin..]);
+    parts
+}
+
+/// Halves what is too large in bytes; what is too large alone is left out by whoever receives it.
+fn split<T>(
+    part: &[T],
+    message: &impl Fn(&[T]) -> proto::Batch,
+    points: &impl Fn(&[T]) -> usize,
+    all: &mut Vec<Entry>,
+) {
+    let bytes = message(part).encode_to_vec();
+    if bytes.len() + ORIGIN_BYTES > wire::MESSAGE_BYTES && part.len() > 1 {
+        let (first, second) = part.split_at(part.len() / 2);
+        split(first, message, points, all);
+        return split(second, message, points, all);
+    }
+    let points = u32::try_from(points(part)).unwrap_or(u32::MAX);
+    if points > 0 {
+        all.push(Entry { origin: None, points, bytes });
+    }
+}
+
+/// What the sender's name and the sequence add to a message.
+const ORIGIN_BYTES: usize = 600;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::catalogue::PIDS;
+    use crate::model::{MetricRef, Number, Point, Sample, Source, Tags, Time};
+
+    fn sample(points: usize, text: usize) -> Sample {
+        let tags = Tags::new([("t", "x".repeat(text))]);
+        let one = Point { metric: MetricRef::Known(&PIDS), tags, number: Number::Unsigned(1), start: None };
+        let source = Arc::new(Source { key: "k".into(), tags: Tags::default() });
+        Sample { source, time: Time::from_unix_nanos(1), points: vec![one; points] }
+    }
+
+    #[test]
+    fn a_round_of_any_size_is_kept_whole_in_entries_that_fit() {
+        for (samples, points, text) in [(0, 0, 0), (1, 30_000, 0), (25_000, 3, 5), (3000, 1, 4000)] {
+            let all: Vec<_> = (0..samples).map(|_| sample(points, text)).collect();
+            let entries = entries(&Items::Samples(all.into()));
+            let kept: usize = entries.iter().map(|it| it.points as usize).sum();
+            assert_eq!(kept, samples * points);
+            for entry in entries {
+                let alone = entry.points as usize == points;
+                assert!(alone || entry.points as usize <= ENTRY_POINTS, "{} points", entry.points);
+                assert!(entry.bytes.len() < wire::MESSAGE_BYTES, "{} bytes", entry.bytes.len());
+                let read = wire::read(proto::Batch::decode(&*entry.bytes).unwrap()).unwrap();
+                assert_eq!(read.count(), entry.points as usize);
+            }
+        }
+    }
+}

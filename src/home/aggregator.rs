@@ -1,0 +1,120 @@
+//! The config file of `outrider-aggregator`: where it listens, what it keeps, where it sends on to.
+
+use std::net::SocketAddr;
+
+use outrider_protocol::aggregator::{Bounds, ServerTls, Settings};
+use outrider_protocol::collect::Credential;
+
+use crate::collect::outputs;
+use crate::config_read::{inside, quoted};
+use crate::members::Members;
+use crate::{ConfigFault, Root};
+
+const FIELDS: &[&str] = &["listen", "tls", "pages", "data", "bounds", "prefix", "outputs"];
+const TLS_FIELDS: &[&str] = &["certificate_file", "key_file", "client_ca_file"];
+const BOUND_FIELDS: &[&str] =
+    &["queue_bytes", "batch_points", "batch_bytes", "batch_ms", "streams", "answer_s", "retry_s"];
+const ADDRESS: &str = "an address with a port, as 127.0.0.1:8000 or [::1]:8000";
+const HOUR_S: u64 = 3600;
+
+/// Reads the file's text. Relative paths in it begin at `folder`, the file's own.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn aggregator(text: &str, folder: &Root) -> Result<Settings, Vec<ConfigFault>> {
+    let mut faults = Vec::new();
+    let settings = read(text, folder, &mut faults);
+    match settings {
+        Some(settings) if faults.is_empty() => Ok(settings),
+        _ => Err(faults),
+    }
+}
+
+fn read(text: &str, folder: &Root, faults: &mut Vec<ConfigFault>) -> Option<Settings> {
+    let mut members = Members::read("", text, FIELDS, faults)?;
+    let listen = members.text("listen", ADDRESS, address).unwrap_or(([127, 0, 0, 1], 8000).into());
+    let pages = members.text("pages", ADDRESS, address);
+    let data = members.needed("data", "the path of a folder", |text| inside(folder, &text));
+    let prefix = members.text("prefix", "a text, as enclave.", Ok).unwrap_or_default();
+    let tls = tls(&mut members, folder);
+    let mut bounds = Bounds::default();
+    read_bounds(&mut members, &mut bounds);
+    let outputs = outputs(&mut members, folder);
+    if outputs.is_empty() && members.faults().is_empty() {
+        members.fault(ConfigFault::new("/outputs", "none", "at least one output"));
+    }
+    Some(Settings { listen, tls, pages, data: data?, bounds, prefix, outputs })
+}
+
+fn tls(members: &mut Members<'_>, folder: &Root) -> Option<ServerTls> {
+    let place = members.place("tls");
+    let raw = members.take("tls")?;
+    let mut inner = Members::read(&place, raw.get(), TLS_FIELDS, members.faults())?;
+    let expected = "the path of a file of PEM";
+    let certificate = inner.needed("certificate_file", expected, |text| inside(folder, &text));
+    let key = inner.needed("key_file", expected, |text| inside(folder, &text));
+    let client_ca = inner.text("client_ca_file", expected, |text| inside(folder, &text));
+    Some(ServerTls {
+        certificate: Credential::File(certificate?),
+        key: Credential::File(key?),
+        client_ca: client_ca.map(Credential::File),
+    })
+}
+
+fn read_bounds(members: &mut Members<'_>, bounds: &mut Bounds) {
+    let place = members.place("bounds");
+    let Some(raw) = members.take("bounds") else { return };
+    let Some(mut inner) = Members::read(&place, raw.get(), BOUND_FIELDS, members.faults()) else { return };
+    inner.number_into("queue_bytes", 1 << 20, 1 << 50, &mut bounds.queue_bytes);
+    inner.number_into("batch_points", 1, 1_000_000, &mut bounds.batch_points);
+    inner.number_into("batch_bytes", 1024, 64 << 20, &mut bounds.batch_bytes);
+    inner.number_into("batch_ms", 0, HOUR_S * 1000, &mut bounds.batch_ms);
+    inner.number_into("streams", 1, 100_000, &mut bounds.streams);
+    inner.number_into("answer_s", 1, HOUR_S, &mut bounds.answer_s);
+    inner.number_into("retry_s", 1, HOUR_S, &mut bounds.retry_s);
+}
+
+fn address(text: String) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| quoted(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use outrider_protocol::collect::To;
+
+    use super::*;
+
+    fn told(text: &str) -> String {
+        let faults = aggregator(text, &Root::at("/etc/outrider")).unwrap_err();
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_file_is_read_with_paths_beside_it() {
+        let text = r#"{ "listen": "0.0.0.0:9000", "data": "kept", "bounds": { "batch_ms": 0 },
+            "tls": { "certificate_file": "c.pem", "key_file": "/k.pem" },
+            "outputs": [{ "kind": "stdout" }, { "kind": "publish", "address": "old:8000" }] }"#;
+        let found = aggregator(text, &Root::at("/etc/outrider")).unwrap();
+        assert_eq!((found.listen.port(), found.bounds.batch_ms), (9000, 0));
+        assert_eq!(found.data, std::path::Path::new("/etc/outrider/kept"));
+        let tls = found.tls.unwrap();
+        assert_eq!(tls.certificate, Credential::File("/etc/outrider/c.pem".into()));
+        assert_eq!((tls.key, tls.client_ca), (Credential::File("/k.pem".into()), None));
+        assert_eq!(found.outputs[1].to, To::Publish { address: "old:8000".into(), tls: None });
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let text = r#"{ "listen": "8000", "bounds": { "streams": 0 }, "tls": {}, "outputs": [{ "kind": "x" }], "q": 1 }"#;
+        let told = told(text);
+        for place in ["/listen", "/bounds/streams", "/tls/key_file", "/outputs/0/kind", "/data", "/q"] {
+            assert!(told.contains(&format!("{place}: found")), "{place}\n{told}");
+        }
+    }
+
+    #[test]
+    fn one_output_is_needed() {
+        let told = told(r#"{ "data": "d" }"#);
+        assert!(told.contains("/outputs: found none; expected at least one output"), "{told}");
+    }
+}
