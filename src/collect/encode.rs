@@ -11,9 +11,12 @@
 
 mod events;
 
+pub mod bulk;
 pub mod datadog;
 pub mod influx;
 pub mod json_lines;
+pub mod otlp;
+pub mod remote_write;
 pub mod statsd;
 #[cfg(test)]
 mod tests;
@@ -28,6 +31,25 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// How many points it holds.
     pub points: usize,
+    /// The parts that its receiver judges one by one; none where it judges the whole.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Where it ends.
+    pub end: usize,
+    /// How many points it holds.
+    pub points: usize,
+}
+
+impl Body {
+    /// One that is judged as a whole.
+    #[must_use]
+    pub fn whole(bytes: Vec<u8>, points: usize) -> Self {
+        Self { bytes, points, parts: Vec::new() }
+    }
 }
 
 /// Points of a batch.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use outrider_protocol::aggregator::{Bounds, ServerTls, Settings};
 use outrider_protocol::collect::Credential;
 
-use crate::collect::outputs;
+use crate::collect::outputs::outputs;
 use crate::config_read::{inside, quoted};
 use crate::members::Members;
 use crate::{ConfigFault, Root};

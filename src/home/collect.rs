@@ -1,12 +1,11 @@
 //! The section `collect` of config.json: what is measured on this host, and where it is delivered.
 
 mod apis;
-
-use std::path::PathBuf;
+pub(crate) mod outputs;
 
 use outrider_protocol::Raw;
 use outrider_protocol::collect::apis::ApiGroup;
-use outrider_protocol::collect::{Credential, InfluxStore, Intervals, LinkTls, Output, Settings, Target, To};
+use outrider_protocol::collect::{Intervals, Output, Settings, Target};
 
 use crate::config_read::{inside, one_line, quoted};
 use crate::members::{Members, child, kind};
@@ -67,38 +66,7 @@ const FIELDS: &[&str] = &[
     "apis",
     "outputs",
 ];
-const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
-    ("stdout", &[]),
-    ("json_lines", &["path", "file_bytes", "files_kept"]),
-    ("statsd", &["address"]),
-    (
-        "influx",
-        &[
-            "url",
-            "measurement",
-            "database",
-            "retention",
-            "user",
-            "password",
-            "password_file",
-            "org",
-            "bucket",
-            "token",
-            "token_file",
-        ],
-    ),
-    ("datadog", &["url", "api_key", "api_key_file"]),
-    ("aggregator", &["address", "queue_bytes", "ca_file", "certificate_file", "key_file"]),
-    ("publish", &["address", "ca_file", "certificate_file", "key_file"]),
-];
-const KINDS: &str = "stdout, json_lines, statsd, influx, datadog, aggregator or publish";
-/// What waits on the disk for an aggregator where nothing else is said.
-const QUEUE_BYTES: u64 = 256 << 20;
-/// Points that wait for an output where nothing else is said: some minutes of a host with a hundred containers, in some
-/// tens of megabytes.
-const QUEUE_POINTS: u64 = 200_000;
 const DAY_S: u64 = 24 * 3600;
-const GIB: u64 = 1 << 30;
 
 /// Reads the section. What comes back is usable only when no fault was added.
 pub(crate) fn section(
@@ -128,7 +96,7 @@ pub(crate) fn section(
     intervals(&mut members, &mut settings.intervals);
     settings.tags = tags(&mut members);
     let apis = apis::groups(&mut members, root);
-    let outputs = outputs(&mut members, root);
+    let outputs = outputs::outputs(&mut members, root);
     let host = names_target || apis.is_empty();
     Some(CollectConfig { settings, host, apis, outputs, raw })
 }
@@ -184,203 +152,4 @@ fn tags(members: &mut Members<'_>) -> Vec<(String, String)> {
         }
     }
     taken
-}
-
-pub(crate) fn outputs(members: &mut Members<'_>, root: &Root) -> Vec<Output> {
-    let place = members.place("outputs");
-    let Some(raw) = members.take("outputs") else { return Vec::new() };
-    let Ok(elements) = serde_json::from_str::<Vec<Raw>>(raw.get()) else {
-        members.fault(ConfigFault::new(&place, kind(raw.get()), "an array of outputs"));
-        return Vec::new();
-    };
-    let mut outputs: Vec<Output> = Vec::new();
-    for (at, raw) in elements.iter().enumerate() {
-        let place = child(&place, &at.to_string());
-        let Some(output) = output(&place, raw, root, members.faults()) else { continue };
-        if outputs.iter().any(|it| it.name == output.name) {
-            let found = format!("{:?} a second time", output.name);
-            let fault = ConfigFault::new(&child(&place, "name"), found, "a name of its own for each output");
-            members.fault(fault.advise("give it a `name`"));
-        }
-        outputs.push(output);
-    }
-    outputs
-}
-
-fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) -> Option<Output> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        kind: Option<String>,
-    }
-    let word = serde_json::from_str::<Head>(raw.get()).ok().and_then(|it| it.kind);
-    let known = word.as_deref().and_then(|word| OUTPUT_FIELDS.iter().find(|it| it.0 == word));
-    let Some((word, own)) = known else {
-        let found = word.map_or_else(|| "nothing, or no text".to_owned(), |it| quoted(&it));
-        faults.push(ConfigFault::new(&child(place, "kind"), found, KINDS));
-        return None;
-    };
-    let fields: Vec<_> = ["kind", "name", "queue_points"].iter().chain(own.iter()).copied().collect();
-    let mut members = Members::read(place, raw.get(), &fields, faults)?;
-    drop(members.take("kind"));
-    let name = members.text("name", "a name of one line", one_line).unwrap_or_else(|| (*word).to_owned());
-    let mut queue_points = usize::try_from(QUEUE_POINTS).unwrap_or(usize::MAX);
-    members.number_into("queue_points", 1, 100_000_000, &mut queue_points);
-    let to = match *word {
-        "json_lines" => json_lines(&mut members, root),
-        "statsd" => {
-            let address = members.needed("address", "host:port, as 127.0.0.1:8125", address);
-            address.map(|address| To::Statsd { address })
-        }
-        "influx" => influx(&mut members, root),
-        "datadog" => datadog(&mut members, root),
-        "aggregator" => aggregator(&mut members, root),
-        "publish" => publish(&mut members, root),
-        _ => Some(To::Stdout),
-    };
-    Some(Output { name, queue_points, to: to? })
-}
-
-fn json_lines(members: &mut Members<'_>, root: &Root) -> Option<To> {
-    let path = members.needed("path", "the path of a file", |text| inside(root, &text));
-    let (mut file_bytes, mut files_kept) = (64 << 20, 5);
-    members.number_into("file_bytes", 4096, 1024 * GIB, &mut file_bytes);
-    members.number_into("files_kept", 0, 1000, &mut files_kept);
-    Some(To::JsonLines { path: path?, file_bytes, files_kept })
-}
-
-fn influx(members: &mut Members<'_>, root: &Root) -> Option<To> {
-    let url = members.needed("url", "the address of an InfluxDB, as http://127.0.0.1:8086", url);
-    let measurement = members.text("measurement", "a measurement's name", one_line);
-    let mut text = |name, expected| members.text(name, expected, one_line);
-    let database = text("database", "a database's name");
-    let retention = text("retention", "a retention policy's name");
-    let user = text("user", "a user's name");
-    let org = text("org", "an organisation's name");
-    let bucket = text("bucket", "a bucket's name");
-    let password = credential(members, "password", "password_file", root);
-    let token = credential(members, "token", "token_file", root);
-    let store = match (database, org, bucket, token) {
-        (Some(database), None, None, None) => {
-            let login = match (user, password) {
-                (None, None) => None,
-                (user, password) => Some((user.unwrap_or_default(), password?)),
-            };
-            InfluxStore::V1 { database, retention, login }
-        }
-        (None, Some(org), Some(bucket), Some(token)) if user.is_none() && retention.is_none() => {
-            InfluxStore::V2 { org, bucket, token }
-        }
-        _ => {
-            let place = members.place("");
-            let expected = "`database` (version 1, with `retention`, `user` and `password` or `password_file` where \
-                            they are needed), or `org`, `bucket` and `token` or `token_file` (version 2)";
-            members.fault(ConfigFault::new(
-                place.trim_end_matches('/'),
-                "neither or parts of both",
-                expected,
-            ));
-            return None;
-        }
-    };
-    let measurement = measurement.unwrap_or_else(|| "outrider".to_owned());
-    Some(To::Influx { url: url?, measurement, store })
-}
-
-fn datadog(members: &mut Members<'_>, root: &Root) -> Option<To> {
-    let address = members.text("url", "the address of Datadog's API, as https://api.datadoghq.eu", url);
-    let key = credential(members, "api_key", "api_key_file", root);
-    if key.is_none() {
-        let place = members.place("api_key");
-        members.fault(ConfigFault::new(&place, "nothing", "an API key here, or in the file `api_key_file`"));
-    }
-    let url = address.unwrap_or_else(|| "https://api.datadoghq.com".to_owned());
-    Some(To::Datadog { url, key: key? })
-}
-
-const AGGREGATOR: &str = "the aggregator's host:port, as 10.0.0.7:8000";
-
-fn aggregator(members: &mut Members<'_>, root: &Root) -> Option<To> {
-    let address = members.needed("address", AGGREGATOR, address);
-    let mut queue_bytes = QUEUE_BYTES;
-    members.number_into("queue_bytes", 1 << 20, 1024 * GIB, &mut queue_bytes);
-    let tls = link_tls(members, root);
-    Some(To::Aggregator { address: address?, tls, queue_bytes })
-}
-
-fn publish(members: &mut Members<'_>, root: &Root) -> Option<To> {
-    let address = members.needed("address", AGGREGATOR, address);
-    let tls = link_tls(members, root);
-    Some(To::Publish { address: address?, tls })
-}
-
-/// TLS where there is a `ca_file`; mutual TLS where there are the two other files too.
-fn link_tls(members: &mut Members<'_>, root: &Root) -> Option<LinkTls> {
-    let mut file = |name| members.text(name, "the path of a file of PEM", |text| inside(root, &text));
-    let (ca, certificate, key) = (file("ca_file"), file("certificate_file"), file("key_file"));
-    let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((Credential::File(certificate), Credential::File(key))),
-        (None, None) => None,
-        _ => {
-            let place = members.place("key_file");
-            let expected = "`certificate_file` and `key_file`, both or neither";
-            members.fault(ConfigFault::new(&place, "one of two files", expected));
-            None
-        }
-    };
-    if ca.is_none() && identity.is_some() {
-        let place = members.place("ca_file");
-        members.fault(ConfigFault::new(
-            &place,
-            "nothing",
-            "the authority's file, as the other two are given",
-        ));
-    }
-    Some(LinkTls { ca: Credential::File(ca?), identity })
-}
-
-/// A secret in the file, or the path of the file that holds it.
-fn credential(members: &mut Members<'_>, name: &str, file: &str, root: &Root) -> Option<Credential> {
-    let secret = |text: String| {
-        let fits = !text.is_empty() && !text.contains(char::is_control) && text.len() <= 4096;
-        // Not repeated: it may be the secret, mistyped.
-        if fits {
-            Ok(text)
-        } else {
-            Err("an empty text, a long one, or one with control characters".to_owned())
-        }
-    };
-    let given = members.text(name, "a secret of one line", secret).map(Credential::Given);
-    let path: Option<PathBuf> = members.text(file, "the path of a file", |text| inside(root, &text));
-    match (given, path) {
-        (Some(given), Some(_)) => {
-            let place = members.place(file);
-            members.fault(ConfigFault::new(&place, "a second place of the secret", "one of them"));
-            Some(given)
-        }
-        (given, path) => given.or(path.map(Credential::File)),
-    }
-}
-
-fn address(text: String) -> Result<String, String> {
-    let is_one = text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !text.contains(['/', ' ', '@']) && port.parse::<u16>().is_ok_and(|it| it > 0)
-    });
-    if is_one { Ok(text) } else { Err(quoted(&text)) }
-}
-
-/// An address that may have a path.
-fn url(text: String) -> Result<String, String> {
-    if text.contains('@') {
-        // Not repeated: what stands before the @ is a password.
-        return Err("an address with a user name or password in it".to_owned());
-    }
-    let url =
-        url::Url::parse(&text).map_err(|err| format!("{}, which is no address ({err})", quoted(&text)))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("{}, whose scheme is {:?}", quoted(&text), url.scheme()));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("{}, with something after the path", quoted(&text)));
-    }
-    Ok(text)
 }

@@ -97,6 +97,11 @@ impl<'a> Members<'a> {
         (value.get() != "null").then_some(value)
     }
 
+    /// Whether there may be such a member.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.known.contains(&name)
+    }
+
     /// Takes a text out and checks it with `check`, which says what it found in place of what was expected.
     pub(crate) fn text<T>(
         &mut self,

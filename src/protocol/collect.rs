@@ -158,6 +158,29 @@ pub enum To {
         /// TLS, where it asks for it.
         tls: Option<LinkTls>,
     },
+    /// Prometheus' remote write, version 1.
+    RemoteWrite {
+        /// The receiver's whole address, as `https://prometheus.example/api/v1/write`.
+        url: String,
+        /// What it asks for.
+        access: Access,
+    },
+    /// OpenTelemetry's metrics over HTTP, as protobuf.
+    Otlp {
+        /// The receiver's address, without `/v1/metrics`.
+        url: String,
+        /// What it asks for.
+        access: Access,
+    },
+    /// Elasticsearch or OpenSearch: a document for each event, or for the points of a sample that have the same tags.
+    Elasticsearch {
+        /// The cluster's address.
+        url: String,
+        /// A data stream or an index; with `%Y`, `%m` and `%d` one for each year, month or day of UTC.
+        index: String,
+        /// What it asks for.
+        access: Access,
+    },
 }
 
 /// TLS of link D, as a client; all of it PEM.
@@ -167,6 +190,19 @@ pub struct LinkTls {
     pub ca: Credential,
     /// The client's own certificate and its key, for mutual TLS.
     pub identity: Option<(Credential, Credential)>,
+}
+
+/// What a receiver of HTTP asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Open,
+    /// A name and a password.
+    Basic(String, Credential),
+    /// A token.
+    Bearer(Credential),
+    /// An API key of Elasticsearch.
+    ApiKey(Credential),
 }
 
 /// Where in an InfluxDB.
@@ -217,6 +253,12 @@ impl Output {
             To::Influx { store: InfluxStore::V1 { login: Some((_, it)), .. }, .. }
             | To::Influx { store: InfluxStore::V2 { token: it, .. }, .. }
             | To::Datadog { key: it, .. } => Some(it),
+            To::RemoteWrite { access, .. } | To::Otlp { access, .. } | To::Elasticsearch { access, .. } => {
+                match access {
+                    Access::Open => None,
+                    Access::Basic(_, it) | Access::Bearer(it) | Access::ApiKey(it) => Some(it),
+                }
+            }
             _ => None,
         };
         credential.into_iter().filter_map(|it| match it {

@@ -67,7 +67,7 @@ fn compressed(series: &[Vec<u8>], sent: usize, bodies: &mut Vec<Body>) {
     // Writing into memory cannot fail.
     let Ok(bytes) = written.and_then(|()| encoder.finish()) else { return };
     if bytes.len() <= sent || series.len() == 1 {
-        bodies.push(Body { bytes, points: series.len() });
+        bodies.push(Body::whole(bytes, series.len()));
     } else {
         let (first, second) = series.split_at(series.len() / 2);
         compressed(first, sent, bodies);

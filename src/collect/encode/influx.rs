@@ -15,7 +15,7 @@ use crate::model::{Number, Point, Sample};
 #[must_use]
 pub fn encode(batch: &[Sample], measurement: &str, most: usize) -> Vec<Body> {
     let mut bodies = Vec::new();
-    let mut body = Body { bytes: Vec::new(), points: 0 };
+    let mut body = Body::whole(Vec::new(), 0);
     let mut line = String::new();
     let (mut done, mut same) = (Vec::new(), Vec::<usize>::new());
     for sample in batch {
@@ -32,7 +32,7 @@ pub fn encode(batch: &[Sample], measurement: &str, most: usize) -> Vec<Body> {
             line.clear();
             write_line(&mut line, measurement, sample, same.iter().map(|at| &sample.points[*at]));
             if !body.bytes.is_empty() && body.bytes.len() + line.len() > most {
-                bodies.push(std::mem::replace(&mut body, Body { bytes: Vec::new(), points: 0 }));
+                bodies.push(std::mem::replace(&mut body, Body::whole(Vec::new(), 0)));
             }
             body.bytes.extend_from_slice(line.as_bytes());
             body.points += same.len();

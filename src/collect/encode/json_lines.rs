@@ -24,13 +24,13 @@ pub fn encode(batch: &[Sample]) -> Body {
             bytes.truncate(start);
         }
     }
-    Body { bytes, points }
+    Body::whole(bytes, points)
 }
 
 /// All events as one body.
 #[must_use]
 pub fn events(batch: &[Event]) -> Body {
-    let mut body = Body { bytes: Vec::new(), points: 0 };
+    let mut body = Body::whole(Vec::new(), 0);
     for event in batch {
         let start = body.bytes.len();
         if serde_json::to_writer(&mut body.bytes, &EventLine(event)).is_ok() {

@@ -15,7 +15,7 @@ pub const DATAGRAM: usize = 1432;
 #[must_use]
 pub fn encode(batch: &[Sample], most: usize) -> Vec<Body> {
     let mut packets = Vec::new();
-    let mut packet = Body { bytes: Vec::new(), points: 0 };
+    let mut packet = Body::whole(Vec::new(), 0);
     for sample in batch {
         for point in &sample.points {
             let name = plain(&point.metric.name);
@@ -36,7 +36,7 @@ pub fn encode(batch: &[Sample], most: usize) -> Vec<Body> {
                 continue;
             }
             if packet.bytes.len() + line.len() > most {
-                packets.push(std::mem::replace(&mut packet, Body { bytes: Vec::new(), points: 0 }));
+                packets.push(std::mem::replace(&mut packet, Body::whole(Vec::new(), 0)));
             }
             packet.bytes.extend_from_slice(line.as_bytes());
             packet.points += 1;

@@ -11,6 +11,21 @@ fn point(metric: &'static Metric, tags: Tags, number: Number) -> Point {
     Point { metric: MetricRef::Known(metric), tags, number, start: None }
 }
 
+/// A sample of a source with tags, a second and a half after 1970 began.
+pub(crate) fn batch(tags: &[(&'static str, &str)], points: Vec<Point>) -> Vec<Sample> {
+    let source = Arc::new(Source { key: "k".into(), tags: Tags::new(tags.iter().copied()) });
+    vec![Sample { source, time: Time::from_unix_nanos(1_500_000_000), points }]
+}
+
+pub(crate) fn counter(value: u64) -> Point {
+    let start = Some(Time::from_unix_nanos(500_000_000));
+    Point { start, ..point(&CPU_USAGE, Tags::default(), Number::Unsigned(value)) }
+}
+
+pub(crate) fn gauge(value: f64) -> Point {
+    point(&CPU_USED, Tags::default(), Number::Float(value))
+}
+
 fn sample() -> Sample {
     let none = Tags::default;
     let tags = Tags::new([("host", "h 1"), ("app", "a,b=c"), ("empty", ""), ("odd", "x|y:z\nend\\")]);

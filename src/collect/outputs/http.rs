@@ -1,4 +1,4 @@
-//! Receivers that take bodies by POST: InfluxDB and Datadog.
+//! Receivers that take bodies by POST.
 //!
 //! # Invariants
 //! - No secret is part of an address, and none is in a message: where an answer repeats it, stars stand in its place.
@@ -6,17 +6,19 @@
 
 use std::time::Duration;
 
-use outrider_protocol::collect::{Credential, InfluxStore};
+use outrider_protocol::collect::{Access, Credential, InfluxStore};
 use outrider_protocol::fault::chain;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, Url};
 
 use super::SetupError;
-use super::verdict::{Verdict, judge};
+use super::verdict::{Verdict, judge, judge_bulk, judge_otlp};
 use crate::encode::Body;
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES: usize = 16 << 10;
+/// The same where it says something of each of thousands of documents.
+const BULK_ANSWER_BYTES: usize = 4 << 20;
 
 /// A place that bodies are sent to.
 #[derive(Debug)]
@@ -24,8 +26,21 @@ pub(crate) struct Post {
     client: Client,
     url: Url,
     login: Login,
-    headers: &'static [(reqwest::header::HeaderName, &'static str)],
+    headers: &'static [(HeaderName, &'static str)],
+    protocol: Protocol,
 }
+
+/// Who says more in an answer than its status does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Plain,
+    Otlp,
+    Bulk,
+}
+
+const PROTOBUF: &str = "application/x-protobuf";
+/// The version of remote write.
+const WRITE_VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 
 #[derive(Debug)]
 enum Login {
@@ -52,14 +67,45 @@ impl Post {
         };
         let mut url = below(url, path)?;
         url.query_pairs_mut().extend_pairs(query).append_pair("precision", "ns");
-        Ok(Self { client, url, login, headers: &[(CONTENT_TYPE, "text/plain; charset=utf-8")] })
+        Ok(Self {
+            client,
+            url,
+            login,
+            headers: &[(CONTENT_TYPE, "text/plain; charset=utf-8")],
+            protocol: Protocol::Plain,
+        })
+    }
+
+    /// Prometheus' remote write.
+    pub(crate) fn remote_write(client: Client, url: &str, access: &Access) -> Result<Self, SetupError> {
+        let url = Url::parse(url)
+            .map_err(|err| SetupError::Address { found: url.to_owned(), why: err.to_string() })?;
+        static HEADERS: [(HeaderName, &str); 3] =
+            [(CONTENT_TYPE, PROTOBUF), (CONTENT_ENCODING, "snappy"), (WRITE_VERSION, "0.1.0")];
+        Ok(Self { client, url, login: Login::of(access), headers: &HEADERS, protocol: Protocol::Plain })
+    }
+
+    /// OpenTelemetry's metrics.
+    pub(crate) fn otlp(client: Client, url: &str, access: &Access) -> Result<Self, SetupError> {
+        let headers = &[(CONTENT_TYPE, PROTOBUF), (CONTENT_ENCODING, "gzip")];
+        let url = below(url, "v1/metrics")?;
+        Ok(Self { client, url, login: Login::of(access), headers, protocol: Protocol::Otlp })
+    }
+
+    /// Documents of Elasticsearch.
+    pub(crate) fn bulk(client: Client, url: &str, access: &Access) -> Result<Self, SetupError> {
+        let headers = &[(CONTENT_TYPE, "application/x-ndjson")];
+        let mut url = below(url, "_bulk")?;
+        // Of documents that are taken nothing more is said than that.
+        url.query_pairs_mut().append_pair("filter_path", "errors,items.*.status,items.*.error");
+        Ok(Self { client, url, login: Login::of(access), headers, protocol: Protocol::Bulk })
     }
 
     /// Datadog's series.
     pub(crate) fn datadog(client: Client, url: &str, key: &Credential) -> Result<Self, SetupError> {
         let login = Login::Header("DD-API-KEY", "", key.clone());
         let headers = &[(CONTENT_TYPE, "application/json"), (CONTENT_ENCODING, "deflate")];
-        Ok(Self { client, url: below(url, "api/v2/series")?, login, headers })
+        Ok(Self { client, url: below(url, "api/v2/series")?, login, headers, protocol: Protocol::Plain })
     }
 
     /// Sends a body and reads the answer.
@@ -78,11 +124,26 @@ impl Post {
         };
         let status = response.status().as_u16();
         let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).map(str::to_owned);
-        judge(status, after.as_deref(), &starred(&beginning(response).await, &secret))
+        let most = if self.protocol == Protocol::Bulk { BULK_ANSWER_BYTES } else { ANSWER_BYTES };
+        let answer = beginning(response, most).await;
+        match (self.protocol, status) {
+            (Protocol::Otlp, 200..=299) => judge_otlp(&answer),
+            (Protocol::Bulk, 200..=299) => judge_bulk(&answer, body),
+            _ => judge(status, after.as_deref(), &starred(&String::from_utf8_lossy(&answer), &secret)),
+        }
     }
 }
 
 impl Login {
+    fn of(access: &Access) -> Self {
+        match access.clone() {
+            Access::Open => Self::None,
+            Access::Basic(user, password) => Self::Basic(user, password),
+            Access::Bearer(token) => Self::Header("Authorization", "Bearer ", token),
+            Access::ApiKey(key) => Self::Header("Authorization", "ApiKey ", key),
+        }
+    }
+
     /// A request with the secret in it, and the secret.
     fn sign(&self, request: RequestBuilder) -> Result<(RequestBuilder, String), String> {
         let secret = match self {
@@ -123,17 +184,17 @@ fn below(url: &str, path: &str) -> Result<Url, SetupError> {
     Url::parse(&text).map_err(|err| SetupError::Address { found: url.to_owned(), why: err.to_string() })
 }
 
-async fn beginning(mut response: Response) -> String {
+async fn beginning(mut response: Response, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while bytes.len() < ANSWER_BYTES {
+    while bytes.len() < most {
         match response.chunk().await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             // The status has been said; the rest is for people.
             Ok(None) | Err(_) => break,
         }
     }
-    bytes.truncate(ANSWER_BYTES);
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes.truncate(most);
+    bytes
 }
 
 fn starred(text: &str, secret: &str) -> String {

@@ -128,7 +128,7 @@ impl Link {
             Items::Both(samples, events) => (samples, events),
         };
         let message = wire::batch(collector, sequence, samples, events);
-        vec![Body { bytes: message.encode_to_vec(), points: batch.points }]
+        vec![Body::whole(message.encode_to_vec(), batch.points)]
     }
 
     pub(crate) async fn send(&mut self, body: &Body, within: Duration) -> Verdict {
@@ -214,7 +214,7 @@ impl Publish {
             before.insert(sample.source.key.clone(), entry);
             let tags = tags.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
             let call = Call { request: Some(wire::publish::request(&entry)), tags };
-            bodies.push(Body { bytes: call.encode_to_vec(), points: sample.points.len() });
+            bodies.push(Body::whole(call.encode_to_vec(), sample.points.len()));
         }
         bodies
     }

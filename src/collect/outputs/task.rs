@@ -1,5 +1,6 @@
 //! The task of one output: takes the oldest batch, sends it, tries again.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::shared::Shared;
 use super::supply::Supply;
 use super::verdict::Verdict;
 use super::way::{Encoded, Way};
+use crate::encode::Body;
 
 /// Delivers until the supply is closed and empty.
 pub(crate) async fn deliver(way: Way, mut supply: Supply, shared: Arc<Shared>, timing: Timing) {
@@ -47,9 +49,25 @@ enum Sent {
     Done(usize),
     /// The whole batch has to be put into smaller bodies.
     Smaller,
-    /// It is given up.
+    /// It is given up: so many of its points were taken, and so many are left.
+    GivenUp { taken: usize, left: usize },
+}
+
+/// How it went with a body or a part of one.
+enum One {
+    Taken(usize),
+    /// These of it come next.
+    Apart {
+        taken: usize,
+        left: Vec<Body>,
+    },
+    Smaller,
     GivenUp,
 }
+
+/// Refusals of parts of one body after which no more is found out about the rest: whatever is refused as a whole then goes
+/// as a whole, so that a receiver that refuses everything is not asked for each point.
+const REFUSALS: usize = 64;
 
 impl Delivery {
     /// Sends a batch, or gives it up when it is the oldest of too many.
@@ -58,19 +76,18 @@ impl Delivery {
             let Encoded { bodies, left_out } = self.way.encode(batch);
             let known = left_out + bodies.iter().map(|it| it.points).sum::<usize>();
             let unfit = batch.points.saturating_sub(known);
-            let (mut sent, mut over) = (0, 0);
-            for body in &bodies {
+            let mut sent = 0;
+            for (at, body) in bodies.iter().enumerate() {
                 match self.send_body(body).await {
                     Sent::Done(points) => sent += points,
                     // What was sent of it comes again, which changes nothing: it is the same points.
                     Sent::Smaller => continue 'encoded,
-                    Sent::GivenUp => {
-                        let points = bodies.iter().skip(over).map(|it| it.points).sum();
-                        self.shared.count_sent(sent);
-                        return Fate::GivenUp { points };
+                    Sent::GivenUp { taken, left } => {
+                        let after: usize = bodies.iter().skip(at + 1).map(|it| it.points).sum();
+                        self.shared.count_sent(sent + taken);
+                        return Fate::GivenUp { points: left + after };
                     }
                 }
-                over += 1;
             }
             self.shared.count_sent(sent);
             if unfit > 0 {
@@ -80,45 +97,106 @@ impl Delivery {
         }
     }
 
-    async fn send_body(&mut self, body: &crate::encode::Body) -> Sent {
+    /// Sends a body, and what is left of it by itself where its receiver takes it apart.
+    async fn send_body(&mut self, whole: &Body) -> Sent {
+        let mut waiting = vec![Cow::Borrowed(whole)];
+        let (mut taken, mut refusals) = (0, 0);
+        while let Some(body) = waiting.pop() {
+            match self.send_one(&body, &mut refusals).await {
+                One::Taken(points) => taken += points,
+                One::Apart { taken: now, left } => {
+                    taken += now;
+                    waiting.extend(left.into_iter().rev().map(Cow::Owned));
+                }
+                One::Smaller => return Sent::Smaller,
+                One::GivenUp => {
+                    let left = body.points + waiting.iter().map(|it| it.points).sum::<usize>();
+                    return Sent::GivenUp { taken, left };
+                }
+            }
+        }
+        Sent::Done(taken)
+    }
+
+    async fn send_one(&mut self, body: &Body, refusals: &mut usize) -> One {
         loop {
             let (why, denied, after) = match self.way.send(body, self.timing.answer).await {
                 Verdict::Taken => {
                     self.works();
-                    return Sent::Done(body.points);
+                    return One::Taken(body.points);
                 }
                 Verdict::Partly { refused, why } => {
                     self.works();
                     let refused = refused.unwrap_or(1).min(body.points);
                     self.shared.count_refused(refused, why);
-                    return Sent::Done(body.points - refused);
+                    return One::Taken(body.points - refused);
+                }
+                Verdict::Apart { left, refused, later } => {
+                    if let Some(one) = self.apart(body, left, refused, later).await {
+                        return one;
+                    }
+                    continue;
                 }
                 Verdict::Refused { why } => {
                     self.works();
+                    *refusals += 1;
+                    if let Some(halves) = self.way.halves(body).filter(|_| *refusals <= REFUSALS) {
+                        return One::Apart { taken: 0, left: halves.into() };
+                    }
                     self.shared.count_refused(body.points, why);
-                    return Sent::Done(0);
+                    return One::Taken(0);
                 }
                 Verdict::TooLarge { why } => {
                     self.works();
                     if self.way.shrink() {
-                        return Sent::Smaller;
+                        return One::Smaller;
                     }
                     self.shared.count_refused(body.points, why);
-                    return Sent::Done(0);
+                    return One::Taken(0);
                 }
                 Verdict::Later { why, after } => (why, false, after),
                 Verdict::Denied { why } => (why, true, None),
             };
-            self.shared.fails(why, denied);
-            if self.shared.is_closing() {
-                return Sent::GivenUp;
-            }
-            let pause = self.pauses.next(denied, after);
-            self.shared.pause(pause).await;
-            if self.shared.is_stale() {
-                return Sent::GivenUp;
+            if self.fails(why, denied, after).await {
+                return One::GivenUp;
             }
         }
+    }
+
+    /// Some parts are done with, and some are to be sent again; nothing where these are all of it.
+    async fn apart(
+        &mut self,
+        body: &Body,
+        left: Vec<Body>,
+        refused: Option<(usize, String)>,
+        later: Option<String>,
+    ) -> Option<One> {
+        let waiting: usize = left.iter().map(|it| it.points).sum();
+        let refused = refused.map_or(0, |(points, why)| {
+            self.shared.count_refused(points, why);
+            points
+        });
+        match later {
+            None => self.works(),
+            Some(why) => {
+                if self.fails(why, false, None).await && waiting == body.points {
+                    return Some(One::GivenUp);
+                }
+            }
+        }
+        let taken = body.points.saturating_sub(waiting + refused);
+        (waiting < body.points).then_some(One::Apart { taken, left })
+    }
+
+    /// Tells of a failure and waits until the next try; answers whether there is none.
+    async fn fails(&mut self, why: String, denied: bool, after: Option<Duration>) -> bool {
+        self.shared.fails(why, denied);
+        if self.shared.is_closing() {
+            return true;
+        }
+        let pause = self.pauses.next(denied, after);
+        self.shared.pause(pause).await;
+        self.shared.is_stale()
     }
 
     fn works(&mut self) {

@@ -4,7 +4,10 @@
 //! - Only what may work later is sent again. What was written in part was written: the rest would fail the same way.
 //! - A refusal of key, database or address keeps what waits: a person can put it right.
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use crate::encode::{Body, bulk, otlp};
 
 /// How much of an answer is repeated in messages, in characters.
 const QUOTED: usize = 200;
@@ -20,6 +23,15 @@ pub(crate) enum Verdict {
         refused: Option<usize>,
         /// Why.
         why: String,
+    },
+    /// It judged the parts of it one by one: some are to be sent again, by themselves.
+    Apart {
+        /// Those to be sent again, in order.
+        left: Vec<Body>,
+        /// How many points it will never take, and why.
+        refused: Option<(usize, String)>,
+        /// Why it did not take what is left, where that is to wait.
+        later: Option<String>,
     },
     /// Not now.
     Later {
@@ -64,6 +76,61 @@ pub(crate) fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdi
     }
 }
 
+/// Reads what an OpenTelemetry receiver says of what it has taken.
+pub(crate) fn judge_otlp(answer: &[u8]) -> Verdict {
+    match otlp::refused(answer) {
+        None => Verdict::Taken,
+        Some((refused, said)) => Verdict::Partly { refused: Some(refused), why: quoted(&said) },
+    }
+}
+
+/// Reads what Elasticsearch says of each document, in their order.
+pub(crate) fn judge_bulk(answer: &[u8], body: &Body) -> Verdict {
+    let Ok(read) = serde_json::from_slice::<BulkAnswer>(answer) else {
+        let why = format!("its answer is none of _bulk: {}", quoted(&String::from_utf8_lossy(answer)));
+        return Verdict::Later { why, after: None };
+    };
+    if !read.errors {
+        return Verdict::Taken;
+    }
+    let (mut again, mut why_again, mut refused, mut why_refused) = (Vec::new(), None, 0, None);
+    for (at, part) in body.parts.iter().enumerate() {
+        let item = read.items.get(at).and_then(|it| it.values().next());
+        let why = || match item {
+            Some(it) => format!("a document gets {}: {}", it.status, quoted(&it.error.to_string())),
+            None => "it says nothing of some documents".to_owned(),
+        };
+        match item.map(|it| it.status) {
+            // It is there already: this is not the first time that it was sent.
+            Some(200..=299 | 409) => {}
+            Some(408 | 429 | 500..=599) | None => {
+                again.push(at);
+                why_again.get_or_insert_with(why);
+            }
+            Some(_) => {
+                refused += part.points;
+                why_refused.get_or_insert_with(why);
+            }
+        }
+    }
+    let left = if again.is_empty() { Vec::new() } else { vec![bulk::only(body, &again)] };
+    Verdict::Apart { left, refused: why_refused.map(|why| (refused, why)), later: why_again }
+}
+
+#[derive(serde::Deserialize)]
+struct BulkAnswer {
+    errors: bool,
+    #[serde(default)]
+    items: Vec<HashMap<String, BulkItem>>,
+}
+
+#[derive(serde::Deserialize)]
+struct BulkItem {
+    status: u16,
+    #[serde(default)]
+    error: serde_json::Value,
+}
+
 /// The number in `… dropped=3`.
 fn dropped(body: &str) -> Option<usize> {
     let rest = body.split("dropped=").nth(1)?;
@@ -85,6 +152,7 @@ mod tests {
         match judge(status, Some("7"), body) {
             Verdict::Taken => "taken",
             Verdict::Partly { .. } => "partly",
+            Verdict::Apart { .. } => "apart",
             Verdict::Later { after: Some(after), .. } if after == Duration::from_secs(7) => "later",
             Verdict::Later { .. } => "later, and not when it asked for",
             Verdict::Denied { .. } => "denied",
@@ -139,5 +207,26 @@ mod tests {
     fn a_moment_in_retry_after_is_no_number_and_costs_nothing() {
         let later = judge(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), "");
         assert!(matches!(later, Verdict::Later { after: None, .. }), "{later:?}");
+    }
+
+    #[test]
+    fn each_document_is_judged_by_itself() {
+        let part = |end, points| crate::encode::Part { end, points };
+        let body = Body {
+            bytes: b"a\nA\nb\nB\nc\nC\nd\nD\n".to_vec(),
+            points: 10,
+            parts: vec![part(4, 1), part(8, 2), part(12, 3), part(16, 4)],
+        };
+        let answer = br#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":429,"error":{"type":"busy"}}},
+            {"create":{"status":400,"error":{"type":"mapper_parsing_exception","reason":"no"}}},{"create":{"status":409}}]}"#;
+        let Verdict::Apart { left, refused, later } = judge_bulk(answer, &body) else { panic!() };
+        assert_eq!((left.len(), left[0].points, left[0].bytes.as_slice()), (1, 2, &b"b\nB\n"[..]));
+        let (points, why) = refused.unwrap();
+        assert!(points == 3 && why.contains("400") && why.contains("mapper_parsing_exception"), "{why}");
+        assert!(later.unwrap().contains("429"));
+        assert_eq!(judge_bulk(br#"{"took":3,"errors":false}"#, &body), Verdict::Taken);
+        assert!(matches!(judge_bulk(b"<html>", &body), Verdict::Later { .. }));
+        let short = judge_bulk(br#"{"errors":true,"items":[]}"#, &body);
+        assert!(matches!(&short, Verdict::Apart { left, .. } if left[0].points == 10), "{short:?}");
     }
 }

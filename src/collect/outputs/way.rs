@@ -14,7 +14,9 @@ use super::http::Post;
 use super::link::{Link, Place, Publish};
 use super::queue::{Batch, Items};
 use super::verdict::Verdict;
-use crate::encode::{Body, as_samples, datadog, event_points, influx, json_lines, points, statsd};
+use crate::encode::{
+    Body, as_samples, bulk, datadog, event_points, influx, json_lines, otlp, points, remote_write, statsd,
+};
 use crate::model::Sample;
 
 /// The largest body of InfluxDB's lines, in bytes: both versions take several times as much.
@@ -45,6 +47,9 @@ pub(crate) enum Way {
     Statsd { address: String, socket: Option<UdpSocket> },
     Influx { post: Post, measurement: String, most: usize },
     Datadog { post: Post, most: usize },
+    RemoteWrite { post: Post, most: usize },
+    Otlp { post: Post, most: usize },
+    Bulk { post: Post, index: String, most: usize },
     Link(Box<Link>),
     Publish(Box<Publish>),
 }
@@ -65,6 +70,18 @@ impl Way {
             To::Datadog { url, key } => {
                 Self::Datadog { post: Post::datadog(client.clone(), url, key)?, most: datadog::MOST_SENT }
             }
+            To::RemoteWrite { url, access } => Self::RemoteWrite {
+                post: Post::remote_write(client.clone(), url, access)?,
+                most: remote_write::SERIES,
+            },
+            To::Otlp { url, access } => {
+                Self::Otlp { post: Post::otlp(client.clone(), url, access)?, most: otlp::POINTS }
+            }
+            To::Elasticsearch { url, index, access } => Self::Bulk {
+                post: Post::bulk(client.clone(), url, access)?,
+                index: index.clone(),
+                most: bulk::BYTES,
+            },
             To::Aggregator { address, tls, .. } => {
                 Self::Link(Box::new(Link::new(Place { address: address.clone(), tls: tls.clone(), connect })))
             }
@@ -99,6 +116,9 @@ impl Way {
             (Self::Stdout | Self::File(_), Items::Events(events)) => {
                 Encoded::all(vec![json_lines::events(events)])
             }
+            (Self::Bulk { index, most, .. }, Items::Events(events)) => {
+                Encoded::all(bulk::events(events, index, *most))
+            }
             (_, Items::Samples(samples)) => Encoded::all(self.samples(samples)),
             (_, Items::Events(events)) => {
                 let samples = as_samples(events);
@@ -117,6 +137,9 @@ impl Way {
             Self::Statsd { .. } => statsd::encode(batch, statsd::DATAGRAM),
             Self::Influx { measurement, most, .. } => influx::encode(batch, measurement, *most),
             Self::Datadog { most, .. } => datadog::within(batch, *most, datadog::MOST_PLAIN),
+            Self::RemoteWrite { most, .. } => remote_write::encode(batch, *most),
+            Self::Otlp { most, .. } => otlp::encode(batch, *most),
+            Self::Bulk { index, most, .. } => bulk::samples(batch, index, *most),
         }
     }
 
@@ -133,11 +156,25 @@ impl Way {
     /// A body was too large: from now on they are half as large. Answers whether that is still worth a try.
     pub(crate) fn shrink(&mut self) -> bool {
         match self {
-            Self::Influx { most, .. } | Self::Datadog { most, .. } if *most > LEAST_BYTES => {
+            Self::Influx { most, .. } | Self::Datadog { most, .. } | Self::Bulk { most, .. }
+                if *most > LEAST_BYTES =>
+            {
+                *most /= 2;
+                true
+            }
+            Self::RemoteWrite { most, .. } | Self::Otlp { most, .. } if *most > 1 => {
                 *most /= 2;
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A body was refused as a whole for something in it: as two, where it is worth finding out in which of them it is.
+    pub(crate) fn halves(&self, body: &Body) -> Option<[Body; 2]> {
+        match self {
+            Self::RemoteWrite { .. } => remote_write::halves(body),
+            _ => None,
         }
     }
 
@@ -162,7 +199,11 @@ impl Way {
                 }
             }
             Self::Statsd { address, socket } => datagram(address, socket, body).await,
-            Self::Influx { post, .. } | Self::Datadog { post, .. } => post.send(body, within).await,
+            Self::Influx { post, .. }
+            | Self::Datadog { post, .. }
+            | Self::RemoteWrite { post, .. }
+            | Self::Otlp { post, .. }
+            | Self::Bulk { post, .. } => post.send(body, within).await,
             Self::Link(link) => link.send(body, within).await,
             Self::Publish(publish) => publish.send(body, within).await,
         }

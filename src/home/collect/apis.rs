@@ -4,7 +4,8 @@ use outrider_protocol::Raw;
 use outrider_protocol::collect::Output;
 use outrider_protocol::collect::apis::{ApiGroup, Bounds, Level, Login, Node, System, Tls, Vdc};
 
-use super::{DAY_S, address, credential, tags, url};
+use super::outputs::{address, credential, url};
+use super::{DAY_S, tags};
 use crate::config_read::{inside, one_line, quoted};
 use crate::members::{Members, child, kind};
 use crate::{ConfigFault, Root};

@@ -1,0 +1,172 @@
+//! Elasticsearch's and OpenSearch's `_bulk`: two lines a document, its action and itself.
+//!
+//! # Invariants
+//! - A document's id is made of what is in it, and it is only ever created: sent a second time, it is there once.
+//! - Each document is a part of its body, since the receiver judges each by itself.
+//! - An event is a document; so are the points of a sample that have the same tags.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Body, Part, event_points};
+use crate::model::{Event, Number, Sample, Source, Tags, Time};
+
+/// The largest body, in bytes: a twentieth of what the receivers take unless they are told otherwise.
+pub const BYTES: usize = 5 << 20;
+
+/// Samples as bodies.
+#[must_use]
+pub fn samples(batch: &[Sample], index: &str, most: usize) -> Vec<Body> {
+    let mut bodies = Bodies::new(index, most);
+    for sample in batch {
+        let mut done = vec![false; sample.points.len()];
+        for first in 0..sample.points.len() {
+            if done[first] {
+                continue;
+            }
+            let tags = &sample.points[first].tags;
+            let (mut metrics, mut points) = (Map::new(), 0);
+            for (at, point) in sample.points.iter().enumerate().filter(|(_, it)| it.tags == *tags) {
+                done[at] = true;
+                points += 1;
+                metrics.insert(point.metric.name.clone().into_owned(), number(point.number));
+            }
+            let mut document = document(&sample.source, tags, sample.time);
+            document.insert("metrics".into(), metrics.into());
+            bodies.add(sample.time, document, points);
+        }
+    }
+    bodies.finish()
+}
+
+/// Events as bodies.
+#[must_use]
+pub fn events(batch: &[Event], index: &str, most: usize) -> Vec<Body> {
+    let mut bodies = Bodies::new(index, most);
+    for event in batch {
+        let mut document = document(&event.source, &Tags::default(), event.time);
+        document.insert("event".into(), json!({ "dataset": event.name }));
+        document.insert("fields".into(), event.fields.clone().into());
+        bodies.add(event.time, document, event_points(event));
+    }
+    bodies.finish()
+}
+
+/// The documents at some places of a body, as a body of their own.
+#[must_use]
+pub fn only(body: &Body, places: &[usize]) -> Body {
+    let mut left = Body::whole(Vec::new(), 0);
+    for at in places {
+        let start = at.checked_sub(1).and_then(|it| body.parts.get(it)).map_or(0, |it| it.end);
+        let Some(part) = body.parts.get(*at) else { continue };
+        left.bytes.extend_from_slice(body.bytes.get(start..part.end).unwrap_or_default());
+        left.points += part.points;
+        left.parts.push(Part { end: left.bytes.len(), points: part.points });
+    }
+    left
+}
+
+fn document(source: &Source, own: &Tags, time: Time) -> Map<String, Value> {
+    let labels: Map<String, Value> = source
+        .tags
+        .iter()
+        .chain(own)
+        .map(|it| (it.name.clone().into_owned(), it.value.to_string().into()))
+        .collect();
+    let mut document = Map::new();
+    document.insert("@timestamp".into(), moment(time).to_string().into());
+    document.insert("source".into(), source.key.to_string().into());
+    document.insert("labels".into(), labels.into());
+    document
+}
+
+fn number(number: Number) -> Value {
+    match number {
+        Number::Unsigned(value) => value.into(),
+        Number::Signed(value) => value.into(),
+        Number::Float(value) => value.into(),
+        Number::Flag(value) => value.into(),
+    }
+}
+
+fn moment(time: Time) -> Timestamp {
+    Timestamp::from_nanosecond(time.unix_nanos().into()).unwrap_or_default()
+}
+
+struct Bodies<'i> {
+    index: &'i str,
+    most: usize,
+    full: Vec<Body>,
+    body: Body,
+}
+
+impl<'i> Bodies<'i> {
+    fn new(index: &'i str, most: usize) -> Self {
+        let body = Body::whole(Vec::new(), 0);
+        Self { index, most, full: Vec::new(), body }
+    }
+
+    fn add(&mut self, time: Time, document: Map<String, Value>, points: usize) {
+        let text = Value::Object(document).to_string();
+        let id: String = Sha256::digest(&text)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let index = moment(time).to_zoned(TimeZone::UTC).strftime(self.index).to_string();
+        let action = json!({ "create": { "_index": index, "_id": id } }).to_string();
+        if !self.body.bytes.is_empty() && self.body.bytes.len() + action.len() + text.len() + 2 > self.most {
+            let next = Body::whole(Vec::new(), 0);
+            self.full.push(std::mem::replace(&mut self.body, next));
+        }
+        for line in [action, text] {
+            self.body.bytes.extend_from_slice(line.as_bytes());
+            self.body.bytes.push(b'\n');
+        }
+        self.body.points += points;
+        self.body.parts.push(Part { end: self.body.bytes.len(), points });
+    }
+
+    fn finish(mut self) -> Vec<Body> {
+        self.full.extend(Some(self.body).filter(|it| it.points > 0));
+        self.full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::tests::{batch, counter, gauge};
+
+    #[test]
+    fn a_document_is_the_same_each_time_it_is_made() {
+        let all = batch(&[("env", "prod")], vec![counter(7), gauge(1.5)]);
+        let [body] = samples(&all, "m-%Y.%m.%d", BYTES).try_into().unwrap();
+        assert_eq!([body.clone()], *samples(&all, "m-%Y.%m.%d", BYTES));
+        assert_eq!((body.points, body.parts.len()), (2, 1));
+        let lines: Vec<Value> = body
+            .bytes
+            .split(|it| *it == b'\n')
+            .filter(|it| !it.is_empty())
+            .map(|it| serde_json::from_slice(it).unwrap())
+            .collect();
+        assert_eq!(lines[0]["create"]["_index"], "m-1970.01.01");
+        assert_eq!(lines[0]["create"]["_id"].as_str().unwrap().len(), 32);
+        assert_eq!(lines[1]["@timestamp"], "1970-01-01T00:00:01.5Z");
+        assert_eq!(lines[1]["metrics"], json!({ "container.cpu.usage": 7, "container.cpu.used": 1.5 }));
+        assert_eq!(lines[1]["labels"]["env"], "prod");
+    }
+
+    #[test]
+    fn a_body_can_be_cut_down_to_some_of_its_documents() {
+        let all: Vec<_> =
+            (0..4).flat_map(|it| batch(&[("n", ["a", "b", "c", "d"][it])], vec![gauge(1.0)])).collect();
+        let [body] = samples(&all, "m", BYTES).try_into().unwrap();
+        let left = only(&body, &[1, 3]);
+        let text = String::from_utf8(left.bytes).unwrap();
+        assert_eq!((left.points, left.parts.len(), text.lines().count()), (2, 2, 4));
+        assert!(
+            text.contains(r#""n":"b""#) && text.contains(r#""n":"d""#) && !text.contains(r#""n":"a""#),
+            "{text}"
+        );
+        assert_eq!(samples(&all, "m", 300).len(), 4, "small bodies");
+    }
+}
