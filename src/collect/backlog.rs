@@ -133,10 +133,13 @@ pub struct Fill {
     pub cursors: HashMap<String, (u64, u64)>,
 }
 
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<T, BacklogError>>;
+
 enum Request {
-    Append(Entry, Option<oneshot::Sender<Result<Kept, BacklogError>>>),
-    Advance { cursor: String, to: u64, done: oneshot::Sender<Result<(), BacklogError>> },
-    Read { cursor: String, most_bytes: usize, reply: oneshot::Sender<Result<Vec<Stored>, BacklogError>> },
+    Append(Entry, Option<Reply<Kept>>),
+    Advance { cursor: String, to: u64, done: Reply<()> },
+    Read { cursor: String, most_bytes: usize, reply: Reply<Vec<Stored>> },
 }
 
 /// A handle; the thread ends, and the file is closed, when the last one is dropped. Cheap to clone.
@@ -226,10 +229,7 @@ impl Backlog {
         self.fill.clone()
     }
 
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, BacklogError>>) -> Request,
-    ) -> Result<T, BacklogError> {
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, BacklogError> {
         let (reply, answer) = oneshot::channel();
         let gone = || BacklogError::Gone(self.path.clone());
         self.requests.send(request(reply)).await.map_err(|_| gone())?;
@@ -266,10 +266,10 @@ fn serve(
 struct Group {
     bytes: usize,
     entries: Vec<Entry>,
-    replies: Vec<Option<oneshot::Sender<Result<Kept, BacklogError>>>>,
+    replies: Vec<Option<Reply<Kept>>>,
     advances: Vec<(String, u64)>,
-    done: Vec<oneshot::Sender<Result<(), BacklogError>>>,
-    reads: Vec<(String, usize, oneshot::Sender<Result<Vec<Stored>, BacklogError>>)>,
+    done: Vec<Reply<()>>,
+    reads: Vec<(String, usize, Reply<Vec<Stored>>)>,
 }
 
 impl Group {

@@ -32,8 +32,9 @@ pub fn aggregator(text: &str, folder: &Root) -> Result<Settings, Vec<ConfigFault
 
 fn read(text: &str, folder: &Root, faults: &mut Vec<ConfigFault>) -> Option<Settings> {
     let mut members = Members::read("", text, FIELDS, faults)?;
-    let listen = members.text("listen", ADDRESS, address).unwrap_or(([127, 0, 0, 1], 8000).into());
-    let pages = members.text("pages", ADDRESS, address);
+    let listen =
+        members.text("listen", ADDRESS, |text| address(&text)).unwrap_or(([127, 0, 0, 1], 8000).into());
+    let pages = members.text("pages", ADDRESS, |text| address(&text));
     let data = members.needed("data", "the path of a folder", |text| inside(folder, &text));
     let prefix = members.text("prefix", "a text, as enclave.", Ok).unwrap_or_default();
     let tls = tls(&mut members, folder);
@@ -74,8 +75,8 @@ fn read_bounds(members: &mut Members<'_>, bounds: &mut Bounds) {
     inner.number_into("retry_s", 1, HOUR_S, &mut bounds.retry_s);
 }
 
-fn address(text: String) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| quoted(&text))
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| quoted(text))
 }
 
 #[cfg(test)]
@@ -115,6 +116,6 @@ mod tests {
     #[test]
     fn one_output_is_needed() {
         let told = told(r#"{ "data": "d" }"#);
-        assert!(told.contains("/outputs: found none; expected at least one output"), "{told}");
+        assert!(told.contains("/outputs: found none, expected at least one output"), "{told}");
     }
 }

@@ -41,6 +41,12 @@ impl CollectConfig {
         }
     }
 
+    /// Of a host alone, where something else than a file says so.
+    #[must_use]
+    pub fn of_host(settings: Settings, outputs: Vec<Output>) -> Self {
+        Self { settings, host: true, apis: Vec::new(), outputs, raw: Raw::default() }
+    }
+
     /// The section as it stands in the file. It holds secrets.
     #[must_use]
     pub fn raw(&self) -> &Raw {

@@ -252,7 +252,9 @@ impl Output {
         let credential = match &self.to {
             To::Influx { store: InfluxStore::V1 { login: Some((_, it)), .. }, .. }
             | To::Influx { store: InfluxStore::V2 { token: it, .. }, .. }
-            | To::Datadog { key: it, .. } => Some(it),
+            | To::Datadog { key: it, .. }
+            | To::Aggregator { tls: Some(LinkTls { identity: Some((_, it)), .. }), .. }
+            | To::Publish { tls: Some(LinkTls { identity: Some((_, it)), .. }), .. } => Some(it),
             To::RemoteWrite { access, .. } | To::Otlp { access, .. } | To::Elasticsearch { access, .. } => {
                 match access {
                     Access::Open => None,

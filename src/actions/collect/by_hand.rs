@@ -52,6 +52,19 @@ pub fn once(root: &Root, config: Option<PathBuf>) -> Result<Once, CollectError> 
     })
 }
 
+/// As config.json says; where it says nothing, as the variables of mini-collector say.
+fn configured(root: &Root) -> Result<Wanted, CollectError> {
+    let path = match Wanted::of(root) {
+        // A host need not be an agent for this.
+        Err(CollectError::Config(ConfigErrors::NotEnrolled { path }) | CollectError::NoSection { path }) => {
+            path
+        }
+        wanted => return wanted,
+    };
+    Wanted::in_environment(root, |name| std::env::var(name).ok())
+        .unwrap_or(Err(CollectError::NoSection { path }))
+}
+
 /// Measures and delivers until `stop`. The log also goes to `out`.
 ///
 /// # Errors
@@ -64,11 +77,7 @@ pub async fn run_by_hand(
 ) -> Result<CollectReport, CollectError> {
     let wanted = match config {
         Some(path) => Wanted::in_file(root, path)?,
-        None => Wanted::of(root).map_err(|err| match err {
-            // A host need not be an agent for this.
-            CollectError::Config(ConfigErrors::NotEnrolled { path }) => CollectError::NoSection { path },
-            err => err,
-        })?,
+        None => configured(root)?,
     };
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets())?;

@@ -9,11 +9,17 @@ use outrider_collect::outputs::{Inlet, Outputs, SetupError, Tell, Timing};
 use outrider_collect::poller::{Poller, Sink, StartError, TellPolls};
 use outrider_collect::sampler::Sampler;
 use outrider_collect::sampling::Sampling;
+use outrider_collect::settings::{EnvironmentFault, from_environment};
 use outrider_home::{CollectConfig, Config, ConfigErrors, ConfigFault, Limits, Root};
-use outrider_protocol::collect::{CollectReport, Settings, To};
+use outrider_protocol::collect::{CollectReport, Credential, LinkTls, Output, Settings, To};
 use outrider_protocol::log::{Fields, Level};
 
 use super::log::Log;
+
+/// The variable without which there is no mini-collector to stand in for.
+const REMOTE_ADDRESS: &str = "MINI_COLLECTOR_REMOTE_ADDRESS";
+/// Points that wait for its aggregator: hours of one container.
+const QUEUE_POINTS: usize = 50_000;
 
 /// Collecting cannot begin, or go on.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +33,9 @@ pub enum CollectError {
         /// Which file.
         path: PathBuf,
     },
+    /// mini-collector's variables are not valid.
+    #[error("read mini-collector's variables:{}", .0.iter().map(|it| format!("\n  {it}")).collect::<String>())]
+    Environment(Vec<EnvironmentFault>),
     /// The file that was named cannot be read.
     #[error("--config: read {}", path.display())]
     File {
@@ -105,6 +114,27 @@ impl Wanted {
             Err(faults) => return Err(CollectError::Invalid { path, faults }),
         };
         Ok(Self { collect, limits: Limits::default(), cursors: cursors(root) })
+    }
+
+    /// As mini-collector's variables say, where the one for the aggregator's address is set: in its place, it sends what
+    /// that sent, by its protocol.
+    pub(super) fn in_environment(
+        root: &Root,
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Option<Result<Self, CollectError>> {
+        get(REMOTE_ADDRESS)?;
+        let read = match from_environment(get) {
+            Ok(read) => read,
+            Err(faults) => return Some(Err(CollectError::Environment(faults))),
+        };
+        let tls = read.tls.map(|it| LinkTls {
+            ca: Credential::Given(it.ca_certificate),
+            identity: Some((Credential::Given(it.certificate), Credential::Given(it.key))),
+        });
+        let to = To::Publish { address: read.remote_address, tls };
+        let outputs = vec![Output { name: "aggregator".to_owned(), queue_points: QUEUE_POINTS, to }];
+        let collect = CollectConfig::of_host(read.settings, outputs);
+        Some(Ok(Self { collect, limits: Limits::default(), cursors: cursors(root) }))
     }
 }
 

@@ -11,16 +11,19 @@ use outrider_collect::model::{MetricRef, Number, Point, Sample, Source, Tags, Ti
 use outrider_collect::wire::batch;
 use outrider_collect::wire::generated::collect::collect_client::CollectClient;
 use outrider_collect::wire::generated::collect::{Acknowledgement, Batch};
+use outrider_collect::wire::generated::publish::PublishRequest;
+use outrider_collect::wire::generated::publish::aggregator_client::AggregatorClient;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
-use tonic::transport::Endpoint;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::influxdb::port;
 use super::receiver::Receiver;
-use crate::support::{Running, run, until};
+use super::{configure, fixtures, lines, with_outputs};
+use crate::support::{Running, outrider, printed, run, until};
 
 /// A running aggregator, which may be killed and started again on the same port.
 struct Stand {
@@ -186,5 +189,244 @@ fn a_kill_with_the_receiver_down_loses_nothing_that_was_acknowledged() {
         );
         stand.process.signal("TERM");
         assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+    }
+}
+
+/// What the collector measured, by the times of its lines in a file beside.
+fn measured(file: &Path) -> usize {
+    lines(file).len()
+}
+
+/// Rounds of one source that arrived at a receiver of InfluxDB's lines: the sample's time is the last word of each.
+fn rounds(receiver: &Receiver) -> usize {
+    let mut times = std::collections::BTreeSet::new();
+    for got in receiver.got() {
+        let text = String::from_utf8(got.body).unwrap();
+        times.extend(text.lines().filter_map(|it| it.rsplit(' ').next()?.parse::<u64>().ok()));
+    }
+    times.len()
+}
+
+/// The aggregator is away at first, is killed in between, and the collector is killed too: what it said that it had kept for it
+/// arrives.
+#[test]
+fn what_is_measured_while_the_aggregator_is_away_waits_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::answering(&[]);
+    let mut stand = Stand::start(dir.path(), &json!([influx("one", receiver.port())]));
+    stand.kill();
+    let root = dir.path().join("root");
+    let outputs = json!([
+        { "kind": "json_lines", "path": dir.path().join("samples") },
+        { "kind": "aggregator", "address": stand.address() },
+    ]);
+    configure(&root, &with_outputs(&outputs));
+    let begin = || Running::start(outrider(&root).arg("collect"), &dir.path().join("out"));
+    let mut collect = begin();
+    until("some rounds", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        (measured(&dir.path().join("samples")) > 5).then_some(())
+    });
+    assert!(collect.printed().contains("An output takes nothing"), "{}", collect.printed());
+    // A clean end has kept all; a kill may lose the round that is under way.
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+    let kept = measured(&dir.path().join("samples"));
+    assert!(root.join("state/collect/aggregator/backlog.redb").exists());
+    collect = begin();
+    until("another round", || (measured(&dir.path().join("samples")) > kept).then_some(()));
+    collect.child.kill().unwrap();
+    collect.child.wait().unwrap();
+    collect = begin();
+    stand.start_again();
+    until("all that was kept", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        (rounds(&receiver) > kept + 1).then_some(())
+    });
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+    until("the rest", || {
+        // The rounds that were under way at the kill are in neither, one or both.
+        (rounds(&receiver) + 1 >= measured(&dir.path().join("samples"))).then_some(())
+    });
+    stand.process.signal("TERM");
+    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+}
+
+fn page(port: u16, path: &str) -> String {
+    super::influxdb::ask(port, &format!("GET {path}")).unwrap_or_default()
+}
+
+#[test]
+fn a_slow_output_holds_no_other_up_and_the_pages_say_how_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fast, slow) = (Receiver::answering(&[]), Receiver::hanging());
+    let outputs = json!([influx("slow", slow.port()), influx("fast", fast.port())]);
+    let pages = port();
+    let mut stand = Stand::with(dir.path(), &outputs, |config| {
+        config["pages"] = format!("127.0.0.1:{pages}").into();
+    });
+    let address = stand.address();
+    runtime().block_on(async {
+        let mut stream = Stream::open(&address).await.unwrap();
+        for sequence in 1..=20 {
+            assert!(!stream.send(numbered("sender", sequence)).await.unwrap().repeated);
+        }
+        let again = stream.send(numbered("sender", 20)).await.unwrap();
+        assert!(again.repeated, "kept once");
+    });
+    until("all points at the fast one", || (arrived(&fast).len() == 200).then_some(()));
+    assert!(arrived(&fast).values().all(|it| *it == 1));
+    let metrics = until("the metrics to say so", || {
+        let text = page(pages, "/metrics");
+        text.contains("outrider_aggregator_output_waiting_points{output=\"fast\"} 0").then_some(text)
+    });
+    for line in [
+        "outrider_aggregator_received_points_total 200",
+        "outrider_aggregator_repeated_batches_total 1",
+        "outrider_aggregator_output_sent_points_total{output=\"fast\"} 200",
+        "outrider_aggregator_output_waiting_points{output=\"slow\"} 200",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line}\n{metrics}");
+    }
+    assert_eq!(page(pages, "/healthz"), "ok\n");
+    stand.process.signal("TERM");
+    assert_eq!(stand.process.ended(), Some(0), "in bounded time: {}", stand.process.printed());
+}
+
+async fn publish(endpoint: Endpoint, tags: &[(&'static str, &'static str)]) -> Result<(), Status> {
+    let channel = endpoint.connect().await.map_err(|err| Status::unavailable(err.to_string()))?;
+    let mut request = Request::new(PublishRequest {
+        unix_time: 1_700_000_000,
+        running: true,
+        milli_cpu_usage: 250,
+        disk_usage_mb: -1,
+        disk_limit_mb: 4,
+        ..Default::default()
+    });
+    for (name, value) in tags {
+        request.metadata_mut().insert(*name, value.parse().unwrap());
+    }
+    AggregatorClient::new(channel).publish(request).await.map(drop)
+}
+
+const TAGS: [(&str, &str); 5] = [
+    ("environment", "prod"),
+    ("service", "web"),
+    ("container", "c0ffee"),
+    ("host", "c0ffee"),
+    ("app", "shop"),
+];
+
+/// The variables of the original, and a client of its protocol.
+#[test]
+fn an_old_collector_and_old_variables_are_understood() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::answering(&[]);
+    let port = port();
+    let configuration = json!({ "address": receiver.url(), "username": "", "password": "", "database": "d" });
+    let mut command = program();
+    command.env("AGGREGATOR_INFLUXDB_CONFIGURATION", configuration.to_string());
+    command.env("AGGREGATOR_MINIMUM_PUBLISH_FREQUENCY", "10ms");
+    command.arg("--data").arg(dir.path().join("kept")).arg("--listen").arg(format!("127.0.0.1:{port}"));
+    let mut process = Running::start(&mut command, &dir.path().join("out"));
+    until("it to listen", || process.printed().contains("takes what").then_some(()));
+    let endpoint = || Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+    let runtime = runtime();
+    runtime.block_on(publish(endpoint(), &TAGS)).unwrap();
+    let refused = runtime.block_on(publish(endpoint(), &TAGS[1..])).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().starts_with("the tag environment is missing"), "{refused}");
+    let line = until("its line", || Some(String::from_utf8(receiver.got().pop()?.body).unwrap()));
+    assert!(line.starts_with("metrics,"), "{line}");
+    for part in
+        ["app=shop", "environment=prod", "host=c0ffee", "milli_cpu_usage=250", "disk_limit_mb=4", "running="]
+    {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!line.contains("disk_usage_mb") && line.trim_end().ends_with("1700000000000000000"), "{line}");
+    process.signal("TERM");
+    assert_eq!(process.ended(), Some(0), "{}", process.printed());
+
+    let nothing = run(program().arg("--data").arg(dir.path()));
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(printed(&nothing).contains("AGGREGATOR_DATADOG_CONFIGURATION"), "{}", printed(&nothing));
+}
+
+/// A deployment of mini-collector whose image alone was changed, with mutual TLS, and an aggregator that speaks both.
+#[test]
+fn mini_collectors_variables_are_enough_and_only_who_has_a_certificate_gets_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::answering(&[]);
+    let keys = Keys::make(dir.path());
+    let mut stand = Stand::with(dir.path(), &json!([influx("one", receiver.port())]), |config| {
+        config["tls"] = json!({
+            "certificate_file": "server.pem", "key_file": "server.key", "client_ca_file": "ca.pem",
+        });
+    });
+    let file = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    let section = fixtures();
+    let mut command = outrider(&dir.path().join("root"));
+    command.arg("collect");
+    for (name, value) in [
+        ("REMOTE_ADDRESS", format!("localhost:{}", stand.port)),
+        ("CONTAINER_ID", "c0ffee".to_owned()),
+        ("ENVIRONMENT_NAME", "prod".to_owned()),
+        ("SERVICE_NAME", "web".to_owned()),
+        ("CGROUP_PATH", section["cgroup_path"].as_str().unwrap().to_owned()),
+        ("POLL_INTERVAL", "100ms".to_owned()),
+        ("TLS", String::new()),
+        ("TLS_CA_CERTIFICATE", file("ca.pem")),
+        ("TLS_CERTIFICATE", file("client.pem")),
+        ("TLS_KEY", file("client.key")),
+    ] {
+        command.env(format!("MINI_COLLECTOR_{name}"), value);
+    }
+    let mut collect = Running::start(&mut command, &dir.path().join("out"));
+    let line = until("a line", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        Some(String::from_utf8(receiver.got().pop()?.body).unwrap())
+    });
+    for part in ["environment=prod", "service=web", "container=c0ffee", "memory_total_mb=", "running="] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+
+    let runtime = runtime();
+    let trusting = || ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&keys.ca));
+    let endpoint = |tls| {
+        let endpoint = Endpoint::from_shared(format!("https://localhost:{}", stand.port)).unwrap();
+        endpoint.tls_config(tls).unwrap()
+    };
+    let known = trusting().identity(Identity::from_pem(file("client.pem"), file("client.key")));
+    runtime.block_on(publish(endpoint(known), &TAGS)).unwrap();
+    runtime.block_on(publish(endpoint(trusting()), &TAGS)).unwrap_err();
+    stand.process.signal("TERM");
+    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+}
+
+/// An authority with a certificate for a server and one for a client, as files.
+struct Keys {
+    ca: String,
+}
+
+impl Keys {
+    fn make(folder: &Path) -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = authority.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(authority, key);
+        std::fs::write(folder.join("ca.pem"), &ca).unwrap();
+        for name in ["server", "client"] {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+            std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        Self { ca }
     }
 }

@@ -7,6 +7,7 @@
     unused_qualifications,
     let_underscore_drop,
     clippy::all,
+    clippy::missing_errors_doc,
     clippy::allow_attributes_without_reason,
     clippy::needless_pass_by_value,
     reason = "made by a generator"
