@@ -43,6 +43,9 @@ async fn health(State(shown): State<Shown>) -> impl IntoResponse {
     }
 }
 
+/// Name, kind, help, and each row's labels with its number.
+type Family<'a> = (&'a str, &'a str, &'a str, Vec<(String, u64)>);
+
 fn text(counts: &Counts, backlog_bytes: u64, outputs: &[OutputReport]) -> String {
     let mut text = String::new();
     let of = |number: u64| vec![(String::new(), number)];
@@ -50,7 +53,7 @@ fn text(counts: &Counts, backlog_bytes: u64, outputs: &[OutputReport]) -> String
         let one = |it: &OutputReport| (format!("{{output=\"{}\"}}", escaped(&it.name)), number(it));
         outputs.iter().map(one).collect()
     };
-    let families: [(&str, &str, &str, Vec<(String, u64)>); 12] = [
+    let families: [Family<'_>; 12] = [
         ("received_batches_total", "counter", "Batches and calls that were kept.", of(counts.batches.get())),
         ("received_points_total", "counter", "Points and events that were kept.", of(counts.points.get())),
         (
