@@ -16,6 +16,7 @@
 //! - After an error of the disk nothing of that commit is kept; the next one opens the file again.
 
 mod core;
+mod tables;
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,7 @@ mod file;
 mod http;
 mod link;
 mod queue;
+mod set_up;
 mod shared;
 mod supply;
 mod task;
@@ -30,9 +31,10 @@ use outrider_protocol::collect::{Output, OutputReport, To};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::backlog::{Backlog, BacklogError, TellBacklog, Told};
+use crate::backlog::{Backlog, BacklogError};
 use crate::model::{Event, Sample};
 use queue::Batch;
+use set_up::{client, folder, telling};
 use shared::Shared;
 pub use supply::Batching;
 use supply::{Cursor, Supply};
@@ -224,7 +226,7 @@ impl Outputs {
             let way = Way::new(&output.to, &client, timing.connect)?;
             let shared = Arc::new(Shared::new(&output.name, output.queue_points, Arc::clone(tell)));
             let (supply, waits) = if let To::Aggregator { queue_bytes, .. } = &output.to {
-                let told = telling(&shared, tell);
+                let told = telling(vec![Arc::clone(&shared)], tell);
                 let names = [output.name.clone()];
                 let opened = Backlog::open(&state.join(folder(&output.name)), *queue_bytes, &names, told);
                 let name = output.name.clone();
@@ -257,7 +259,7 @@ impl Outputs {
         let names: Vec<_> = outputs.iter().map(|it| it.name.clone()).collect();
         let shared = |it: &Output| Arc::new(Shared::new(&it.name, it.queue_points, Arc::clone(tell)));
         let shared: Vec<_> = outputs.iter().map(shared).collect();
-        let told = telling_all(shared.clone(), tell);
+        let told = telling(shared.clone(), tell);
         let opened = Backlog::open(disk.folder, disk.most_bytes, &names, told);
         let backlog = opened.map_err(|err| SetupError::Backlog { name: names.join(", "), err })?;
         for (output, shared) in outputs.iter().zip(shared) {
@@ -303,52 +305,4 @@ impl Outputs {
         self.inlet.0.iter().for_each(|it| it.shared.give_up());
         self.inlet.report()
     }
-}
-
-fn client(timing: Timing) -> Result<reqwest::Client, SetupError> {
-    // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
-        .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(timing.connect)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(SetupError::Client)
-}
-
-/// The folder of an output's backlog: its name, with all that could lead elsewhere written as numbers.
-fn folder(name: &str) -> String {
-    let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
-    name.bytes()
-        .map(|it| if plain(&it) { char::from(it).to_string() } else { format!("%{it:02x}") })
-        .collect()
-}
-
-fn telling(shared: &Arc<Shared>, tell: &Tell) -> TellBacklog {
-    telling_all(vec![Arc::clone(shared)], tell)
-}
-
-/// Drops are told by the outputs that they are of, all else by the first of them.
-fn telling_all(all: Vec<Arc<Shared>>, tell: &Tell) -> TellBacklog {
-    let tell = Arc::clone(tell);
-    Arc::new(move |told| {
-        let news = match told {
-            Told::Dropped { cursor, points } => {
-                if let Some(shared) = all.iter().find(|it| it.name() == cursor) {
-                    shared.count_dropped(usize::try_from(points).unwrap_or(usize::MAX));
-                }
-                return;
-            }
-            Told::NotKept { points, why } => {
-                for shared in &all {
-                    shared.fails(why.clone(), false);
-                    shared.count_dropped(usize::try_from(points).unwrap_or(usize::MAX));
-                }
-                return;
-            }
-            Told::SetAside { to, why } => News::SetAside { to, why },
-            Told::Damaged { batches } => News::Damaged { batches },
-        };
-        tell(all.first().map_or("", |it| it.name()), news);
-    })
 }

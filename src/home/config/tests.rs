@@ -232,7 +232,15 @@ fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
     );
     assert_eq!(settings.tags, [("env".to_owned(), "prod".to_owned())]);
     let names: Vec<_> = collect.outputs.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["stdout", "json_lines", "statsd", "influx", "influx2", "datadog"]);
+    assert_eq!(
+        names,
+        ["stdout", "json_lines", "statsd", "influx", "influx2", "datadog", "aggregator", "publish"]
+    );
+    let To::Aggregator { queue_bytes, tls: Some(tls), .. } = &collect.outputs[6].to else {
+        panic!("{:?}", collect.outputs[6])
+    };
+    assert_eq!((*queue_bytes, tls.identity.is_some()), (1 << 20, true));
+    assert!(matches!(&collect.outputs[7].to, To::Publish { tls: None, .. }));
     let To::JsonLines { path, .. } = &collect.outputs[1].to else { panic!("{:?}", collect.outputs[1]) };
     assert_eq!(*path, root.path().join("collect/samples.jsonl"), "relative paths begin at the root");
     assert!(matches!(&collect.outputs[4].to, To::Influx { store: InfluxStore::V2 { .. }, .. }));

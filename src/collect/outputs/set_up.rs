@@ -1,0 +1,51 @@
+//! What outputs are set up with: the HTTP client, the place of a backlog, and where its news go.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::{News, SetupError, Tell, Timing};
+use crate::backlog::{TellBacklog, Told};
+
+pub(super) fn client(timing: Timing) -> Result<reqwest::Client, SetupError> {
+    // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(timing.connect)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(SetupError::Client)
+}
+
+/// The folder of an output's backlog: its name, with all that could lead elsewhere written as numbers.
+pub(super) fn folder(name: &str) -> String {
+    let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+    name.bytes()
+        .map(|it| if plain(&it) { char::from(it).to_string() } else { format!("%{it:02x}") })
+        .collect()
+}
+
+/// Drops are told by the outputs that they are of, all else by the first of them.
+pub(super) fn telling(all: Vec<Arc<Shared>>, tell: &Tell) -> TellBacklog {
+    let tell = Arc::clone(tell);
+    Arc::new(move |told| {
+        let news = match told {
+            Told::Dropped { cursor, points } => {
+                if let Some(shared) = all.iter().find(|it| it.name() == cursor) {
+                    shared.count_dropped(usize::try_from(points).unwrap_or(usize::MAX));
+                }
+                return;
+            }
+            Told::NotKept { points, why } => {
+                for shared in &all {
+                    shared.fails(why.clone(), false);
+                    shared.count_dropped(usize::try_from(points).unwrap_or(usize::MAX));
+                }
+                return;
+            }
+            Told::SetAside { to, why } => News::SetAside { to, why },
+            Told::Damaged { batches } => News::Damaged { batches },
+        };
+        tell(all.first().map_or("", |it| it.name()), news);
+    })
+}
