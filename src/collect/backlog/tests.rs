@@ -1,3 +1,4 @@
+//! The backlog against a list, with kills, cuts and damage at places that only the seed knows.
 use std::collections::VecDeque;
 
 use proptest::prelude::Rng;

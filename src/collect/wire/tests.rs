@@ -1,3 +1,5 @@
+//! Nothing is lost on the way, what cannot be is refused by name, and the generated code is what the files say.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,7 @@ fn generated_code_is_what_the_proto_files_say() {
         let made = tempfile::tempdir().unwrap();
         tonic_prost_build::configure().out_dir(made.path()).compile_fds(set).unwrap();
         let made = std::fs::read_to_string(made.path().join(file)).unwrap();
+        let made = format!("//! Made of `schemas/{name}`: do not edit.\n\n{made}");
         let kept =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/generated").join(name).with_extension("rs");
         if std::env::var_os("UPDATE_SCHEMAS").is_some() {

@@ -10,7 +10,7 @@ use outrider_collect::catalogue::MEMORY_USAGE;
 use outrider_collect::model::{MetricRef, Number, Point, Sample, Source, Tags, Time};
 use outrider_collect::wire::batch;
 use outrider_collect::wire::generated::collect::collect_client::CollectClient;
-use outrider_collect::wire::generated::collect::{Acknowledgement, Batch};
+use outrider_collect::wire::generated::collect::{Acknowledgement, Batch, Tag};
 use outrider_collect::wire::generated::publish::PublishRequest;
 use outrider_collect::wire::generated::publish::aggregator_client::AggregatorClient;
 use serde_json::{Value, json};
@@ -351,6 +351,66 @@ fn an_old_collector_and_old_variables_are_understood() {
     let nothing = run(program().arg("--data").arg(dir.path()));
     assert_eq!(nothing.status.code(), Some(2));
     assert!(printed(&nothing).contains("AGGREGATOR_DATADOG_CONFIGURATION"), "{}", printed(&nothing));
+}
+
+/// The file may not grow: what is not kept is not acknowledged, what was is there after the next start, and a call that cannot
+/// be kept is never answered with success.
+#[test]
+fn a_full_disk_is_told_and_nothing_is_acknowledged_that_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let down = port();
+    let mut stand = Stand::start(dir.path(), &json!([influx("one", down)]));
+    stand.kill();
+    let config = dir.path().join("aggregator.json");
+    let mut limited = Command::new("bash");
+    // In KiB; the signal that comes with it would end the process, which a full disk does not.
+    limited.arg("-c").arg("trap '' XFSZ; ulimit -f 3072; exec \"$@\"").arg("bash");
+    limited.arg(env!("CARGO_BIN_EXE_outrider-aggregator")).arg("--config").arg(&config);
+    limited.arg("--listen").arg(stand.address());
+    let mut full = Running::start(&mut limited, &dir.path().join("full.out"));
+    until("it to listen", || {
+        assert!(full.child_runs(), "{}", full.printed());
+        full.printed().contains("takes what").then_some(())
+    });
+    let runtime = runtime();
+    let address = stand.address();
+    let mut kept = 0;
+    runtime.block_on(async {
+        let mut stream = Stream::open(&address).await.unwrap();
+        loop {
+            let mut batch = numbered("sender", kept + 1);
+            // Much to keep, in few batches.
+            let tags = (0..100).map(|number| Tag { name: format!("t{number}"), value: "x".repeat(2000) });
+            batch.samples[0].points[0].tags = tags.collect();
+            stream.out.send(batch).await.unwrap();
+            match stream.back.message().await {
+                Ok(Some(_)) => kept += 1,
+                Ok(None) => panic!("the stream ended without an error"),
+                Err(refused) => {
+                    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+                    break;
+                }
+            }
+        }
+    });
+    assert!(kept > 3, "{kept}");
+    // Calls are small: some may still find room, and then they are there.
+    let endpoint = || Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let answered = (0..200).filter(|_| runtime.block_on(publish(endpoint(), &TAGS)).is_ok()).count();
+    assert!(full.printed().contains("A batch was not kept"), "{}", full.printed());
+    full.child.kill().unwrap();
+    full.child.wait().unwrap();
+    stand.start_again();
+    let receiver = Receiver::at(down);
+    let (points, calls) = until("all that was acknowledged", || {
+        let text: String = receiver.got().into_iter().map(|it| String::from_utf8(it.body).unwrap()).collect();
+        let calls = text.lines().filter(|it| it.contains("milli_cpu_usage=")).count();
+        let points = text.lines().filter(|it| it.contains("container.memory.usage=")).count();
+        (points as u64 >= kept * 10 && calls >= answered).then_some((points, calls))
+    });
+    assert_eq!((points as u64, calls), (kept * 10, answered), "and nothing else");
+    stand.process.signal("TERM");
+    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
 }
 
 /// A deployment of mini-collector whose image alone was changed, with mutual TLS, and an aggregator that speaks both.

@@ -87,3 +87,48 @@ fn what_is_measured_comes_out_of_a_real_influxdb() {
     let running = query(http, "SELECT last(\"container.running\") FROM host");
     assert_eq!(running["results"][0]["series"][0]["values"][0][1], true, "{running}");
 }
+
+/// By the aggregator into the database, and out of it again: each point that was measured is there once.
+#[test]
+fn what_an_aggregator_sends_on_comes_out_of_a_real_influxdb() {
+    let dir = tempfile::tempdir().unwrap();
+    let (http, link) = (port(), port());
+    let mut influxd = start(dir.path(), http);
+    until("InfluxDB to answer", || {
+        assert!(influxd.child_runs(), "{}", influxd.printed());
+        ask(http, "GET /ping")
+    });
+    ask(http, &format!("POST /query?q=CREATE%20DATABASE%20{DATABASE}")).unwrap();
+    let output = json!({ "kind": "influx", "url": format!("http://127.0.0.1:{http}"), "database": DATABASE, "measurement": "host" });
+    let config = json!({ "listen": format!("127.0.0.1:{link}"), "data": "kept", "outputs": [output], "bounds": { "batch_ms": 50 } });
+    let path = dir.path().join("aggregator.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let program = env!("CARGO_BIN_EXE_outrider-aggregator");
+    let mut aggregator =
+        Running::start(Command::new(program).arg("--config").arg(&path), &dir.path().join("aggregator.out"));
+    let outputs = json!([
+        { "kind": "aggregator", "address": format!("127.0.0.1:{link}") },
+        { "kind": "json_lines", "path": dir.path().join("samples") },
+    ]);
+    configure(&dir.path().join("root"), &with_outputs(&outputs));
+    let mut collect =
+        Running::start(outrider(&dir.path().join("root")).arg("collect"), &dir.path().join("out"));
+    let counted = || {
+        let counted = query(http, "SELECT count(\"container.cpu.usage\") FROM host WHERE env = 'test'");
+        counted["results"][0]["series"][0]["values"][0][1].as_u64()
+    };
+    until("points in it", || {
+        assert!(collect.child_runs() && aggregator.child_runs(), "{}", collect.printed());
+        counted().filter(|it| *it > 3)
+    });
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+    let rounds = super::lines(&dir.path().join("samples")).len() as u64;
+    until("all of them", || counted().filter(|it| *it >= rounds));
+    assert_eq!(counted(), Some(rounds));
+    let last = query(http, "SELECT last(\"container.cpu.usage\"), cgroup FROM host");
+    let row = &last["results"][0]["series"][0]["values"][0];
+    assert_eq!((&row[1], &row[2]), (&json!(730_565_764), &json!("/docker/c0ffee")), "{last}");
+    aggregator.signal("TERM");
+    assert_eq!(aggregator.ended(), Some(0), "{}", aggregator.printed());
+}
