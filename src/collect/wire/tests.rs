@@ -119,14 +119,14 @@ fn what_cannot_be_is_refused_by_name() {
         (|it| it.samples[0].source = None, "has no source"),
         (
             |it| {
-                it.samples[0].points[0].tags = vec![proto::Tag { name: "t".into(), value: "x".repeat(5000) }]
+                it.samples[0].points[0].tags = vec![proto::Tag { name: "t".into(), value: "x".repeat(5000) }];
             },
             "the value of a tag has 5000 bytes",
         ),
         (
             |it| {
                 it.samples[0].points[0].tags =
-                    vec![proto::Tag { name: "t".into(), value: String::new() }; 200]
+                    vec![proto::Tag { name: "t".into(), value: String::new() }; 200];
             },
             "200 tags in one place",
         ),
