@@ -1,7 +1,7 @@
 //! `outrider status`.
 
 use outrider_home::Root;
-use outrider_protocol::collect::OutputReport;
+use outrider_protocol::collect::{ApisReport, OutputReport};
 use outrider_protocol::exit::Exit;
 use outrider_protocol::upgrade::UpgradeReport;
 use outrider_service::{CollectStatus, LinkStatus, ServiceStatus, Status};
@@ -100,9 +100,21 @@ fn collect(status: &CollectStatus) -> Vec<String> {
                 report.sources, report.samples
             );
             let outputs = report.outputs.iter().map(|it| row("", &output(it)));
-            std::iter::once(row("collect", &running)).chain(outputs).collect()
+            let apis = report.apis.as_ref().map(|it| row("", &apis(it)));
+            std::iter::once(row("collect", &running)).chain(apis).chain(outputs).collect()
         }
     }
+}
+
+fn apis(it: &ApisReport) -> String {
+    let ApisReport { polled, failing, polls, failed, late, events, beyond, trouble } = it;
+    let beyond = if *beyond > 0 { format!(", {beyond} left out") } else { String::new() };
+    let trouble = trouble.as_ref().filter(|_| *failing > 0).map(|it| format!("; last: {it}"));
+    let trouble = trouble.unwrap_or_default();
+    format!(
+        "APIs: {polled} polled, {failing} of them failing; {events} events{beyond} of {polls} polls, {failed} \
+         failed, {late} too late{trouble}"
+    )
 }
 
 fn output(it: &OutputReport) -> String {

@@ -39,7 +39,8 @@ pub fn write(ms: i64, format: &TimeFormat) -> String {
         TimeFormat::Rfc3339 => time.to_string(),
         TimeFormat::UnixSeconds => ms.div_euclid(1000).to_string(),
         TimeFormat::UnixMillis => ms.to_string(),
-        TimeFormat::Strftime(format) => time.strftime(format).to_string(),
+        // What cannot be written was refused with the configuration.
+        TimeFormat::Strftime(format) => jiff::fmt::strtime::format(format, time).unwrap_or_default(),
     }
 }
 

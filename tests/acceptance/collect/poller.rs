@@ -81,7 +81,9 @@ impl Rabbit {
         let mut it = Self { http, folder: folder.to_owned(), _mapper: epmd, script };
         until("RabbitMQ to answer", || {
             assert!(it.script.child_runs(), "{}", it.script.printed());
-            ask(http, &format!("GET /api/nodes{AS_GUEST}")).filter(|it| it.contains("\"running\":true"))
+            ask(http, &format!("GET /api/nodes{AS_GUEST}"))
+                // What it counts comes a while after it runs.
+                .filter(|it| it.contains("\"running\":true") && it.contains("\"mem_used\":"))
         });
         it
     }
@@ -274,15 +276,17 @@ fn windows(server: &Simulator) -> Vec<(u64, u64)> {
 
 #[test]
 fn windows_join_across_kills_and_a_poll_never_overlaps() {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     let dir = tempfile::tempdir().unwrap();
-    let under_way = AtomicU32::new(0);
+    let under_way = Arc::new(AtomicU32::new(0));
+    let at_server = Arc::clone(&under_way);
     let server = Simulator::start(move |asked| {
         assert!(asked.is("GET /w"));
         // Longer than the interval.
-        let overlaps = under_way.fetch_add(1, Ordering::SeqCst) > 0;
+        let overlaps = at_server.fetch_add(1, Ordering::SeqCst) > 0;
         std::thread::sleep(std::time::Duration::from_millis(150));
-        under_way.fetch_sub(1, Ordering::SeqCst);
+        at_server.fetch_sub(1, Ordering::SeqCst);
         Answer::ok(json!({ "overlaps": overlaps, "from": asked.query("from") }).to_string())
     });
     let window = json!({ "format": "unix_ms", "step_ms": 10, "first_ms": 1000 });
@@ -298,6 +302,8 @@ fn windows_join_across_kills_and_a_poll_never_overlaps() {
         });
         collect.signal("KILL");
         drop(collect.child.wait());
+        // The server goes on with what a dead client asked.
+        until("the server to be done", || (under_way.load(Ordering::SeqCst) == 0).then_some(()));
     }
     let events = lines(&file);
     assert!(events.iter().all(|it| it["fields"]["overlaps"] == false), "{events:?}");
@@ -314,4 +320,56 @@ fn windows_join_across_kills_and_a_poll_never_overlaps() {
     let all = begun.len();
     begun.dedup();
     assert!(all - begun.len() <= 3, "at most one window twice for each kill: {events:?}");
+}
+
+#[test]
+fn tokens_are_renewed_before_their_time_is_over_and_intervals_have_an_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let number = std::sync::atomic::AtomicU32::new(0);
+    let server = Simulator::start(move |asked| {
+        if asked.is("GET /login") {
+            let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            return Answer::With(200, vec![("x-token".into(), format!("t{number}"))], String::new());
+        }
+        let is_known = asked.header("x-token").is_some();
+        if is_known { Answer::ok("{}") } else { Answer::status(401) }
+    });
+    let login = json!({
+        "kind": "token", "user": "u", "password": "not-a-real-password", "path": "/login", "header": "X-Token",
+        "logout": "/logout", "expires_ms": 1000,
+    });
+    let apis = json!([
+        { "name": "often", "level": "node", "path": "/often" },
+        { "name": "seldom", "level": "node", "path": "/seldom", "interval_ms": 900 },
+    ]);
+    let mut config = section(&json!([server.url()]), &login, &apis);
+    config["apis"][0]["requests_per_min"] = 100_000.into();
+    let (mut collect, _) = collect(dir.path(), &config);
+    until("three tokens", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        (server.of("GET /login").len() >= 3).then_some(())
+    });
+    until("the old ones to be given back", || (server.of("GET /logout").len() >= 2).then_some(()));
+    let (often, seldom) = (server.of("GET /often").len(), server.of("GET /seldom").len());
+    assert!(often > seldom * 2 && seldom > 0, "{often} and {seldom}");
+    assert_eq!(collect.printed().matches("cannot be polled").count(), 0, "{}", collect.printed());
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+    let given: Vec<_> =
+        server.of("GET /logout").iter().map(|it| it.header("x-token").map(str::to_owned)).collect();
+    assert_eq!(given[..2], [Some("t0".to_owned()), Some("t1".to_owned())]);
+}
+
+#[test]
+fn events_beyond_the_bound_are_counted_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Simulator::start(|_| Answer::ok(json!({ "all": [{}, {}], "last": 4 }).to_string()));
+    let pages = json!({ "kind": "number", "query": "page", "last_field": "last" });
+    let apis = json!([{ "name": "p", "level": "system", "path": "/p", "pages": pages, "split": "all" }]);
+    let mut config = section(&json!([server.url()]), &json!(null), &apis);
+    config["apis"][0]["events"] = 5.into();
+    let (events, told, code) = check(dir.path(), &config);
+    assert_eq!((events.len(), code), (5, Some(1)), "{told}");
+    assert!(told.contains("g/s/p: 3 events beyond the bound `events`"), "{told}");
+    assert_eq!(server.asked().len(), 4, "all pages are counted");
 }

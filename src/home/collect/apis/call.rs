@@ -90,6 +90,19 @@ pub(super) fn api(place: &str, raw: &Raw, interval_ms: u64, faults: &mut Vec<Con
     let ids_place = members.place("ids");
     let ids = members.take("ids").map(|raw| ids(&ids_place, &raw, members.faults()));
     let mapping = mapping(&mut members);
+    let counts = match &pages {
+        Some(Pages::Offset { .. }) => true,
+        Some(Pages::Number { last_field, .. }) => last_field.is_none(),
+        _ => false,
+    };
+    if counts && mapping.as_ref().is_some_and(|it| it.split.is_none() && it.jq.is_some()) {
+        let place = members.place("split");
+        members.fault(ConfigFault::new(
+            &place,
+            "nothing",
+            "the field of the elements that pages are counted by",
+        ));
+    }
     let used = |word: &str| [&path, &body].into_iter().flatten().any(|it| it.contains(word));
     for (there, word, name) in
         [(window.is_some(), "{window.start}", "window"), (ids.is_some(), "{ids}", "ids")]
@@ -241,7 +254,8 @@ fn mapping(members: &mut Members<'_>) -> Option<Mapping> {
     let time = members.take("time").map(|raw| {
         let mut inner = Members::read(&place, raw.get(), &["field", "format"], members.faults())?;
         let field = inner.needed("field", FIELD, one_line);
-        Some((field?, inner.text("format", FORMATS, format).unwrap_or(TimeFormat::Rfc3339)))
+        let format = inner.text("format", FORMATS, format).unwrap_or(TimeFormat::Rfc3339);
+        Some((field?, format))
     });
     let place = members.place("history");
     let history = members.take("history").map(|raw| {
@@ -261,7 +275,12 @@ fn format(text: String) -> Result<TimeFormat, String> {
         "rfc3339" => Ok(TimeFormat::Rfc3339),
         "unix_s" => Ok(TimeFormat::UnixSeconds),
         "unix_ms" => Ok(TimeFormat::UnixMillis),
-        _ if text.contains('%') && text.len() <= 100 => Ok(TimeFormat::Strftime(text)),
+        _ if text.contains('%') && text.len() <= 100 => {
+            match jiff::fmt::strtime::format(&text, jiff::Timestamp::UNIX_EPOCH) {
+                Ok(_) => Ok(TimeFormat::Strftime(text)),
+                Err(err) => Err(format!("{}, which is no such text ({err})", quoted(&text))),
+            }
+        }
         _ => Err(quoted(&text)),
     }
 }
