@@ -1,16 +1,18 @@
-//! What cgroups say, or processes where there are none, turned into points of metrics, and these delivered to outputs.
+//! What cgroups say, or processes where there are none, turned into points of metrics; what HTTP APIs say, turned into
+//! events; and both delivered to outputs.
 //!
 //! ```text
 //!                            ┌─> queue ─> task ─> encode ─> a file, stdout
 //!  sampling: a thread ───────┼─> queue ─> task ─> encode ─> UDP
-//!  (sampler, collector)      └─> queue ─> task ─> encode ─> HTTP
+//!  (sampler, collector)      │
+//!  poller: tasks ────────────┴─> queue ─> task ─> encode ─> HTTP
 //! ```
 //!
 //! # Invariants
 //! - Parsers ([`parse`]) are pure functions of texts; readers are thin; what happens next is decided by pure functions of
 //!   (what was, what is, how long between).
 //! - A file that is missing or broken costs its own metrics and nothing else, and is told once.
-//! - Only [`outputs`] knows a network, or files that are written; nothing here knows a command or another process of ours.
+//! - Only [`outputs`] and [`poller`] know a network, or files that are written; nothing here knows a command or another process of ours.
 //! - Measuring waits for no output, and no output waits for another: each has a bounded queue and a task of its own.
 
 mod descriptors;

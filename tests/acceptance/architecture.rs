@@ -49,7 +49,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     (
         "reqwest",
         &["outrider-service", "outrider-backend", "outrider-upgrade", "outrider-collect"],
-        "only the uplink, the admin client, the fetching of packages and the outputs of metrics speak HTTP",
+        "only the uplink, the admin client, the fetching of packages, the outputs of metrics and the polling of APIs speak HTTP",
     ),
     ("process-wrap", &["outrider-supervisor"], "only the supervisor starts processes"),
     (

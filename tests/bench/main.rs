@@ -2,7 +2,7 @@
 //! shared and noisy: nothing here fails on a number, the table is for a person to read.
 //!
 //! `cargo bench -- start export` runs only those parts: `start`, `export`, `tools`, `sessions`, `big`, `git`, `idle`,
-//! `unchanged`, `upgrade`, `cgroups`, `size`.
+//! `unchanged`, `upgrade`, `cgroups`, `poller`, `size`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts the built programs and their peers")]
 #![allow(clippy::print_stdout, reason = "the table is the benchmark's result")]
@@ -13,6 +13,7 @@ mod export;
 mod git;
 mod idle;
 mod measure;
+mod poller;
 mod sessions;
 mod start;
 #[path = "../acceptance/support.rs"]
@@ -68,6 +69,9 @@ fn main() {
     }
     if wanted("cgroups") {
         cgroups::run(&mut table);
+    }
+    if wanted("poller") {
+        poller::run(&mut table);
     }
     if wanted("size") {
         let size = std::fs::metadata(measure::OUTRIDER).map(|it| it.len()).unwrap_or_default();
