@@ -76,7 +76,7 @@ pub enum PollNews {
         /// What is polled.
         what: String,
     },
-    /// A poll had more events than its bound.
+    /// A poll had more events than its bound, and the one before it did not.
     Beyond {
         /// What is polled.
         what: String,
@@ -132,6 +132,7 @@ impl Poller {
                 tell: Arc::clone(tell),
                 report: Arc::clone(&report),
                 failing: None,
+                was_beyond: false,
             };
             tasks.spawn(worker.run());
         }
@@ -206,6 +207,8 @@ struct Worker {
     tell: TellPolls,
     report: Arc<Mutex<ApisReport>>,
     failing: Option<PollError>,
+    /// Whether the last poll that brought something had too many events.
+    was_beyond: bool,
 }
 
 impl Worker {
@@ -264,12 +267,13 @@ impl Worker {
         polled.endless
     }
 
-    fn brought(&self, polled: Polled) {
+    fn brought(&mut self, polled: Polled) {
         self.count(|it| {
             it.events += polled.events;
             it.beyond += polled.beyond;
         });
-        if polled.beyond > 0 {
+        let was_beyond = std::mem::replace(&mut self.was_beyond, polled.beyond > 0);
+        if polled.beyond > 0 && !was_beyond {
             (self.tell)(PollNews::Beyond { what: self.unit.key.clone(), events: polled.beyond });
         }
     }

@@ -373,3 +373,57 @@ fn events_beyond_the_bound_are_counted_and_said() {
     assert!(told.contains("g/s/p: 3 events beyond the bound `events`"), "{told}");
     assert_eq!(server.asked().len(), 4, "all pages are counted");
 }
+
+/// A server that wants a certificate of its client; a person's first words of Python's own library.
+const MUTUAL: &str = "
+import http.server, ssl, sys
+class Says(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{\"a\": 1}')
+server = http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Says)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain('server.pem', 'server.key')
+tls.load_verify_locations('client.pem')
+tls.verify_mode = ssl.CERT_REQUIRED
+server.socket = tls.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+";
+
+#[test]
+fn both_ends_prove_who_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["server", "client"] {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(dir.path().join(format!("{name}.pem")), made.cert.pem()).unwrap();
+        std::fs::write(dir.path().join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+    }
+    let https = port();
+    let mut python = Command::new("python3");
+    python.current_dir(dir.path()).args(["-c", MUTUAL, &https.to_string()]);
+    let mut server = Running::start(&mut python, &dir.path().join("python.out"));
+    until("the server to listen", || {
+        assert!(server.child_runs(), "{}", server.printed());
+        std::net::TcpStream::connect(("127.0.0.1", https)).ok()
+    });
+    let apis = json!([{ "name": "a", "level": "system", "path": "/a" }]);
+    let mut config = section(&json!([format!("127.0.0.1:{https}")]), &json!(null), &apis);
+    config["apis"][0]["tries"] = 1.into();
+    let failing = |config: &Value, what: &str| {
+        let (events, told, code) = check(dir.path(), config);
+        assert_eq!((events.len(), code), (0, Some(1)), "{what}: {told}");
+        assert!(told.contains("g/s/a: 127.0.0.1:"), "{what}: {told}");
+    };
+    failing(&config, "a server that nobody vouches for");
+    config["apis"][0]["ca_file"] = json!(dir.path().join("server.pem"));
+    failing(&config, "a client without a certificate");
+    config["apis"][0]["client_cert_file"] = json!(dir.path().join("client.pem"));
+    config["apis"][0]["client_key_file"] = json!(dir.path().join("client.key"));
+    let (events, told, code) = check(dir.path(), &config);
+    assert_eq!((events.len(), code), (1, Some(0)), "{told}");
+    config["apis"][0]["ca_file"] = json!(null);
+    config["apis"][0]["danger_accept_any_certificate"] = true.into();
+    let (events, told, _) = check(dir.path(), &config);
+    assert_eq!(events.len(), 1, "{told}");
+}
