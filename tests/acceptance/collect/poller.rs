@@ -374,12 +374,13 @@ fn events_beyond_the_bound_are_counted_and_said() {
     assert_eq!(server.asked().len(), 4, "all pages are counted");
 }
 
-/// A server that wants a certificate of its client; a person's first words of Python's own library.
+/// A server of Python's own library that wants a certificate of its client.
 const MUTUAL: &str = "
 import http.server, ssl, sys
 class Says(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
+        self.send_header('content-length', '8')
         self.end_headers()
         self.wfile.write(b'{\"a\": 1}')
 server = http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Says)
