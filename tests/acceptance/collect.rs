@@ -5,6 +5,7 @@ mod browser;
 mod ecs;
 mod influxdb;
 mod poller;
+mod prometheus;
 mod receiver;
 mod simulator;
 

@@ -140,7 +140,7 @@ mod tests {
     fn a_document_is_the_same_each_time_it_is_made() {
         let all = batch(&[("env", "prod")], vec![counter(7), gauge(1.5)]);
         let [body] = samples(&all, "m-%Y.%m.%d", BYTES).try_into().unwrap();
-        assert_eq!([body.clone()], *samples(&all, "m-%Y.%m.%d", BYTES));
+        assert_eq!(std::slice::from_ref(&body), samples(&all, "m-%Y.%m.%d", BYTES));
         assert_eq!((body.points, body.parts.len()), (2, 1));
         let lines: Vec<Value> = body
             .bytes

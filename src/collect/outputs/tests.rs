@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use outrider_protocol::collect::{Credential, InfluxStore, Output, OutputReport, To};
+use outrider_protocol::collect::{Access, Credential, InfluxStore, Output, OutputReport, To};
 
 use super::*;
 use crate::catalogue::MEMORY_USAGE;
@@ -316,4 +316,84 @@ async fn events_are_lines_in_a_file_and_their_numbers_points_elsewhere() {
     );
     assert_eq!(text.lines().count(), 2);
     assert_eq!(receiver.got()[0].body, b"m,node=n1 queue.depth=3 7\n");
+}
+
+fn write_to(url: &str) -> To {
+    To::RemoteWrite {
+        url: format!("{url}/api/v1/write"),
+        access: Access::Bearer(Credential::Given("hunter22".into())),
+    }
+}
+
+#[tokio::test]
+async fn one_sample_that_prometheus_refuses_costs_no_other() {
+    // The whole is refused, then its second half is, and of that the first series.
+    let refused = (400, "out of order sample");
+    let receiver = Receiver::answering(&[refused, (204, ""), refused, refused, (204, "")]);
+    let (outputs, heard) = start(&[("prometheus", 100, write_to(&receiver.start().await))]);
+    outputs.inlet().push(samples(1, 4));
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].refused, report[0].dropped), (3, 1, 0));
+    let got = receiver.got();
+    assert_eq!(got.len(), 5, "it is found by halving");
+    assert_eq!(got[0].headers["authorization"], "Bearer hunter22");
+    assert_eq!(got[0].headers["content-encoding"], "snappy");
+    assert!(
+        matches!(&heard.lock().unwrap()[0].1, News::Refused { points: 1, why } if why.contains("out of order"))
+    );
+}
+
+#[tokio::test]
+async fn a_prometheus_that_refuses_everything_is_not_asked_for_each_sample() {
+    let receiver = Receiver::answering(&vec![(400, "out of bounds"); 1000]);
+    let (outputs, _) = start(&[("prometheus", 10_000, write_to(&receiver.start().await))]);
+    outputs.inlet().push(samples(1, 2_000));
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].refused), (0, 2_000));
+    assert!(receiver.got().len() < 200, "{}", receiver.got().len());
+}
+
+#[tokio::test]
+async fn points_that_opentelemetry_refuses_are_counted_and_not_sent_again() {
+    // partial_success { rejected_data_points: 3, error_message: "old" }
+    let receiver = Receiver::answering(&[(503, "busy"), (200, "\n\x07\x08\x03\x12\x03old")]);
+    let to = To::Otlp { url: receiver.start().await, access: Access::Open };
+    let (outputs, heard) = start(&[("otlp", 100, to)]);
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 4));
+    until(&inlet, "the rest", |it| it[0].sent == 1).await;
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].refused), (1, 3));
+    assert_eq!(receiver.got()[0].uri.path(), "/v1/metrics");
+    let heard = heard.lock().unwrap();
+    assert!(heard.iter().any(|it| matches!(&it.1, News::Refused { points: 3, why } if why.contains("old"))));
+}
+
+#[tokio::test]
+async fn only_the_documents_that_may_work_later_are_sent_to_elasticsearch_again() {
+    let first = r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":429,"error":{"type":"busy"}}},
+        {"create":{"status":400,"error":{"type":"mapper_parsing_exception"}}},{"create":{"status":409}}]}"#;
+    let receiver = Receiver::answering(&[(200, first), (200, r#"{"errors":false}"#)]);
+    let access = Access::ApiKey(Credential::Given("hunter22".into()));
+    let to = To::Elasticsearch { url: receiver.start().await, index: "m".into(), access };
+    let (outputs, heard) = start(&[("elastic", 100, to)]);
+    let inlet = outputs.inlet();
+    // Each point has a tag of its own, and so a document.
+    inlet.push(samples(1, 4));
+    until(&inlet, "the rest", |it| it[0].sent == 3).await;
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].refused, report[0].dropped), (3, 1, 0));
+    let got = receiver.got();
+    let all: Vec<_> = got[0].body.split(|it| *it == b'\n').collect();
+    let again: Vec<_> = got[1].body.split(|it| *it == b'\n').collect();
+    assert_eq!(again[..2], all[2..4], "the same document with the same id");
+    assert_eq!((got.len(), again.len()), (2, 3));
+    assert_eq!(got[0].headers["authorization"], "ApiKey hunter22");
+    assert_eq!(got[0].uri.path(), "/_bulk");
+    let heard = heard.lock().unwrap();
+    assert!(
+        heard
+            .iter()
+            .any(|it| matches!(&it.1, News::Refused { points: 1, why } if why.contains("mapper_parsing")))
+    );
 }

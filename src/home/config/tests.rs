@@ -234,7 +234,19 @@ fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
     let names: Vec<_> = collect.outputs.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(
         names,
-        ["stdout", "json_lines", "statsd", "influx", "influx2", "datadog", "aggregator", "publish"]
+        [
+            "stdout",
+            "json_lines",
+            "statsd",
+            "influx",
+            "influx2",
+            "datadog",
+            "aggregator",
+            "publish",
+            "remote_write",
+            "otlp",
+            "elasticsearch"
+        ]
     );
     let To::Aggregator { queue_bytes, tls: Some(tls), .. } = &collect.outputs[6].to else {
         panic!("{:?}", collect.outputs[6])
@@ -244,7 +256,8 @@ fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
     let To::JsonLines { path, .. } = &collect.outputs[1].to else { panic!("{:?}", collect.outputs[1]) };
     assert_eq!(*path, root.path().join("collect/samples.jsonl"), "relative paths begin at the root");
     assert!(matches!(&collect.outputs[4].to, To::Influx { store: InfluxStore::V2 { .. }, .. }));
-    assert_eq!(collect.secrets().collect::<Vec<_>>(), ["not-a-real-influx-token"]);
+    let secrets: Vec<_> = collect.secrets().collect();
+    assert_eq!(secrets, ["not-a-real-influx-token", "not-a-real-password", "not-a-real-key"]);
     assert!(!format!("{:?}", Config::load(&root).unwrap()).contains("not-a-real"));
 }
 
