@@ -24,7 +24,7 @@ pub(crate) fn ended(reports: &[OutputReport]) {
             waiting = it.waiting,
             dropped = it.dropped,
             refused = it.refused,
-            "The aggregator has ended; what waits is sent after the next start."
+            "An output has ended; what waits for it is sent after the next start."
         );
     }
 }

@@ -22,6 +22,9 @@ use std::time::Duration;
 
 use outrider_collect::backlog::Backlog;
 use outrider_collect::outputs::{Batching, Inlet, OnDisk, Outputs, SetupError, Tell, Timing};
+use outrider_collect::wire::MESSAGE_BYTES;
+use outrider_collect::wire::generated::collect::collect_server::CollectServer;
+use outrider_collect::wire::generated::publish::aggregator_server::AggregatorServer;
 use outrider_protocol::aggregator::{ServerTls, Settings};
 use outrider_protocol::collect::{Credential, OutputReport};
 use tokio::net::TcpListener;
@@ -33,9 +36,6 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 pub use environment::{EnvironmentFault, from_environment};
 
 use counts::Counts;
-use outrider_collect::wire::MESSAGE_BYTES;
-use outrider_collect::wire::generated::collect::collect_server::CollectServer;
-use outrider_collect::wire::generated::publish::aggregator_server::AggregatorServer;
 use receive::Receiver;
 
 /// How long connections, calls and outputs may take at the end, each.

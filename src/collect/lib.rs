@@ -17,6 +17,7 @@
 
 mod descriptors;
 mod reading;
+mod secret;
 mod surroundings;
 
 pub mod backlog;

@@ -45,6 +45,7 @@ use plan::{Plan, Unit};
 pub use poll::Polled;
 
 use crate::model::Event;
+use crate::sampling::{begins, next};
 
 /// The first poll is within this time, however long the interval is.
 const FIRST_WITHIN: Duration = Duration::from_secs(60);
@@ -186,7 +187,7 @@ pub async fn check(
     Ok(())
 }
 
-/// Whether the APIs can be polled as they are set up.
+/// What is polled of whom, in all groups.
 ///
 /// # Errors
 /// When a program, a file of TLS or an address cannot be used.
@@ -217,19 +218,20 @@ impl Worker {
         let first = Instant::now() + interval.min(FIRST_WITHIN).mul_f64(ask::chance(ask::random()));
         let mut number = 0;
         loop {
-            sleep_until(first + interval.saturating_mul(number)).await;
-            let polled = self.unit.poll(&self.cursors, &*self.sink).await;
-            let endless = match polled {
+            sleep_until(first + begins(interval, number)).await;
+            match self.unit.poll(&self.cursors, &*self.sink).await {
                 Ok(polled) => self.went_well(polled),
-                Err((error, polled)) => self.went_wrong(error, polled),
-            };
-            if endless {
-                // The thread that runs the program is lost; another one would be as well.
-                std::future::pending::<()>().await;
+                Err((error, polled)) => {
+                    self.went_wrong(error, polled);
+                    if polled.endless {
+                        // The thread that runs the program is lost; another one would be as well.
+                        std::future::pending::<()>().await;
+                    }
+                }
             }
-            let (next, late) = next(interval, first.elapsed(), number);
-            number = next;
-            self.count(|it| it.late += u64::from(late));
+            let late;
+            (number, late) = next(interval, first.elapsed(), number);
+            self.count(|it| it.late += late);
         }
     }
 
@@ -237,7 +239,7 @@ impl Worker {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn went_well(&mut self, polled: Polled) -> bool {
+    fn went_well(&mut self, polled: Polled) {
         let worked = self.failing.take().is_some();
         self.count(|it| {
             it.polls += 1;
@@ -247,10 +249,9 @@ impl Worker {
             (self.tell)(PollNews::Works { what: self.unit.key.clone() });
         }
         self.brought(polled);
-        false
     }
 
-    fn went_wrong(&mut self, error: PollError, polled: Polled) -> bool {
+    fn went_wrong(&mut self, error: PollError, polled: Polled) {
         let is_first = self.failing.is_none();
         let is_news = self.failing.as_ref().is_none_or(|it| !error.is_like(it));
         self.count(|it| {
@@ -264,7 +265,6 @@ impl Worker {
             (self.tell)(PollNews::Fails { what, error, for_good: polled.endless });
         }
         self.brought(polled);
-        polled.endless
     }
 
     fn brought(&mut self, polled: Polled) {
@@ -277,11 +277,4 @@ impl Worker {
             (self.tell)(PollNews::Beyond { what: self.unit.key.clone(), events: polled.beyond });
         }
     }
-}
-
-/// The number of the next poll, counted in intervals since the first, and how many were missed before it.
-fn next(interval: Duration, passed: Duration, last: u32) -> (u32, u32) {
-    let passed = u32::try_from(passed.as_millis() / interval.as_millis().max(1)).unwrap_or(u32::MAX);
-    let next = passed.max(last).saturating_add(1);
-    (next, next - last - 1)
 }

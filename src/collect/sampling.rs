@@ -83,8 +83,7 @@ impl Sampling {
                 inlet.push(samples);
                 let now = begun.elapsed();
                 (number, left_out) = next(interval, now, number);
-                let at = Duration::from_nanos_u128(interval.as_nanos().saturating_mul(number.into()));
-                match stopped.recv_timeout(at.saturating_sub(now)) {
+                match stopped.recv_timeout(begins(interval, number).saturating_sub(now)) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -144,8 +143,13 @@ fn count(counts: &Mutex<Measured>, samples: &[Sample], mut troubles: Vec<String>
     }
 }
 
+/// When a round begins, after the first one did.
+pub(crate) fn begins(interval: Duration, number: u64) -> Duration {
+    Duration::from_nanos_u128(interval.as_nanos().saturating_mul(number.into()))
+}
+
 /// The number of the next round, counted in intervals since the first, and how many were missed before it.
-fn next(interval: Duration, now: Duration, last: u64) -> (u64, u64) {
+pub(crate) fn next(interval: Duration, now: Duration, last: u64) -> (u64, u64) {
     let passed = now.as_nanos() / interval.as_nanos().max(1);
     let next = u64::try_from(passed).unwrap_or(u64::MAX).max(last).saturating_add(1);
     (next, next - last - 1)

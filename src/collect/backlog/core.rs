@@ -10,7 +10,10 @@ use super::{BacklogError, Entry, Fill, Kept, Stored, TellBacklog, Told};
 
 /// What redb may keep in memory.
 const CACHE_BYTES: usize = 8 << 20;
+/// What this version writes.
 const FORMAT: &str = "1";
+
+/// The file, and what is known of it.
 pub(super) struct Core {
     path: PathBuf,
     most_bytes: u64,

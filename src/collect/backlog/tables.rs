@@ -32,6 +32,7 @@ pub(super) struct Head {
     pub(super) sum: u32,
 }
 
+/// Its size as it is written.
 pub(super) const HEAD: usize = 24;
 
 impl Head {

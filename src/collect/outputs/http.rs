@@ -1,7 +1,8 @@
 //! Receivers that take bodies by POST.
 //!
 //! # Invariants
-//! - No secret is part of an address, and none is in a message: where an answer repeats it, stars stand in its place.
+//! - No secret is part of an address, and none is in a message: where an answer repeats it, stars stand in its place (not yet in what OTLP and
+//!   `_bulk` say of parts, with an answer of success).
 //! - Of an answer only the beginning is read. Redirects are not followed, since they would carry the key elsewhere.
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use reqwest::{Client, RequestBuilder, Response, Url};
 use super::SetupError;
 use super::verdict::{Verdict, judge, judge_bulk, judge_otlp};
 use crate::encode::Body;
+use crate::secret::read;
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES: usize = 16 << 10;
@@ -78,10 +80,10 @@ impl Post {
 
     /// Prometheus' remote write.
     pub(crate) fn remote_write(client: Client, url: &str, access: &Access) -> Result<Self, SetupError> {
-        let url = Url::parse(url)
-            .map_err(|err| SetupError::Address { found: url.to_owned(), why: err.to_string() })?;
         static HEADERS: [(HeaderName, &str); 3] =
             [(CONTENT_TYPE, PROTOBUF), (CONTENT_ENCODING, "snappy"), (WRITE_VERSION, "0.1.0")];
+        let url = Url::parse(url)
+            .map_err(|err| SetupError::Address { found: url.to_owned(), why: err.to_string() })?;
         Ok(Self { client, url, login: Login::of(access), headers: &HEADERS, protocol: Protocol::Plain })
     }
 
@@ -159,25 +161,6 @@ impl Login {
     }
 }
 
-/// The secret itself; of a file, without the line end.
-fn read(credential: &Credential) -> Result<String, String> {
-    match credential {
-        Credential::Given(text) => Ok(text.clone()),
-        Credential::File(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|err| format!("read the secret in {}: {err}", path.display()))?;
-            let text = text.trim();
-            if text.is_empty() || text.contains(char::is_control) {
-                return Err(format!(
-                    "read the secret in {}: found no text on one line; write nothing else into it",
-                    path.display()
-                ));
-            }
-            Ok(text.to_owned())
-        }
-    }
-}
-
 /// An address with a path added to its own.
 fn below(url: &str, path: &str) -> Result<Url, SetupError> {
     let text = format!("{}/{path}", url.trim_end_matches('/'));
@@ -222,18 +205,5 @@ mod tests {
         assert!(!format!("{post:?}").contains("\"t\""));
         let post = Post::datadog(client(), "https://api.x.eu", &Credential::Given("k".into())).unwrap();
         assert_eq!(post.url.as_str(), "https://api.x.eu/api/v2/series");
-    }
-
-    #[test]
-    fn a_secret_in_a_file_is_read_without_its_line_end_and_a_missing_one_is_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        let error = read(&Credential::File(path.clone())).unwrap_err();
-        assert!(error.contains("key: No such file"), "{error}");
-        std::fs::write(&path, "hunter22\n").unwrap();
-        assert_eq!(read(&Credential::File(path.clone())).unwrap(), "hunter22");
-        std::fs::write(&path, "one\ntwo\n").unwrap();
-        let error = read(&Credential::File(path)).unwrap_err();
-        assert!(error.contains("found no text on one line") && !error.contains("two"), "{error}");
     }
 }

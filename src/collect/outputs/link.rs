@@ -5,11 +5,11 @@
 //! - After any failure the next try connects anew, and reads the files of TLS anew.
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use outrider_protocol::collect::{Credential, LinkTls};
+use outrider_protocol::fault::chain;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::queue::{Batch, Items};
+use super::queue::Batch;
 use super::verdict::Verdict;
 use crate::encode::Body;
 use crate::model::Sample;
@@ -31,6 +31,7 @@ use crate::wire::generated::publish::aggregator_client::AggregatorClient;
 
 /// The most sources of which the last entry is remembered.
 const ENTRIES: usize = 10_000;
+/// A connection that says nothing is asked this often whether it is there.
 const ALIVE: Duration = Duration::from_secs(20);
 
 /// Where an aggregator is.
@@ -47,7 +48,7 @@ impl Place {
             |why: String| Verdict::Later { why: format!("connect to {}: {why}", self.address), after: None };
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let wrong = |err: tonic::transport::Error| Verdict::Denied {
-            why: format!("{}: {}", self.address, causes(&err)),
+            why: format!("{}: {}", self.address, chain(&err)),
         };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address))
             .map_err(wrong)?
@@ -66,12 +67,17 @@ impl Place {
         // The bound of connecting does not cover the handshake of TLS.
         match timeout(self.connect * 2, endpoint.connect()).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(err)) => Err(later(causes(&err))),
+            Ok(Err(err)) => Err(later(chain(&err))),
             Err(_) => Err(later(format!("no answer within {:?}", self.connect * 2))),
         }
     }
+
+    fn silent(&self, within: Duration) -> Verdict {
+        Verdict::Later { why: format!("{} did not answer within {within:?}", self.address), after: None }
+    }
 }
 
+/// A text of PEM.
 async fn text(secret: &Credential) -> Result<String, Verdict> {
     match secret {
         Credential::Given(text) => Ok(text.clone()),
@@ -79,17 +85,6 @@ async fn text(secret: &Credential) -> Result<String, Verdict> {
             .await
             .map_err(|err| Verdict::Denied { why: format!("read {}: {err}", path.display()) }),
     }
-}
-
-/// An error with all its causes: the outer ones say little.
-fn causes(err: &tonic::transport::Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text = format!("{text}: {err}");
-        cause = err.source();
-    }
-    text
 }
 
 fn judge(place: &Place, status: &Status) -> Verdict {
@@ -122,11 +117,7 @@ impl Link {
     /// A batch of the backlog is one body: it comes again under the same sequence.
     pub(crate) fn encode(batch: &Batch) -> Vec<Body> {
         let (collector, sequence) = batch.origin.as_ref().map_or(("", 0), |it| (it.0.as_str(), it.1));
-        let (samples, events): (&[_], &[_]) = match &batch.items {
-            Items::Samples(samples) => (samples, &[]),
-            Items::Events(events) => (&[], events),
-            Items::Both(samples, events) => (samples, events),
-        };
+        let (samples, events) = batch.items.parts();
         let message = wire::batch(collector, sequence, samples, events);
         vec![Body::whole(message.encode_to_vec(), batch.points)]
     }
@@ -140,10 +131,7 @@ impl Link {
             }
             Err(_) => {
                 self.open = None;
-                Verdict::Later {
-                    why: format!("{} did not answer within {within:?}", self.place.address),
-                    after: None,
-                }
+                self.place.silent(within)
             }
         }
     }
@@ -224,10 +212,7 @@ impl Publish {
         let verdict = match sent {
             Ok(Ok(())) => return Verdict::Taken,
             Ok(Err(verdict)) => verdict,
-            Err(_) => {
-                let why = format!("{} did not answer within {within:?}", self.place.address);
-                Verdict::Later { why, after: None }
-            }
+            Err(_) => self.place.silent(within),
         };
         if !matches!(verdict, Verdict::Refused { .. }) {
             self.client = None;

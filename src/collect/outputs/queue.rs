@@ -21,12 +21,24 @@ pub(crate) struct Batch {
     pub(crate) origin: Option<(String, u64)>,
 }
 
+/// What a batch is of.
 #[derive(Debug, Clone)]
 pub(crate) enum Items {
     Samples(Arc<[Sample]>),
     Events(Arc<[Event]>),
     /// From a backlog, where batches are joined.
     Both(Arc<[Sample]>, Arc<[Event]>),
+}
+
+impl Items {
+    /// All samples and all events.
+    pub(crate) fn parts(&self) -> (&[Sample], &[Event]) {
+        match self {
+            Self::Samples(samples) => (samples, &[]),
+            Self::Events(events) => (&[], events),
+            Self::Both(samples, events) => (samples, events),
+        }
+    }
 }
 
 impl Batch {

@@ -174,11 +174,7 @@ const ENTRY_POINTS: usize = 10_000;
 /// Samples or events as entries of a backlog, none too large for a message.
 pub(crate) fn entries(items: &Items) -> Vec<Entry> {
     let mut all = Vec::new();
-    let (samples, events): (&[_], &[_]) = match items {
-        Items::Samples(samples) => (samples, &[]),
-        Items::Events(events) => (&[], events),
-        Items::Both(samples, events) => (samples, events),
-    };
+    let (samples, events) = items.parts();
     for part in parts(samples, |it| it.points.len()) {
         split(part, &|part| wire::batch("", 0, part, &[]), &crate::encode::points, &mut all);
     }

@@ -54,7 +54,7 @@ enum Sent {
 }
 
 /// How it went with a body or a part of one.
-enum One {
+enum Piece {
     Taken(usize),
     /// These of it come next.
     Apart {
@@ -103,13 +103,13 @@ impl Delivery {
         let (mut taken, mut refusals) = (0, 0);
         while let Some(body) = waiting.pop() {
             match self.send_one(&body, &mut refusals).await {
-                One::Taken(points) => taken += points,
-                One::Apart { taken: now, left } => {
+                Piece::Taken(points) => taken += points,
+                Piece::Apart { taken: now, left } => {
                     taken += now;
                     waiting.extend(left.into_iter().rev().map(Cow::Owned));
                 }
-                One::Smaller => return Sent::Smaller,
-                One::GivenUp => {
+                Piece::Smaller => return Sent::Smaller,
+                Piece::GivenUp => {
                     let left = body.points + waiting.iter().map(|it| it.points).sum::<usize>();
                     return Sent::GivenUp { taken, left };
                 }
@@ -118,22 +118,22 @@ impl Delivery {
         Sent::Done(taken)
     }
 
-    async fn send_one(&mut self, body: &Body, refusals: &mut usize) -> One {
+    async fn send_one(&mut self, body: &Body, refusals: &mut usize) -> Piece {
         loop {
             let (why, denied, after) = match self.way.send(body, self.timing.answer).await {
                 Verdict::Taken => {
                     self.works();
-                    return One::Taken(body.points);
+                    return Piece::Taken(body.points);
                 }
                 Verdict::Partly { refused, why } => {
                     self.works();
                     let refused = refused.unwrap_or(1).min(body.points);
                     self.shared.count_refused(refused, why);
-                    return One::Taken(body.points - refused);
+                    return Piece::Taken(body.points - refused);
                 }
                 Verdict::Apart { left, refused, later } => {
-                    if let Some(one) = self.apart(body, left, refused, later).await {
-                        return one;
+                    if let Some(piece) = self.apart(body, left, refused, later).await {
+                        return piece;
                     }
                     continue;
                 }
@@ -141,24 +141,24 @@ impl Delivery {
                     self.works();
                     *refusals += 1;
                     if let Some(halves) = self.way.halves(body).filter(|_| *refusals <= REFUSALS) {
-                        return One::Apart { taken: 0, left: halves.into() };
+                        return Piece::Apart { taken: 0, left: halves.into() };
                     }
                     self.shared.count_refused(body.points, why);
-                    return One::Taken(0);
+                    return Piece::Taken(0);
                 }
                 Verdict::TooLarge { why } => {
                     self.works();
                     if self.way.shrink() {
-                        return One::Smaller;
+                        return Piece::Smaller;
                     }
                     self.shared.count_refused(body.points, why);
-                    return One::Taken(0);
+                    return Piece::Taken(0);
                 }
                 Verdict::Later { why, after } => (why, false, after),
                 Verdict::Denied { why } => (why, true, None),
             };
             if self.fails(why, denied, after).await {
-                return One::GivenUp;
+                return Piece::GivenUp;
             }
         }
     }
@@ -170,7 +170,7 @@ impl Delivery {
         left: Vec<Body>,
         refused: Option<(usize, String)>,
         later: Option<String>,
-    ) -> Option<One> {
+    ) -> Option<Piece> {
         let waiting: usize = left.iter().map(|it| it.points).sum();
         let refused = refused.map_or(0, |(points, why)| {
             self.shared.count_refused(points, why);
@@ -180,12 +180,12 @@ impl Delivery {
             None => self.works(),
             Some(why) => {
                 if self.fails(why, false, None).await && waiting == body.points {
-                    return Some(One::GivenUp);
+                    return Some(Piece::GivenUp);
                 }
             }
         }
         let taken = body.points.saturating_sub(waiting + refused);
-        (waiting < body.points).then_some(One::Apart { taken, left })
+        (waiting < body.points).then_some(Piece::Apart { taken, left })
     }
 
     /// Tells of a failure and waits until the next try; answers whether there is none.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrider_protocol::collect::apis::Level;
+use outrider_protocol::collect::apis::{Level, Pages};
 use serde_json::Value;
 
 use super::ask::PollError;
@@ -17,6 +17,7 @@ use super::http::{Answer, Failure, start};
 use super::mapping::{Mapped, Mapper};
 use super::node::NodeState;
 use super::pages::{Pager, Seen};
+use super::place::Names;
 use super::plan::Unit;
 use super::session::below;
 use super::{dtinfo, shape, window};
@@ -87,7 +88,7 @@ impl Unit {
     }
 
     /// The events of all requests of one window, or of the poll.
-    async fn list(&self, names: super::place::Names, polled: &mut Polled) -> Result<Mapped, PollError> {
+    async fn list(&self, names: Names, polled: &mut Polled) -> Result<Mapped, PollError> {
         if let Level::Dtinfo { port } = self.api.level {
             return self.dtinfo(port).await;
         }
@@ -173,7 +174,7 @@ impl Unit {
         }
     }
 
-    async fn ids(&self, names: &super::place::Names) -> Result<(Vec<Value>, usize), PollError> {
+    async fn ids(&self, names: &Names) -> Result<(Vec<Value>, usize), PollError> {
         let mut all = Vec::new();
         let Some(ids) = &self.api.ids else { return Ok((all, 1)) };
         let mut pager = Pager::new(&ids.pages, names.path(&ids.path));
@@ -233,8 +234,7 @@ impl Unit {
             match self.tables(node, port).await {
                 Ok(tables) => {
                     let mut mapped = Mapped { elements: tables.len() as u64, ..Mapped::default() };
-                    let left = tables.len().saturating_sub(self.asker.bounds.events);
-                    mapped.beyond = left as u64;
+                    mapped.beyond = tables.len().saturating_sub(self.asker.bounds.events) as u64;
                     let kept = tables.into_iter().take(self.asker.bounds.events);
                     mapped.events = kept.map(|it| (None, it)).collect();
                     return Ok(mapped);
@@ -275,12 +275,7 @@ struct Made {
     paging: Value,
 }
 
-fn make(
-    answer: &Answer,
-    pages: &outrider_protocol::collect::apis::Pages,
-    mapper: &Mapper,
-    most: usize,
-) -> Result<Made, String> {
+fn make(answer: &Answer, pages: &Pages, mapper: &Mapper, most: usize) -> Result<Made, String> {
     let value = parse(&answer.bytes)?;
     let paging = paging(&value, pages);
     Ok(Made { mapped: mapper.map(value, most)?, paging })
@@ -292,8 +287,7 @@ fn parse(bytes: &[u8]) -> Result<Value, String> {
 }
 
 /// The field that says where the next page is, by itself: the rest becomes events.
-fn paging(value: &Value, pages: &outrider_protocol::collect::apis::Pages) -> Value {
-    use outrider_protocol::collect::apis::Pages;
+fn paging(value: &Value, pages: &Pages) -> Value {
     let field = match pages {
         Pages::NextField(field) | Pages::Token { field, .. } => field,
         Pages::Number { last_field: Some(field), .. } => field,

@@ -141,20 +141,8 @@ fn hidden(secret: &str) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-/// The secret itself; of a file, without the line end.
 fn secret(credential: &Credential) -> Result<String, Failure> {
-    let path = match credential {
-        Credential::Given(text) => return Ok(text.clone()),
-        Credential::File(path) => path,
-    };
-    let text = std::fs::read_to_string(path)
-        .map_err(|err| Failure::Ours(format!("read the secret in {}: {err}", path.display())))?;
-    let text = text.trim();
-    if text.is_empty() || text.contains(char::is_control) {
-        let place = path.display();
-        return Err(Failure::Ours(format!("read the secret in {place}: found no text on one line")));
-    }
-    Ok(text.to_owned())
+    crate::secret::read(credential).map_err(Failure::Ours)
 }
 
 /// An address below a node's own.

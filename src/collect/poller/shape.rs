@@ -230,10 +230,10 @@ fn scaled(value: &Value, unit: i128) -> Option<i128> {
     if let Some(whole) = number.as_i64() {
         return Some(i128::from(whole) * unit);
     }
-    let parts = number.as_f64()?.abs() < 1e13;
+    let is_in_range = number.as_f64()?.abs() < 1e13;
     #[expect(clippy::cast_possible_truncation, reason = "checked against 1e13, and a unit is at most 1e9")]
     let nanos = (number.as_f64()? * if unit == 1_000_000 { 1e6 } else { 1e9 }) as i128;
-    parts.then_some(nanos)
+    is_in_range.then_some(nanos)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ pub struct Batch {
     /// Who sends: a text that no other collector uses and that stays the same as long as its sequence grows.
     #[prost(string, tag = "1")]
     pub collector: ::prost::alloc::string::String,
-    /// Grows with each batch of a collector; begins at 1.
+    /// Grows with each batch of a collector; begins at 1. One that is not above the last that was kept counts as repeated.
     #[prost(uint64, tag = "2")]
     pub sequence: u64,
     /// What the points of this batch are of, each once.
