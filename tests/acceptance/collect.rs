@@ -3,6 +3,7 @@
 mod aggregator;
 mod browser;
 mod ecs;
+mod http;
 mod influxdb;
 mod poller;
 mod prometheus;
@@ -40,6 +41,15 @@ fn write(folder: &Path, section: &Value) -> PathBuf {
     let path = folder.join("collect.json");
     std::fs::write(&path, section.to_string()).unwrap();
     path
+}
+
+/// What `collect check` says of a section: its events, all that it printed, and its status.
+fn check(folder: &Path, section: &Value) -> (Vec<Value>, String, Option<i32>) {
+    let config = write(folder, section);
+    let output = run(outrider(&folder.join("root")).args(["collect", "check", "--config"]).arg(config));
+    let events = output.stdout.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+    let events = events.map(|it| serde_json::from_slice(it).unwrap()).collect();
+    (events, printed(&output), output.status.code())
 }
 
 /// A root that is no agent of any backend, with a section and short pauses.

@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::influxdb::port;
+use super::http::port;
 use super::receiver::Receiver;
 use super::{configure, fixtures, lines, with_outputs};
 use crate::support::{Running, outrider, printed, run, until};
@@ -254,7 +254,7 @@ fn what_is_measured_while_the_aggregator_is_away_waits_on_the_disk() {
 }
 
 fn page(port: u16, path: &str) -> String {
-    super::influxdb::ask(port, &format!("GET {path}")).unwrap_or_default()
+    super::http::ask(port, &format!("GET {path}")).unwrap_or_default()
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use super::check;
 use super::simulator::{Answer, Asked, Simulator};
-use super::write;
-use crate::support::{outrider, printed, repository, run};
+use crate::support::repository;
 
 const PASSWORD: &str = "not-a-real-password";
 const OWNERS: &str = "[id:urn:storageos:OwnershipInfo:1_a_OB_5_128_0:, owner:127.0.0.1:9069, creationCompleted:true]\n\
@@ -103,14 +103,6 @@ fn section(nodes: &[&Simulator; 3]) -> Value {
         }
     }
     section
-}
-
-fn check(folder: &std::path::Path, section: &Value) -> (Vec<Value>, String, Option<i32>) {
-    let config = write(folder, section);
-    let output = run(outrider(&folder.join("root")).args(["collect", "check", "--config"]).arg(config));
-    let events = output.stdout.split(|it| *it == b'\n').filter(|it| !it.is_empty());
-    let events = events.map(|it| serde_json::from_slice(it).unwrap()).collect();
-    (events, printed(&output), output.status.code())
 }
 
 #[test]

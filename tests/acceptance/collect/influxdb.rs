@@ -1,21 +1,15 @@
 //! Into a real InfluxDB, and out of it again.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::http::{ask, port};
 use super::{configure, with_outputs};
 use crate::support::{Running, outrider, until};
 
 const DATABASE: &str = "outrider";
-
-/// A free port; somebody else may take it before it is used, which the start would say.
-pub(super) fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 fn start(folder: &Path, http: u16) -> Running {
     let there = Command::new("influxd").arg("version").output();
@@ -30,15 +24,6 @@ fn start(folder: &Path, http: u16) -> Running {
     );
     std::fs::write(&config, text).unwrap();
     Running::start(Command::new("influxd").arg("-config").arg(config), &folder.join("influxd.out"))
-}
-
-/// A request without a body; nothing where nobody answers.
-pub(super) fn ask(http: u16, request: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", http)).ok()?;
-    write!(stream, "{request} HTTP/1.0\r\nhost: x\r\ncontent-length: 0\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
 }
 
 fn query(http: u16, text: &str) -> Value {

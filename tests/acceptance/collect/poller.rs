@@ -5,10 +5,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::influxdb::{ask, port};
+use super::http::{ask, port};
 use super::simulator::{Answer, Simulator};
-use super::{lines, write};
-use crate::support::{Running, outrider, printed, run, until};
+use super::{check, lines, write};
+use crate::support::{Running, outrider, until};
 
 /// One system with one VDC of these nodes.
 fn system(nodes: &Value, login: &Value) -> Value {
@@ -18,14 +18,6 @@ fn system(nodes: &Value, login: &Value) -> Value {
 /// A section with one group of one system.
 fn section(nodes: &Value, login: &Value, apis: &Value) -> Value {
     json!({ "apis": [{ "name": "g", "interval_ms": 100, "systems": system(nodes, login), "apis": apis }] })
-}
-
-fn check(folder: &Path, section: &Value) -> (Vec<Value>, String, Option<i32>) {
-    let config = write(folder, section);
-    let output = run(outrider(&folder.join("root")).args(["collect", "check", "--config"]).arg(config));
-    let events = output.stdout.split(|it| *it == b'\n').filter(|it| !it.is_empty());
-    let events = events.map(|it| serde_json::from_slice(it).unwrap()).collect();
-    (events, printed(&output), output.status.code())
 }
 
 /// `collect`, with the events in a file.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::influxdb::{ask, port};
+use super::http::{ask, port};
 use super::{configure, with_outputs};
 use crate::support::{Running, outrider, until};
 
