@@ -4,13 +4,14 @@
 //! - In memory only, and gone with the process: samples are kept by the outputs that agents deliver to.
 //! - Bounded whatever an agent sends: in sources, in metrics of each, in points of each, in the length of names. Agents
 //!   that tell nothing for an hour are forgotten.
-//! - Times go forward: a reading that is not later than the one before it is left out, so one told twice counts once.
+//! - Times go forward: a reading that is not later than the one before it is left out, so one told twice counts once. Where a
+//!   source's clock was set back, what it told of later times is forgotten.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use outrider_protocol::collect::Reading;
 use outrider_protocol::ids::AgentId;
 
@@ -22,6 +23,8 @@ const METRICS: usize = 8;
 const POINTS: usize = 60;
 /// The longest name, in characters.
 const NAME: usize = 80;
+/// A reading that is so much earlier than the one before is no late one: the clock was set back.
+const SET_BACK: SignedDuration = SignedDuration::from_secs(120);
 /// How long an agent that tells nothing is remembered.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -87,7 +90,13 @@ impl Told {
 impl Plotted {
     fn add(&mut self, at: Timestamp, values: BTreeMap<String, u64>) {
         if at <= self.at {
-            return;
+            if self.at.duration_since(at) < SET_BACK {
+                return;
+            }
+            for points in self.metrics.values_mut() {
+                points.retain(|it| it.0 < at);
+            }
+            self.metrics.retain(|_, points| !points.is_empty());
         }
         self.at = at;
         for (name, value) in values {
@@ -128,6 +137,17 @@ mod tests {
         let values: Vec<_> = a.metrics["cpu"].iter().map(|it| it.1).collect();
         assert_eq!(values, [10, 20, 30]);
         assert!(plots.of(&AgentId::new("agent-2").unwrap()).is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_set_back_does_not_freeze_the_plot() {
+        let plots = Plots::default();
+        for second in [10, 20, 86_400, 30, 40] {
+            plots.take(&agent(), vec![reading("a", second, &[("cpu", second.unsigned_abs())])]);
+        }
+        let [a] = plots.of(&agent()).try_into().unwrap();
+        let values: Vec<_> = a.metrics["cpu"].iter().map(|it| it.1).collect();
+        assert_eq!((values, a.at.as_second()), (vec![10, 20, 30, 40], 40));
     }
 
     #[test]
