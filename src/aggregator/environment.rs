@@ -115,7 +115,13 @@ fn output(
     get: &impl Fn(&str) -> Option<String>,
     settings: &mut Settings,
 ) -> Result<Output, EnvironmentFault> {
-    let output = |name: &str, to| Output { name: name.to_owned(), queue_points: 1, to };
+    let output = |name: &str, to| Output {
+        name: name.to_owned(),
+        queue_points: 1,
+        queue_bytes: None,
+        ca_file: None,
+        to,
+    };
     if let Some(text) = get(DATADOG) {
         let expected = "a JSON object with `api_key`, and perhaps `series_url` and `timeout`";
         let read: Datadog = parsed(DATADOG, &text, expected)?;

@@ -12,6 +12,8 @@
 mod file;
 mod http;
 mod link;
+mod login;
+mod otlp_grpc;
 mod queue;
 mod set_up;
 mod shared;
@@ -110,6 +112,16 @@ pub enum SetupError {
         /// What is wrong with it.
         why: String,
     },
+    /// The authorities of an output.
+    #[error("set up the output {name:?}: read the certificates of `ca_file` in {}: {why}", path.display())]
+    Authority {
+        /// Which output.
+        name: String,
+        /// Their file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// The client itself: the system's certificates, or a proxy's address.
     #[error("set up the HTTP client (certificates, the proxies that the environment names)")]
     Client(#[source] reqwest::Error),
@@ -180,12 +192,26 @@ impl Inlet {
         }
     }
 
-    /// Gives what one poll found to every output. Never waits.
-    pub fn push_events(&self, events: Vec<Event>) {
+    /// Gives what one poll found to every output, and waits until it is on the disk where an output's queue is there.
+    ///
+    /// # Errors
+    /// Which output's queue did not keep it, and why. Others may have.
+    pub async fn keep_events(&self, events: Vec<Event>) -> Result<(), String> {
         let batch = Batch::of_events(events);
-        if batch.points > 0 {
-            self.0.iter().for_each(|it| it.push(&batch));
+        if batch.points == 0 {
+            return Ok(());
         }
+        for sink in &*self.0 {
+            let Waits::OnDisk(backlog) = &sink.waits else {
+                sink.shared.push(batch.clone());
+                continue;
+            };
+            for entry in supply::entries(&batch.items) {
+                let kept = backlog.append(entry).await;
+                kept.map_err(|err| format!("keep events for the output {:?}: {err}", sink.shared.name()))?;
+            }
+        }
+        Ok(())
     }
 
     /// How each output is.
@@ -210,9 +236,11 @@ pub struct OnDisk<'a> {
 
 /// A batch of the collector's own backlog goes as it is: its place there is its sequence.
 const ONE: Batching = Batching { points: 1, bytes: 1, wait: Duration::ZERO };
+/// What any other output finds there goes at once, together where more than one batch waits.
+const JOINED: Batching = Batching { points: 10_000, bytes: 1 << 20, wait: Duration::ZERO };
 
 impl Outputs {
-    /// Starts a task for each. What waits for an aggregator is in a folder of its own below `state`.
+    /// Starts a task for each. What waits for one on the disk is in a folder of its own below `state`.
     ///
     /// # Errors
     /// When an address is none, or the HTTP client or a backlog cannot be set up.
@@ -220,18 +248,18 @@ impl Outputs {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(outputs: &[Output], state: &Path, timing: Timing, tell: &Tell) -> Result<Self, SetupError> {
-        let client = client(timing)?;
         let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
         for output in outputs {
-            let way = Way::new(&output.to, &client, timing.connect)?;
+            let way = Way::new(output, &client(timing, output)?, timing.connect)?;
             let shared = Arc::new(Shared::new(&output.name, output.queue_points, Arc::clone(tell)));
-            let (supply, waits) = if let To::Aggregator { queue_bytes, .. } = &output.to {
+            let (supply, waits) = if let Some(queue_bytes) = output.queue_bytes {
                 let told = telling(vec![Arc::clone(&shared)], tell);
                 let names = [output.name.clone()];
-                let opened = Backlog::open(&state.join(folder(&output.name)), *queue_bytes, &names, told);
+                let opened = Backlog::open(&state.join(folder(&output.name)), queue_bytes, &names, told);
                 let name = output.name.clone();
                 let backlog = opened.map_err(|err| SetupError::Backlog { name: name.clone(), err })?;
-                (Supply::Disk(Cursor::new(backlog.clone(), name, ONE)), Waits::OnDisk(backlog))
+                let batching = if matches!(output.to, To::Aggregator { .. }) { ONE } else { JOINED };
+                (Supply::Disk(Cursor::new(backlog.clone(), name, batching)), Waits::OnDisk(backlog))
             } else {
                 (Supply::Memory, Waits::InMemory)
             };
@@ -254,7 +282,6 @@ impl Outputs {
         timing: Timing,
         tell: &Tell,
     ) -> Result<(Self, Backlog), SetupError> {
-        let client = client(timing)?;
         let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
         let names: Vec<_> = outputs.iter().map(|it| it.name.clone()).collect();
         let shared = |it: &Output| Arc::new(Shared::new(&it.name, it.queue_points, Arc::clone(tell)));
@@ -263,7 +290,7 @@ impl Outputs {
         let opened = Backlog::open(disk.folder, disk.most_bytes, &names, told);
         let backlog = opened.map_err(|err| SetupError::Backlog { name: names.join(", "), err })?;
         for (output, shared) in outputs.iter().zip(shared) {
-            let way = Way::new(&output.to, &client, timing.connect)?;
+            let way = Way::new(output, &client(timing, output)?, timing.connect)?;
             let supply = Supply::Disk(
                 Cursor::new(backlog.clone(), output.name.clone(), disk.batching).with_prefix(disk.prefix),
             );

@@ -13,7 +13,8 @@
 //!   that chance spreads over their interval.
 //! - One unit, node or API that fails ends nothing else. Its trouble is told when it begins, changes and ends.
 //! - Everything that comes from outside is bounded: answers, pages, events, the time of each request.
-//! - Events are given away before a window's end is kept: a death between the two brings them twice, never not at all.
+//! - Events are given away, and are on the disk where an output's queue is there, before a window's end is kept: a death
+//!   between the two brings them twice, never not at all.
 
 mod ask;
 pub mod cursors;
@@ -30,6 +31,7 @@ mod session;
 pub mod shape;
 pub mod window;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,6 +47,7 @@ use plan::{Plan, Unit};
 pub use poll::Polled;
 
 use crate::model::Event;
+use crate::outputs::Inlet;
 use crate::sampling::{begins, next};
 
 /// The first poll is within this time, however long the interval is.
@@ -88,8 +91,37 @@ pub enum PollNews {
     Cursors(String),
 }
 
-/// Where events go. Called from any thread; must not wait.
-pub type Sink = Arc<dyn Fn(Vec<Event>) + Send + Sync>;
+/// Where events go.
+#[derive(Clone)]
+pub enum Sink {
+    /// To these outputs.
+    Outputs(Inlet),
+    /// To whoever looks at them, and nowhere else. Called from any thread; must not wait.
+    Look(Arc<dyn Fn(Vec<Event>) + Send + Sync>),
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outputs(_) => "Outputs",
+            Self::Look(_) => "Look",
+        })
+    }
+}
+
+impl Sink {
+    /// Gives events away; when this answers well, they are where a death does not reach them, as far as there is such a
+    /// place.
+    async fn give(&self, events: Vec<Event>) -> Result<(), String> {
+        match self {
+            Self::Outputs(inlet) => inlet.keep_events(events).await,
+            Self::Look(look) => {
+                look(events);
+                Ok(())
+            }
+        }
+    }
+}
 /// Where news go. Called from any thread; must not wait.
 pub type TellPolls = Arc<dyn Fn(PollNews) + Send + Sync>;
 
@@ -129,7 +161,7 @@ impl Poller {
             let worker = Worker {
                 unit,
                 cursors: Arc::clone(&cursors),
-                sink: Arc::clone(sink),
+                sink: sink.clone(),
                 tell: Arc::clone(tell),
                 report: Arc::clone(&report),
                 failing: None,
@@ -178,7 +210,7 @@ pub async fn check(
     let plan = plan(groups, tags)?;
     let cursors = Arc::new(Cursors::nowhere());
     for unit in &plan.units {
-        let polled = unit.poll(&cursors, &**sink).await;
+        let polled = unit.poll(&cursors, sink).await;
         each(&unit.key, polled.map_err(|it| it.0));
     }
     for (http, node) in &plan.nodes {
@@ -219,7 +251,7 @@ impl Worker {
         let mut number = 0;
         loop {
             sleep_until(first + begins(interval, number)).await;
-            match self.unit.poll(&self.cursors, &*self.sink).await {
+            match self.unit.poll(&self.cursors, &self.sink).await {
                 Ok(polled) => self.went_well(polled),
                 Err((error, polled)) => {
                     self.went_wrong(error, polled);

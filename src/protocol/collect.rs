@@ -101,8 +101,12 @@ impl Settings {
 pub struct Output {
     /// By which the log and the status know it; each has its own.
     pub name: String,
-    /// The most points that wait for it, what is being sent included; beyond, the oldest are dropped.
+    /// The most points that wait for it in memory, what is being sent included; beyond, the oldest are dropped.
     pub queue_points: usize,
+    /// What waits for it is on the disk instead, and outlives the process: the most bytes; beyond, the oldest are dropped.
+    pub queue_bytes: Option<u64>,
+    /// Authorities that are believed beside those of the system, as PEM; for what is reached by HTTPS.
+    pub ca_file: Option<PathBuf>,
     /// What it is.
     pub to: To,
 }
@@ -142,14 +146,12 @@ pub enum To {
         /// The API key.
         key: Credential,
     },
-    /// An aggregator of Outrider, by link D. What waits for it is on the disk.
+    /// An aggregator of Outrider, by link D. What waits for it is always on the disk.
     Aggregator {
         /// As `host:port`.
         address: String,
         /// TLS, where it asks for it.
         tls: Option<LinkTls>,
-        /// The most bytes that wait on the disk; beyond, the oldest are dropped.
-        queue_bytes: u64,
     },
     /// An aggregator that speaks mini-collector's protocol only.
     Publish {
@@ -165,10 +167,12 @@ pub enum To {
         /// What it asks for.
         access: Access,
     },
-    /// OpenTelemetry's metrics over HTTP, as protobuf.
+    /// OpenTelemetry's metrics, as protobuf.
     Otlp {
         /// The receiver's address, without `/v1/metrics`.
         url: String,
+        /// How they are sent.
+        protocol: OtlpProtocol,
         /// What it asks for.
         access: Access,
     },
@@ -190,6 +194,15 @@ pub struct LinkTls {
     pub ca: Credential,
     /// The client's own certificate and its key, for mutual TLS.
     pub identity: Option<(Credential, Credential)>,
+}
+
+/// How OpenTelemetry's metrics are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// As bodies of HTTP.
+    Http,
+    /// As calls of gRPC.
+    Grpc,
 }
 
 /// What a receiver of HTTP asks for.

@@ -37,7 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("service", &["protocol", "peer", "supervisor", "home", "logs", "spool", "upgrade", "versions"]),
     ("aggregator", &["protocol", "collect"]),
     ("backend", &["protocol"]),
-    ("collect", &["protocol"]),
+    ("collect", &["protocol", "logs"]),
     ("upgrade", &["protocol", "home", "releases"]),
     ("testkit", &["protocol", "peer"]),
     ("versions", &[]),

@@ -39,8 +39,8 @@ pub async fn check(
     let redactor = outrider_logs::Redactor::new(secrets);
     let tell = Arc::new(tell);
     let lines = Arc::clone(&tell);
-    let sink: poller::Sink =
-        Arc::new(move |events: Vec<Event>| lines(Checked::Lines(json_lines::events(&events).bytes)));
+    let look = move |events: Vec<Event>| lines(Checked::Lines(json_lines::events(&events).bytes));
+    let sink = poller::Sink::Look(Arc::new(look));
     let mut failed = 0;
     let (apis, tags) = (&wanted.collect.apis, &wanted.collect.settings.tags);
     let checked = poller::check(apis, tags, &sink, |what, polled| {

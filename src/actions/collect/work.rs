@@ -132,7 +132,13 @@ impl Wanted {
             identity: Some((Credential::Given(it.certificate), Credential::Given(it.key))),
         });
         let to = To::Publish { address: read.remote_address, tls };
-        let outputs = vec![Output { name: "aggregator".to_owned(), queue_points: QUEUE_POINTS, to }];
+        let outputs = vec![Output {
+            name: "aggregator".to_owned(),
+            queue_points: QUEUE_POINTS,
+            queue_bytes: None,
+            ca_file: None,
+            to,
+        }];
         let collect = CollectConfig::of_host(read.settings, outputs);
         Some(Ok(Self { collect, limits: Limits::default(), cursors: cursors(root) }))
     }
@@ -181,8 +187,8 @@ impl Work {
         let poller = if apis.is_empty() {
             None
         } else {
-            let (events, telling) = (inlet.clone(), log.clone());
-            let sink: Sink = Arc::new(move |all| events.push_events(all));
+            let telling = log.clone();
+            let sink = Sink::Outputs(inlet.clone());
             let tell: TellPolls = Arc::new(move |news| telling.polls(news));
             Some(Poller::start(&apis, &settings.tags, cursors, &sink, &tell)?)
         };

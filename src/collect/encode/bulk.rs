@@ -4,9 +4,12 @@
 //! - A document's id is made of what is in it, and it is only ever created: sent a second time, it is there once.
 //! - Each document is a part of its body, since the receiver judges each by itself.
 //! - An event is a document; so are the points of a sample that have the same tags.
+//! - No name of a field has a dot: the receivers read `a.b` as `b` inside of an object `a`, and refuse a document in which,
+//!   or in whose index, `a` is a number as well. Dots become `_`, and nothing is lost where two names become one.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::map::Entry;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -28,10 +31,16 @@ pub fn samples(batch: &[Sample], index: &str, most: usize) -> Vec<Body> {
             }
             let tags = &sample.points[first].tags;
             let (mut metrics, mut points) = (Map::new(), 0);
-            for (at, point) in sample.points.iter().enumerate().filter(|(_, it)| it.tags == *tags) {
-                done[at] = true;
-                points += 1;
-                metrics.insert(point.metric.name.clone().into_owned(), number(point.number));
+            for (at, point) in sample.points.iter().enumerate().skip(first) {
+                if done[at] || point.tags != *tags {
+                    continue;
+                }
+                // A second one of a name is in the next document.
+                if let Entry::Vacant(place) = metrics.entry(undotted(&point.metric.name)) {
+                    place.insert(number(point.number));
+                    done[at] = true;
+                    points += 1;
+                }
             }
             let mut document = document(&sample.source, tags, sample.time);
             document.insert("metrics".into(), metrics.into());
@@ -48,7 +57,7 @@ pub fn events(batch: &[Event], index: &str, most: usize) -> Vec<Body> {
     for event in batch {
         let mut document = document(&event.source, &Tags::default(), event.time);
         document.insert("event".into(), json!({ "dataset": event.name }));
-        document.insert("fields".into(), event.fields.clone().into());
+        document.insert("fields".into(), fields(&event.fields).into());
         bodies.add(event.time, document, event_points(event));
     }
     bodies.finish()
@@ -69,12 +78,8 @@ pub fn only(body: &Body, places: &[usize]) -> Body {
 }
 
 fn document(source: &Source, own: &Tags, time: Time) -> Map<String, Value> {
-    let labels: Map<String, Value> = source
-        .tags
-        .iter()
-        .chain(own)
-        .map(|it| (it.name.clone().into_owned(), it.value.to_string().into()))
-        .collect();
+    let labels: Map<String, Value> =
+        source.tags.iter().chain(own).map(|it| (undotted(&it.name), it.value.to_string().into())).collect();
     let mut document = Map::new();
     document.insert("@timestamp".into(), moment(time).to_string().into());
     document.insert("source".into(), source.key.to_string().into());
@@ -82,9 +87,35 @@ fn document(source: &Source, own: &Tags, time: Time) -> Map<String, Value> {
     document
 }
 
+fn undotted(name: &str) -> String {
+    name.replace('.', "_")
+}
+
+/// The fields of an event, with those of the objects in it.
+fn fields(all: &Map<String, Value>) -> Map<String, Value> {
+    let mut renamed = Map::new();
+    for (name, value) in all {
+        let mut name = undotted(name);
+        while renamed.contains_key(&name) {
+            name.push('_');
+        }
+        renamed.insert(name, inner(value));
+    }
+    renamed
+}
+
+fn inner(value: &Value) -> Value {
+    match value {
+        Value::Object(all) => fields(all).into(),
+        Value::Array(all) => all.iter().map(inner).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Whole numbers stay whole up to 2^63 - 1, the largest `long`: the receivers refuse the document of a larger one.
 fn number(number: Number) -> Value {
     match number {
-        Number::Unsigned(value) => value.into(),
+        Number::Unsigned(value) => i64::try_from(value).unwrap_or(i64::MAX).into(),
         Number::Signed(value) => value.into(),
         Number::Float(value) => value.into(),
         Number::Flag(value) => value.into(),
@@ -151,8 +182,28 @@ mod tests {
         assert_eq!(lines[0]["create"]["_index"], "m-1970.01.01");
         assert_eq!(lines[0]["create"]["_id"].as_str().unwrap().len(), 32);
         assert_eq!(lines[1]["@timestamp"], "1970-01-01T00:00:01.5Z");
-        assert_eq!(lines[1]["metrics"], json!({ "container.cpu.usage": 7, "container.cpu.used": 1.5 }));
+        assert_eq!(lines[1]["metrics"], json!({ "container_cpu_usage": 7, "container_cpu_used": 1.5 }));
         assert_eq!(lines[1]["labels"]["env"], "prod");
+    }
+
+    #[test]
+    fn every_metric_of_ours_is_a_field_of_its_own_without_dots() {
+        let names: Vec<_> = crate::catalogue::ALL.iter().map(|it| undotted(&it.0.name)).collect();
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(names.len(), distinct.len());
+        assert!(names.iter().all(|it| !it.contains('.')));
+    }
+
+    #[test]
+    fn names_that_become_one_lose_nothing() {
+        let twice = batch(&[("a.b", "x")], vec![gauge(1.0), gauge(2.0)]);
+        let [body] = samples(&twice, "m", BYTES).try_into().unwrap();
+        assert_eq!((body.points, body.parts.len()), (2, 2));
+        let fields = json!({ "a": 1, "a.b": 2, "a_b": 3, "deep": [{ "c": 1, "c.d": 2 }], "big": 1 });
+        let found = Value::from(super::fields(fields.as_object().unwrap()));
+        let expected = json!({ "a": 1, "a_b": 2, "a_b_": 3, "deep": [{ "c": 1, "c_d": 2 }], "big": 1 });
+        assert_eq!(found, expected);
+        assert_eq!(number(Number::Unsigned(u64::MAX)), json!(i64::MAX));
     }
 
     #[test]

@@ -1,43 +1,91 @@
-//! Events for what takes points: the numbers and flags of their fields.
+//! Events for what takes points: the numbers and flags of their fields, told apart by their texts.
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use serde_json::{Map, Value};
 
-use crate::model::{Event, Kind, Metric, MetricRef, Number, Point, Sample, Tags, Unit};
+use crate::model::{Event, Kind, Metric, MetricRef, Number, Point, Sample, Source, Tags, Unit};
 
 /// How deep objects in objects are looked at.
 const DEEPEST: usize = 16;
+
+/// The most texts of an event that become tags.
+const TEXTS: usize = 16;
+/// The longest of them, in bytes: whatever is longer tells people something, and nothing apart.
+const TEXT_BYTES: usize = 100;
 
 /// How many points an event counts as.
 #[must_use]
 pub fn event_points(event: &Event) -> usize {
     let mut points = 0;
-    walk(&event.fields, &mut String::new(), 0, &mut |_, _| points += 1);
+    walk(&event.fields, &mut String::new(), 0, &mut |_, leaf| {
+        points += usize::from(matches!(leaf, Leaf::Number(_)));
+    });
     points.max(1)
 }
 
 /// A sample for each event that has numbers: each a gauge `EVENT.FIELD`, with points between the names of nested fields.
-/// What stands in arrays has no name of its own, and is left out, as texts are.
+/// What stands in arrays has no name of its own, and is left out.
+///
+/// Short texts that are no times are tags under the names of their fields, since an API that answers a hundred queues tells
+/// them apart by their names: without these they would be one series. A name that the source has a tag of is given behind
+/// the event's.
 ///
 /// Every number is a float, whether it has a fraction today or not: receivers with types refuse one that changes.
 #[must_use]
 pub fn as_samples(events: &[Event]) -> Vec<Sample> {
     let sample = |event: &Event| {
         let mut points = Vec::new();
-        let mut name = event.name.to_string();
-        walk(&event.fields, &mut name, 0, &mut |name, number| {
-            let unit = if matches!(number, Number::Flag(_)) { Unit::Flag } else { Unit::One };
-            let metric = Metric { name: name.to_owned().into(), unit, kind: Kind::Gauge };
-            let metric = MetricRef::Told(Arc::new(metric));
-            points.push(Point { metric, tags: Tags::default(), number, start: None });
+        let mut texts = Vec::new();
+        let prefix = event.name.len() + 1;
+        walk(&event.fields, &mut event.name.to_string(), 0, &mut |name, leaf| match leaf {
+            Leaf::Number(number) => {
+                let unit = if matches!(number, Number::Flag(_)) { Unit::Flag } else { Unit::One };
+                let metric = Metric { name: name.to_owned().into(), unit, kind: Kind::Gauge };
+                let metric = MetricRef::Told(Arc::new(metric));
+                points.push(Point { metric, tags: Tags::default(), number, start: None });
+            }
+            Leaf::Text(text) if tells_apart(text) => {
+                let own = name.get(prefix..).unwrap_or(name);
+                let name = if event.source.tags.get(own).is_some() { name } else { own };
+                texts.push((name.matches('.').count(), name.to_owned(), text.to_owned()));
+            }
+            Leaf::Text(_) => {}
         });
-        Sample { source: Arc::clone(&event.source), time: event.time, points }
+        Sample { source: told_apart(&event.source, texts), time: event.time, points }
     };
     events.iter().map(sample).filter(|it| !it.points.is_empty()).collect()
 }
 
-fn walk(fields: &Map<String, Value>, name: &mut String, depth: usize, found: &mut dyn FnMut(&str, Number)) {
+/// A source with tags of its own; those that are least deep go first where there are too many.
+fn told_apart(source: &Arc<Source>, mut texts: Vec<(usize, String, String)>) -> Arc<Source> {
+    if texts.is_empty() {
+        return Arc::clone(source);
+    }
+    texts.sort();
+    texts.truncate(TEXTS);
+    let common = source.tags.iter().map(|it| (it.name.clone(), it.value.clone()));
+    let own = texts.into_iter().map(|(_, name, text)| (name.into(), text.into()));
+    Arc::new(Source { key: source.key.clone(), tags: Tags::new(common.chain(own)) })
+}
+
+/// Neither a time, which would begin a series with each poll, nor what only people read.
+fn tells_apart(text: &str) -> bool {
+    let fits = !text.is_empty() && text.len() <= TEXT_BYTES && !text.contains(char::is_control);
+    fits && text.parse::<f64>().is_err()
+        && text.parse::<Timestamp>().is_err()
+        && text.parse::<jiff::civil::DateTime>().is_err()
+}
+
+/// What a field holds.
+enum Leaf<'e> {
+    Number(Number),
+    Text(&'e str),
+}
+
+fn walk(fields: &Map<String, Value>, name: &mut String, depth: usize, found: &mut dyn FnMut(&str, Leaf<'_>)) {
     let above = name.len();
     for (field, value) in fields {
         if !name.is_empty() {
@@ -48,10 +96,11 @@ fn walk(fields: &Map<String, Value>, name: &mut String, depth: usize, found: &mu
             Value::Object(inner) if depth < DEEPEST => walk(inner, name, depth + 1, found),
             Value::Number(number) => {
                 if let Some(number) = number.as_f64().and_then(Number::float) {
-                    found(name, number);
+                    found(name, Leaf::Number(number));
                 }
             }
-            Value::Bool(flag) => found(name, Number::Flag(*flag)),
+            Value::Bool(flag) => found(name, Leaf::Number(Number::Flag(*flag))),
+            Value::String(text) => found(name, Leaf::Text(text)),
             _ => {}
         }
         name.truncate(above);
@@ -93,6 +142,25 @@ mod tests {
             "{points:?}"
         );
         assert_eq!(sample.source.tags.get("api"), Some("queues"));
+    }
+
+    #[test]
+    fn events_of_one_poll_are_told_apart_by_their_texts() {
+        let queue = |name: &str| {
+            event(&json!({
+                "name": name, "api": "other", "depth": 1, "idle_since": "2026-11-29T10:00:00Z", "size": "12.5",
+                "date": "2026-11-29 10:00:00", "long": "x".repeat(200), "none": "", "in": { "kind": "fast" },
+            }))
+        };
+        let [one, other] = as_samples(&[queue("q1"), queue("q2")]).try_into().unwrap();
+        assert_ne!(one.source.tags, other.source.tags);
+        let tags: Vec<_> = one.source.tags.iter().map(|it| (&*it.name, &*it.value)).collect();
+        let expected = [("api", "queues"), ("name", "q1"), ("in.kind", "fast"), ("queue.api", "other")];
+        assert_eq!(tags, expected);
+        let many: Map<String, Value> = (0..100).map(|at| (format!("f{at}"), json!("text"))).collect();
+        let mut many = event(&Value::Object(many));
+        many.fields.insert("n".into(), json!(1));
+        assert_eq!(as_samples(&[many])[0].source.tags.iter().count(), 1 + TEXTS);
     }
 
     #[test]

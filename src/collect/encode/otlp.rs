@@ -1,4 +1,4 @@
-//! OpenTelemetry's metrics: an `ExportMetricsServiceRequest` of protobuf, compressed by gzip.
+//! OpenTelemetry's metrics: an `ExportMetricsServiceRequest` of protobuf, for HTTP compressed by gzip.
 //!
 //! # Invariants
 //! - A source is a resource, with its tags as attributes. Counters are cumulative, monotonic sums with their start; all
@@ -135,36 +135,52 @@ struct PartialSuccess {
     error_message: String,
 }
 
-/// Compressed bodies of up to so many points; a source is never split over two of them unless it has more by itself.
+/// How a body goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As gRPC's message.
+    Plain,
+    /// As HTTP's body.
+    Gzip,
+}
+
+/// Bodies of up to so many points; a source is never split over two of them unless it has more by itself.
 #[must_use]
-pub fn encode(batch: &[Sample], most: usize) -> Vec<Body> {
+pub fn encode(batch: &[Sample], most: usize, packing: Packing) -> Vec<Body> {
     let most = most.max(1);
     let pieces = batch.iter().flat_map(|sample| sample.points.chunks(most).map(move |it| (sample, it)));
     let (mut bodies, mut resources, mut held) = (Vec::new(), Vec::new(), 0);
     for (sample, points) in pieces {
         if held + points.len() > most {
-            bodies.extend(packed(std::mem::take(&mut resources), std::mem::take(&mut held)));
+            bodies.extend(packed(std::mem::take(&mut resources), std::mem::take(&mut held), packing));
         }
         resources.push(resource(sample, points));
         held += points.len();
     }
-    bodies.extend(packed(resources, held));
+    bodies.extend(packed(resources, held, packing));
     bodies
 }
 
 /// How many points an answer says were refused, and why, where it refuses some.
-#[must_use]
-pub fn refused(answer: &[u8]) -> Option<(usize, String)> {
-    let partial = Response::decode(answer).ok()?.partial_success?;
-    let refused = usize::try_from(partial.rejected_data_points).ok().filter(|it| *it > 0)?;
-    Some((refused, partial.error_message))
+///
+/// # Errors
+/// When it is no such answer.
+pub fn refused(answer: &[u8]) -> Result<Option<(usize, String)>, prost::DecodeError> {
+    let partial = Response::decode(answer)?.partial_success;
+    Ok(partial.and_then(|it| {
+        let refused = usize::try_from(it.rejected_data_points).ok().filter(|it| *it > 0)?;
+        Some((refused, it.error_message))
+    }))
 }
 
-fn packed(resource_metrics: Vec<ResourceMetrics>, points: usize) -> Option<Body> {
+fn packed(resource_metrics: Vec<ResourceMetrics>, points: usize, packing: Packing) -> Option<Body> {
     if points == 0 {
         return None;
     }
     let plain = Request { resource_metrics }.encode_to_vec();
+    if packing == Packing::Plain {
+        return Some(Body::whole(plain, points));
+    }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     // Writing into memory cannot fail.
     let bytes = encoder.write_all(&plain).and_then(|()| encoder.finish()).ok()?;
@@ -230,7 +246,9 @@ mod tests {
 
     #[test]
     fn a_counter_is_a_sum_since_its_start_and_a_source_a_resource() {
-        let [body] = encode(&batch(&[("env", "prod")], vec![counter(7), gauge(1.5)]), 10).try_into().unwrap();
+        let [body] = encode(&batch(&[("env", "prod")], vec![counter(7), gauge(1.5)]), 10, Packing::Gzip)
+            .try_into()
+            .unwrap();
         assert_eq!(body.points, 2);
         let [found] = unpacked(&body).try_into().unwrap();
         assert_eq!(found.resource.unwrap().attributes[0].key, "env");
@@ -248,9 +266,9 @@ mod tests {
     #[test]
     fn bodies_hold_as_many_points_as_they_may() {
         let all = batch(&[], (0..5).map(|it| gauge(f64::from(it))).collect());
-        let sizes: Vec<_> = encode(&all, 2).iter().map(|it| it.points).collect();
+        let sizes: Vec<_> = encode(&all, 2, Packing::Plain).iter().map(|it| it.points).collect();
         assert_eq!(sizes, [2, 2, 1]);
-        assert!(encode(&[], 2).is_empty());
+        assert!(encode(&[], 2, Packing::Gzip).is_empty());
     }
 
     #[test]
@@ -258,8 +276,8 @@ mod tests {
         let error_message = "too old".to_owned();
         let partial = PartialSuccess { rejected_data_points: 3, error_message };
         let answer = Response { partial_success: Some(partial) }.encode_to_vec();
-        assert_eq!(refused(&answer), Some((3, "too old".to_owned())));
-        assert_eq!(refused(&[]), None);
-        assert_eq!(refused(b"<html>"), None);
+        assert_eq!(refused(&answer), Ok(Some((3, "too old".to_owned()))));
+        assert_eq!(refused(&[]), Ok(None));
+        assert!(refused(b"<html>").is_err() && refused(b"{}").is_err());
     }
 }

@@ -1,26 +1,26 @@
 //! Receivers that take bodies by POST.
 //!
 //! # Invariants
-//! - No secret is part of an address, and none is in a message: where an answer repeats it, stars stand in its place (not yet in what OTLP and
-//!   `_bulk` say of parts, with an answer of success).
+//! - No secret is part of an address, and none is in a message: where an answer repeats it, as it is or encoded, stars stand
+//!   in its place.
 //! - Of an answer only the beginning is read. Redirects are not followed, since they would carry the key elsewhere.
 
 use std::time::Duration;
 
 use outrider_protocol::collect::{Access, Credential, InfluxStore};
 use outrider_protocol::fault::chain;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, Url};
 
 use super::SetupError;
-use super::verdict::{Verdict, judge, judge_bulk, judge_otlp};
+use super::login::{Login, Secrets};
+use super::verdict::{Answer, Verdict, judge, judge_bulk, judge_otlp, page};
 use crate::encode::Body;
-use crate::secret::read;
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES: usize = 16 << 10;
-/// The same where it says something of each of thousands of documents.
-const BULK_ANSWER_BYTES: usize = 4 << 20;
+/// The same where it says something of each of thousands of documents, or of what it refuses of its points.
+const LONG_ANSWER_BYTES: usize = 4 << 20;
 
 /// A place that bodies are sent to.
 #[derive(Debug)]
@@ -44,14 +44,6 @@ const PROTOBUF: &str = "application/x-protobuf";
 /// The version of remote write.
 const WRITE_VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 
-#[derive(Debug)]
-enum Login {
-    None,
-    Basic(String, Credential),
-    /// A header whose value is the secret behind a word.
-    Header(&'static str, &'static str, Credential),
-}
-
 impl Post {
     /// An InfluxDB of either version.
     pub(crate) fn influx(client: Client, url: &str, store: &InfluxStore) -> Result<Self, SetupError> {
@@ -63,7 +55,7 @@ impl Post {
                 ("write", query, login)
             }
             InfluxStore::V2 { org, bucket, token } => {
-                let login = Login::Header("Authorization", "Token ", token.clone());
+                let login = Login::Header("authorization", "Token ", token.clone());
                 ("api/v2/write", vec![("org", org), ("bucket", bucket)], login)
             }
         };
@@ -105,7 +97,7 @@ impl Post {
 
     /// Datadog's series.
     pub(crate) fn datadog(client: Client, url: &str, key: &Credential) -> Result<Self, SetupError> {
-        let login = Login::Header("DD-API-KEY", "", key.clone());
+        let login = Login::Header("dd-api-key", "", key.clone());
         let headers = &[(CONTENT_TYPE, "application/json"), (CONTENT_ENCODING, "deflate")];
         Ok(Self { client, url: below(url, "api/v2/series")?, login, headers, protocol: Protocol::Plain })
     }
@@ -116,8 +108,16 @@ impl Post {
         for (name, value) in self.headers {
             request = request.header(name, *value);
         }
-        let (request, secret) = match self.login.sign(request) {
-            Ok(signed) => signed,
+        let secrets = match self.login.header() {
+            Ok(None) => Secrets::default(),
+            Ok(Some((name, value, secrets))) => {
+                let Ok(value) = sensitive(&value) else {
+                    let why = "the secret has characters that no header can carry".to_owned();
+                    return Verdict::Denied { why };
+                };
+                request = request.header(name, value);
+                secrets
+            }
             Err(why) => return Verdict::Denied { why },
         };
         let response = match request.send().await {
@@ -125,40 +125,25 @@ impl Post {
             Err(err) => return Verdict::Later { why: chain(&err.without_url()), after: None },
         };
         let status = response.status().as_u16();
-        let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).map(str::to_owned);
-        let most = if self.protocol == Protocol::Bulk { BULK_ANSWER_BYTES } else { ANSWER_BYTES };
-        let answer = beginning(response, most).await;
-        match (self.protocol, status) {
+        let header = |name| response.headers().get(name).and_then(|it| it.to_str().ok()).map(str::to_owned);
+        let (after, content_type) = (header(RETRY_AFTER), header(CONTENT_TYPE));
+        let most = if self.protocol == Protocol::Plain { ANSWER_BYTES } else { LONG_ANSWER_BYTES };
+        let (bytes, cut) = beginning(response, most).await;
+        let answer = Answer { status, content_type: content_type.as_deref(), bytes: &bytes, cut };
+        let verdict = page(&answer).unwrap_or_else(|| match (self.protocol, status) {
             (Protocol::Otlp, 200..=299) => judge_otlp(&answer),
             (Protocol::Bulk, 200..=299) => judge_bulk(&answer, body),
-            _ => judge(status, after.as_deref(), &starred(&String::from_utf8_lossy(&answer), &secret)),
-        }
+            _ => judge(status, after.as_deref(), &String::from_utf8_lossy(&bytes)),
+        });
+        verdict.said(|why| secrets.starred(why))
     }
 }
 
-impl Login {
-    fn of(access: &Access) -> Self {
-        match access.clone() {
-            Access::Open => Self::None,
-            Access::Basic(user, password) => Self::Basic(user, password),
-            Access::Bearer(token) => Self::Header("Authorization", "Bearer ", token),
-            Access::ApiKey(key) => Self::Header("Authorization", "ApiKey ", key),
-        }
-    }
-
-    /// A request with the secret in it, and the secret.
-    fn sign(&self, request: RequestBuilder) -> Result<(RequestBuilder, String), String> {
-        let secret = match self {
-            Self::None => String::new(),
-            Self::Basic(_, credential) | Self::Header(_, _, credential) => read(credential)?,
-        };
-        let request = match self {
-            Self::None => request,
-            Self::Basic(name, _) => request.basic_auth(name, Some(&secret)),
-            Self::Header(header, word, _) => request.header(*header, format!("{word}{secret}")),
-        };
-        Ok((request, secret))
-    }
+/// A value that is in no dump of headers.
+fn sensitive(value: &str) -> Result<HeaderValue, reqwest::header::InvalidHeaderValue> {
+    let mut value = HeaderValue::from_str(value)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// An address with a path added to its own.
@@ -167,21 +152,21 @@ fn below(url: &str, path: &str) -> Result<Url, SetupError> {
     Url::parse(&text).map_err(|err| SetupError::Address { found: url.to_owned(), why: err.to_string() })
 }
 
-async fn beginning(mut response: Response, most: usize) -> Vec<u8> {
+/// The first bytes of an answer, and whether there are more.
+async fn beginning(mut response: Response, most: usize) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
-    while bytes.len() < most {
+    loop {
         match response.chunk().await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => return (bytes, false),
             // The status has been said; the rest is for people.
-            Ok(None) | Err(_) => break,
+            Err(_) => return (bytes, true),
+        }
+        if bytes.len() > most {
+            bytes.truncate(most);
+            return (bytes, true);
         }
     }
-    bytes.truncate(most);
-    bytes
-}
-
-fn starred(text: &str, secret: &str) -> String {
-    if secret.is_empty() { text.to_owned() } else { text.replace(secret, "***") }
 }
 
 #[cfg(test)]

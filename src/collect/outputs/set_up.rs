@@ -2,14 +2,29 @@
 
 use std::sync::Arc;
 
+use outrider_protocol::collect::Output;
+use outrider_protocol::fault::chain;
+
 use super::shared::Shared;
 use super::{News, SetupError, Tell, Timing};
 use crate::backlog::{TellBacklog, Told};
 
-pub(super) fn client(timing: Timing) -> Result<reqwest::Client, SetupError> {
+/// An output's own: it believes the authorities that are named for it beside those of the system.
+pub(super) fn client(timing: Timing, output: &Output) -> Result<reqwest::Client, SetupError> {
     // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
     drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder();
+    if let Some(path) = &output.ca_file {
+        let wrong =
+            |why: String| SetupError::Authority { name: output.name.clone(), path: path.clone(), why };
+        let pem = std::fs::read(path).map_err(|err| wrong(err.to_string()))?;
+        let all = reqwest::Certificate::from_pem_bundle(&pem).map_err(|err| wrong(chain(&err)))?;
+        if all.is_empty() {
+            return Err(wrong("found no certificate of PEM".to_owned()));
+        }
+        builder = builder.tls_certs_merge(all);
+    }
+    builder
         .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timing.connect)
         .redirect(reqwest::redirect::Policy::none())

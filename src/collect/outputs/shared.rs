@@ -26,9 +26,32 @@ pub(crate) struct Shared {
 
 struct State {
     queue: Queue,
+    hand: Hand,
     report: OutputReport,
     unsaid: usize,
     said_at: Option<Instant>,
+}
+
+/// What became of the points of the batch in hand so far. It is counted once, when the batch is dealt with.
+#[derive(Debug, Default)]
+struct Hand {
+    sent: usize,
+    /// For which reasons how many were refused.
+    refused: Vec<(usize, String)>,
+    left_out: usize,
+}
+
+/// Reasons of one batch that are told apart.
+const REASONS: usize = 8;
+
+impl Hand {
+    fn refuse(&mut self, points: usize, why: String) {
+        let full = self.refused.len() >= REASONS;
+        match self.refused.iter_mut().rev().find(|it| full || it.1 == why) {
+            Some(known) => known.0 += points,
+            None => self.refused.push((points, why)),
+        }
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -40,7 +63,13 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn new(name: &str, queue_points: usize, tell: Tell) -> Self {
         let report = OutputReport { name: name.to_owned(), ..OutputReport::default() };
-        let state = State { queue: Queue::new(queue_points), report, unsaid: 0, said_at: None };
+        let state = State {
+            queue: Queue::new(queue_points),
+            hand: Hand::default(),
+            report,
+            unsaid: 0,
+            said_at: None,
+        };
         Self {
             name: name.to_owned(),
             tell,
@@ -103,8 +132,26 @@ impl Shared {
         self.lock().queue.settle();
     }
 
-    pub(crate) fn count_sent(&self, points: usize) {
-        self.lock().report.sent += points as u64;
+    /// A batch is in hand, or the same one again in other bodies; there is no place in any for so many points of it.
+    pub(crate) fn begin(&self, left_out: usize) {
+        self.lock().hand = Hand { left_out, ..Hand::default() };
+    }
+
+    /// Points of what is in hand were taken.
+    pub(crate) fn took(&self, points: usize) {
+        self.lock().hand.sent += points;
+    }
+
+    /// Points of what is in hand will never be taken.
+    pub(crate) fn refused(&self, points: usize, why: String) {
+        self.lock().hand.refuse(points, why);
+    }
+
+    /// Counts what became of a batch of so many points, and answers of how many nothing is known.
+    pub(crate) fn count_hand(&self, points: usize) -> usize {
+        let (known, refused) = self.lock().count_hand();
+        refused.into_iter().for_each(|(points, why)| self.say(Some(News::Refused { points, why })));
+        points.saturating_sub(known)
     }
 
     pub(crate) fn count_refused(&self, points: usize, why: String) {
@@ -157,9 +204,14 @@ impl Shared {
         }
     }
 
-    /// Gives up what waits.
+    /// Gives up what waits, and what is in hand but for that which is dealt with.
     pub(crate) fn give_up(&self) {
-        let points = self.lock().queue.clear();
+        let (points, refused) = {
+            let mut state = self.lock();
+            let (known, refused) = state.count_hand();
+            (state.queue.clear().saturating_sub(known), refused)
+        };
+        refused.into_iter().for_each(|(points, why)| self.say(Some(News::Refused { points, why })));
         self.count_dropped(points);
         let rest = self.lock().drops_to_say();
         self.say(rest.map(|points| News::Dropped { points }));
@@ -179,6 +231,15 @@ impl Shared {
 }
 
 impl State {
+    /// How many points of it are dealt with, and what is to be told of them.
+    fn count_hand(&mut self) -> (usize, Vec<(usize, String)>) {
+        let hand = std::mem::take(&mut self.hand);
+        let refused: usize = hand.refused.iter().map(|it| it.0).sum();
+        self.report.sent += hand.sent as u64;
+        self.report.refused += refused as u64;
+        (hand.sent + refused + hand.left_out, hand.refused)
+    }
+
     fn drops_to_say(&mut self) -> Option<usize> {
         let points = std::mem::take(&mut self.unsaid);
         if points == 0 {

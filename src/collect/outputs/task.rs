@@ -10,7 +10,7 @@ use super::Timing;
 use super::queue::Batch;
 use super::shared::Shared;
 use super::supply::Supply;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, Wait};
 use super::way::{Encoded, Way};
 use crate::encode::Body;
 
@@ -18,10 +18,13 @@ use crate::encode::Body;
 pub(crate) async fn deliver(way: Way, mut supply: Supply, shared: Arc<Shared>, timing: Timing) {
     let mut delivery = Delivery { way, pauses: Pauses::new(timing), timing, shared: Arc::clone(&shared) };
     while let Some(batch) = supply.next(&shared).await {
-        match delivery.send(&batch).await {
+        let fate = delivery.send(&batch).await;
+        let rest = shared.count_hand(batch.points);
+        match fate {
             // It waits on the disk for the next start.
-            Fate::GivenUp { .. } if supply.outlives() => return,
-            Fate::GivenUp { points } => shared.count_dropped(points),
+            Fate::GivenUp if supply.outlives() => return,
+            Fate::GivenUp => shared.count_dropped(rest),
+            Fate::Settled if rest > 0 => shared.count_refused(rest, delivery.way.unfit().to_owned()),
             Fate::Settled => {}
         }
         supply.settle(&shared).await;
@@ -30,10 +33,10 @@ pub(crate) async fn deliver(way: Way, mut supply: Supply, shared: Arc<Shared>, t
 
 /// What became of a batch.
 enum Fate {
-    /// Each of its points was taken, or refused for good.
+    /// Each of its points was taken, or refused for good, or fits into nothing that the output takes.
     Settled,
     /// The rest of its points was not.
-    GivenUp { points: usize },
+    GivenUp,
 }
 
 struct Delivery {
@@ -45,28 +48,25 @@ struct Delivery {
 
 /// How it went with one body.
 enum Sent {
-    /// It is dealt with: so many of its points were taken.
-    Done(usize),
+    /// It is dealt with.
+    Done,
     /// The whole batch has to be put into smaller bodies.
     Smaller,
-    /// It is given up: so many of its points were taken, and so many are left.
-    GivenUp { taken: usize, left: usize },
+    /// It is given up.
+    GivenUp,
 }
 
 /// How it went with a body or a part of one.
 enum Piece {
-    Taken(usize),
+    Done,
     /// These of it come next.
-    Apart {
-        taken: usize,
-        left: Vec<Body>,
-    },
+    Apart(Vec<Body>),
     Smaller,
     GivenUp,
 }
 
-/// Refusals of parts of one body after which no more is found out about the rest: whatever is refused as a whole then goes
-/// as a whole, so that a receiver that refuses everything is not asked for each point.
+/// Refusals in a row of parts of one body after which no more is found out about the rest: whatever is refused as a whole
+/// then goes as a whole, so that a receiver that refuses everything is not asked for each point.
 const REFUSALS: usize = 64;
 
 impl Delivery {
@@ -74,24 +74,14 @@ impl Delivery {
     async fn send(&mut self, batch: &Batch) -> Fate {
         'encoded: loop {
             let Encoded { bodies, left_out } = self.way.encode(batch);
-            let known = left_out + bodies.iter().map(|it| it.points).sum::<usize>();
-            let unfit = batch.points.saturating_sub(known);
-            let mut sent = 0;
-            for (at, body) in bodies.iter().enumerate() {
+            self.shared.begin(left_out);
+            for body in &bodies {
                 match self.send_body(body).await {
-                    Sent::Done(points) => sent += points,
+                    Sent::Done => {}
                     // What was sent of it comes again, which changes nothing: it is the same points.
                     Sent::Smaller => continue 'encoded,
-                    Sent::GivenUp { taken, left } => {
-                        let after: usize = bodies.iter().skip(at + 1).map(|it| it.points).sum();
-                        self.shared.count_sent(sent + taken);
-                        return Fate::GivenUp { points: left + after };
-                    }
+                    Sent::GivenUp => return Fate::GivenUp,
                 }
-            }
-            self.shared.count_sent(sent);
-            if unfit > 0 {
-                self.shared.count_refused(unfit, self.way.unfit().to_owned());
             }
             return Fate::Settled;
         }
@@ -100,22 +90,16 @@ impl Delivery {
     /// Sends a body, and what is left of it by itself where its receiver takes it apart.
     async fn send_body(&mut self, whole: &Body) -> Sent {
         let mut waiting = vec![Cow::Borrowed(whole)];
-        let (mut taken, mut refusals) = (0, 0);
+        let mut refusals = 0;
         while let Some(body) = waiting.pop() {
             match self.send_one(&body, &mut refusals).await {
-                Piece::Taken(points) => taken += points,
-                Piece::Apart { taken: now, left } => {
-                    taken += now;
-                    waiting.extend(left.into_iter().rev().map(Cow::Owned));
-                }
+                Piece::Done => {}
+                Piece::Apart(left) => waiting.extend(left.into_iter().rev().map(Cow::Owned)),
                 Piece::Smaller => return Sent::Smaller,
-                Piece::GivenUp => {
-                    let left = body.points + waiting.iter().map(|it| it.points).sum::<usize>();
-                    return Sent::GivenUp { taken, left };
-                }
+                Piece::GivenUp => return Sent::GivenUp,
             }
         }
-        Sent::Done(taken)
+        Sent::Done
     }
 
     async fn send_one(&mut self, body: &Body, refusals: &mut usize) -> Piece {
@@ -123,13 +107,17 @@ impl Delivery {
             let (why, denied, after) = match self.way.send(body, self.timing.answer).await {
                 Verdict::Taken => {
                     self.works();
-                    return Piece::Taken(body.points);
+                    self.way.grow();
+                    self.shared.took(body.points);
+                    *refusals = 0;
+                    return Piece::Done;
                 }
                 Verdict::Partly { refused, why } => {
                     self.works();
                     let refused = refused.unwrap_or(1).min(body.points);
-                    self.shared.count_refused(refused, why);
-                    return Piece::Taken(body.points - refused);
+                    self.shared.refused(refused, why);
+                    self.shared.took(body.points - refused);
+                    return Piece::Done;
                 }
                 Verdict::Apart { left, refused, later } => {
                     if let Some(piece) = self.apart(body, left, refused, later).await {
@@ -141,18 +129,18 @@ impl Delivery {
                     self.works();
                     *refusals += 1;
                     if let Some(halves) = self.way.halves(body).filter(|_| *refusals <= REFUSALS) {
-                        return Piece::Apart { taken: 0, left: halves.into() };
+                        return Piece::Apart(halves.into());
                     }
-                    self.shared.count_refused(body.points, why);
-                    return Piece::Taken(0);
+                    self.shared.refused(body.points, why);
+                    return Piece::Done;
                 }
                 Verdict::TooLarge { why } => {
                     self.works();
-                    if self.way.shrink() {
+                    if self.way.shrink(body) {
                         return Piece::Smaller;
                     }
-                    self.shared.count_refused(body.points, why);
-                    return Piece::Taken(0);
+                    self.shared.refused(body.points, why);
+                    return Piece::Done;
                 }
                 Verdict::Later { why, after } => (why, false, after),
                 Verdict::Denied { why } => (why, true, None),
@@ -163,29 +151,30 @@ impl Delivery {
         }
     }
 
-    /// Some parts are done with, and some are to be sent again; nothing where these are all of it.
+    /// Some parts are done with, and some are to be sent again; nothing where that is the body as it was.
     async fn apart(
         &mut self,
         body: &Body,
         left: Vec<Body>,
         refused: Option<(usize, String)>,
-        later: Option<String>,
+        later: Option<Wait>,
     ) -> Option<Piece> {
         let waiting: usize = left.iter().map(|it| it.points).sum();
-        let refused = refused.map_or(0, |(points, why)| {
-            self.shared.count_refused(points, why);
-            points
-        });
+        let mut taken = body.points.saturating_sub(waiting);
+        if let Some((points, why)) = refused {
+            taken = taken.saturating_sub(points);
+            self.shared.refused(points, why);
+        }
+        self.shared.took(taken);
         match later {
             None => self.works(),
-            Some(why) => {
-                if self.fails(why, false, None).await && waiting == body.points {
+            Some(Wait { why, denied }) => {
+                if self.fails(why, denied, None).await && waiting == body.points {
                     return Some(Piece::GivenUp);
                 }
             }
         }
-        let taken = body.points.saturating_sub(waiting + refused);
-        (waiting < body.points).then_some(Piece::Apart { taken, left })
+        (waiting < body.points || left.len() > 1).then_some(Piece::Apart(left))
     }
 
     /// Tells of a failure and waits until the next try; answers whether there is none.

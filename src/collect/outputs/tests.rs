@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use outrider_protocol::collect::{Access, Credential, InfluxStore, Output, OutputReport, To};
+use outrider_protocol::collect::{Access, Credential, InfluxStore, OtlpProtocol, Output, OutputReport, To};
 
 use super::*;
 use crate::catalogue::MEMORY_USAGE;
@@ -44,6 +44,8 @@ struct Receiver {
     got: Arc<Mutex<Vec<Got>>>,
     /// Whether it does not answer at all.
     hangs: bool,
+    /// Bodies it refuses with 400, whatever else it was told to answer.
+    refuses: Option<fn(&[u8]) -> bool>,
 }
 
 impl Receiver {
@@ -56,6 +58,9 @@ impl Receiver {
         let it = self.clone();
         let handler = move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
             it.got.lock().unwrap().push(Got { uri, headers, body: body.to_vec() });
+            if it.refuses.is_some_and(|refuses| refuses(&body)) {
+                return (StatusCode::BAD_REQUEST, "out of order sample".to_owned());
+            }
             if it.hangs {
                 std::future::pending::<()>().await;
             }
@@ -98,12 +103,26 @@ type Heard = Arc<Mutex<Vec<(String, News)>>>;
 fn start(outputs: &[(&str, usize, To)]) -> (Outputs, Heard) {
     let outputs: Vec<_> = outputs
         .iter()
-        .map(|(name, most, to)| Output { name: (*name).to_owned(), queue_points: *most, to: to.clone() })
+        .map(|(name, most, to)| Output {
+            name: (*name).to_owned(),
+            queue_points: *most,
+            queue_bytes: None,
+            ca_file: None,
+            to: to.clone(),
+        })
         .collect();
+    set_up(&outputs, Path::new("/nowhere"))
+}
+
+fn set_up(outputs: &[Output], state: &Path) -> (Outputs, Heard) {
+    try_set_up(outputs, state).unwrap()
+}
+
+fn try_set_up(outputs: &[Output], state: &Path) -> Result<(Outputs, Heard), SetupError> {
     let heard = Heard::default();
     let hearing = Arc::clone(&heard);
     let tell: Tell = Arc::new(move |name, news| hearing.lock().unwrap().push((name.to_owned(), news)));
-    (Outputs::start(&outputs, Path::new("/nowhere"), TIMING, &tell).unwrap(), heard)
+    Ok((Outputs::start(outputs, state, TIMING, &tell)?, heard))
 }
 
 async fn until(inlet: &Inlet, what: &str, is: impl Fn(&[OutputReport]) -> bool) -> Vec<OutputReport> {
@@ -303,7 +322,7 @@ async fn events_are_lines_in_a_file_and_their_numbers_points_elsewhere() {
         event(serde_json::json!({"depth": 3, "name": "q"})),
         event(serde_json::json!({"text": "no number"})),
     ];
-    outputs.inlet().push_events(events);
+    outputs.inlet().keep_events(events).await.unwrap();
     let report = outputs.finish(SOON).await;
     assert_eq!((report[0].sent, report[1].sent), (2, 1));
     assert!(report.iter().all(|it| (it.refused, it.dropped) == (0, 0)), "{report:?}");
@@ -315,7 +334,7 @@ async fn events_are_lines_in_a_file_and_their_numbers_points_elsewhere() {
         (&"queue".into(), &"q".into(), &"n1".into())
     );
     assert_eq!(text.lines().count(), 2);
-    assert_eq!(receiver.got()[0].body, b"m,node=n1 queue.depth=3 7\n");
+    assert_eq!(receiver.got()[0].body, b"m,name=q,node=n1 queue.depth=3 7\n");
 }
 
 fn write_to(url: &str) -> To {
@@ -357,7 +376,7 @@ async fn a_prometheus_that_refuses_everything_is_not_asked_for_each_sample() {
 async fn points_that_opentelemetry_refuses_are_counted_and_not_sent_again() {
     // partial_success { rejected_data_points: 3, error_message: "old" }
     let receiver = Receiver::answering(&[(503, "busy"), (200, "\n\x07\x08\x03\x12\x03old")]);
-    let to = To::Otlp { url: receiver.start().await, access: Access::Open };
+    let to = To::Otlp { url: receiver.start().await, protocol: OtlpProtocol::Http, access: Access::Open };
     let (outputs, heard) = start(&[("otlp", 100, to)]);
     let inlet = outputs.inlet();
     inlet.push(samples(1, 4));
@@ -396,4 +415,132 @@ async fn only_the_documents_that_may_work_later_are_sent_to_elasticsearch_again(
             .iter()
             .any(|it| matches!(&it.1, News::Refused { points: 1, why } if why.contains("mapper_parsing")))
     );
+}
+
+/// Whether a body of remote write has a point that is tagged with a hundred, or a multiple of it.
+fn has_a_hundred(body: &[u8]) -> bool {
+    let plain = snap::raw::Decoder::new().decompress_vec(body).unwrap();
+    let labels = plain.windows(8).filter(|it| it.starts_with(b"\x0a\x02at\x12"));
+    labels.into_iter().any(|it| it[5] >= 3)
+        && (1..20).any(|hundred| {
+            let value = (hundred * 100).to_string();
+            let label =
+                [b"\x0a\x02at\x12", &[u8::try_from(value.len()).unwrap()][..], value.as_bytes()].concat();
+            plain.windows(label.len()).any(|it| it == label)
+        })
+}
+
+#[tokio::test]
+async fn many_samples_that_prometheus_refuses_among_thousands_cost_no_other() {
+    let receiver = Receiver { refuses: Some(has_a_hundred), ..Receiver::default() };
+    let (outputs, _) = start(&[("prometheus", 10_000, write_to(&receiver.start().await))]);
+    outputs.inlet().push(samples(1, 2_000));
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].refused, report[0].dropped), (1_981, 19, 0));
+}
+
+#[tokio::test]
+async fn a_secret_is_in_no_answer_that_is_repeated() {
+    let bulk = r#"{"errors":true,"items":[{"create":{"status":400,"error":"Basic dTpodW50ZXIyMi1rZXk="}},{"create":{"status":201}}]}"#;
+    let otlp = "\n\x12\x08\x01\x12\x0ehunter22-key !";
+    let access = Access::Basic("u".into(), Credential::Given("hunter22-key".into()));
+    let first = Receiver::answering(&[(200, bulk)]).start().await;
+    let second = Receiver::answering(&[(200, otlp)]).start().await;
+    let all = [
+        ("bulk", 100, To::Elasticsearch { url: first, index: "m".into(), access: access.clone() }),
+        ("otlp", 100, To::Otlp { url: second, protocol: OtlpProtocol::Http, access }),
+    ];
+    let (outputs, heard) = start(&all);
+    outputs.inlet().push(samples(1, 2));
+    let report = outputs.finish(SOON).await;
+    assert!(report.iter().all(|it| (it.sent, it.refused) == (1, 1)), "{report:?}");
+    let heard = heard.lock().unwrap();
+    let whys: Vec<_> = heard
+        .iter()
+        .filter_map(|(_, news)| if let News::Refused { why, .. } = news { Some(why) } else { None })
+        .collect();
+    assert_eq!(whys.len(), 2);
+    for why in whys {
+        assert!(why.contains("***") && !why.contains("hunter") && !why.contains("dTpo"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_the_place_of_an_answer_keeps_what_waits() {
+    let app = Router::new().fallback(|| async { axum::response::Html("<h1>Log in</h1>") });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let (outputs, _) = start(&[("influx", 100, influx(&url))]);
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 2));
+    let report = until(&inlet, "the failure", |it| it[0].failing.is_some()).await;
+    let failing = report[0].failing.as_ref().unwrap();
+    assert!(failing.error.contains("answers 200 with a page") && report[0].waiting == 2, "{report:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_before_a_smaller_body_is_asked_for_is_counted_once() {
+    // Two bodies: of the first three points are refused, the second is too large; then all goes again in smaller ones.
+    let partly = (200, "\n\x07\x08\x03\x12\x03old");
+    let receiver = Receiver::answering(&[partly, (413, ""), partly]);
+    let to = To::Otlp { url: receiver.start().await, protocol: OtlpProtocol::Http, access: Access::Open };
+    let (outputs, _) = start(&[("otlp", 100_000, to)]);
+    outputs.inlet().push(samples(1, 10_000));
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].refused, report[0].dropped), (9_997, 3, 0));
+    assert_eq!(receiver.got().len(), 2 + 4);
+}
+
+#[tokio::test]
+async fn what_was_taken_of_a_batch_that_the_end_cuts_off_is_not_told_as_dropped() {
+    // Of two documents one is taken; the other is to come later, and later is never.
+    let half = r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":503}}]}"#;
+    let mut answers = vec![(200, half)];
+    answers.extend([(503, "busy"); 10_000]);
+    let receiver = Receiver::answering(&answers);
+    let to = To::Elasticsearch { url: receiver.start().await, index: "m".into(), access: Access::Open };
+    let (outputs, _) = start(&[("elastic", 100, to)]);
+    outputs.inlet().push(samples(1, 2));
+    until(&outputs.inlet(), "the second try", |_| receiver.got().len() > 1).await;
+    let report = outputs.finish(Duration::from_millis(300)).await;
+    assert_eq!((report[0].sent, report[0].refused, report[0].dropped), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_queue_on_the_disk_outlives_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::answering(&vec![(503, "away"); 10_000]);
+    let output = Output {
+        name: "influx".into(),
+        queue_points: 10,
+        queue_bytes: Some(1 << 20),
+        ca_file: None,
+        to: influx(&receiver.start().await),
+    };
+    let (outputs, _) = set_up(std::slice::from_ref(&output), dir.path());
+    let source = Arc::new(Source { key: "a".into(), tags: Tags::default() });
+    let fields = serde_json::json!({ "depth": 3 }).as_object().unwrap().clone();
+    let event = Event { source, name: "queue".into(), time: Time::from_unix_nanos(7), fields };
+    let inlet = outputs.inlet();
+    inlet.keep_events(vec![event]).await.unwrap();
+    inlet.push(samples(1, 30));
+    until(&inlet, "all of it on the disk", |it| it[0].waiting == 31).await;
+    // As a kill would: nothing is told that it ends.
+    drop((inlet, outputs));
+    receiver.answers.lock().unwrap().clear();
+    let begun = Instant::now();
+    let (outputs, _) = loop {
+        // The thread of the backlog ends a moment later than its last handle.
+        match try_set_up(std::slice::from_ref(&output), dir.path()) {
+            Ok(again) => break again,
+            Err(err) => assert!(begun.elapsed() < SOON, "{err:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    let report = until(&outputs.inlet(), "what waited", |it| it[0].sent == 31).await;
+    assert_eq!((report[0].waiting, report[0].dropped), (0, 0));
+    let got = receiver.got();
+    let last: String = got[got.len() - 2..].iter().map(Got::text).collect();
+    assert!(last.contains("queue.depth=3 7") && last.contains("container.memory.usage=1i 7"), "{last}");
 }

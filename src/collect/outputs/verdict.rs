@@ -2,7 +2,9 @@
 //!
 //! # Invariants
 //! - Only what may work later is sent again. What was written in part was written: the rest would fail the same way.
-//! - A refusal of key, database or address keeps what waits: a person can put it right.
+//! - A refusal of key, database, index or address keeps what waits: a person can put it right. That holds for one document
+//!   as for a whole body.
+//! - An answer of success that is none of the protocol's, as the page of a proxy, is no success.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,7 +33,7 @@ pub(crate) enum Verdict {
         /// How many points it will never take, and why.
         refused: Option<(usize, String)>,
         /// Why it did not take what is left, where that is to wait.
-        later: Option<String>,
+        later: Option<Wait>,
     },
     /// Not now.
     Later {
@@ -57,6 +59,54 @@ pub(crate) enum Verdict {
     },
 }
 
+/// Why something has to wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) why: String,
+    /// Whether a person has to do something first.
+    pub(crate) denied: bool,
+}
+
+impl Verdict {
+    /// The same with its reasons as `say` repeats them.
+    pub(crate) fn said(self, say: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Taken => Self::Taken,
+            Self::Partly { refused, why } => Self::Partly { refused, why: say(&why) },
+            Self::Apart { left, refused, later } => Self::Apart {
+                left,
+                refused: refused.map(|(points, why)| (points, say(&why))),
+                later: later.map(|it| Wait { why: say(&it.why), ..it }),
+            },
+            Self::Later { why, after } => Self::Later { why: say(&why), after },
+            Self::Denied { why } => Self::Denied { why: say(&why) },
+            Self::TooLarge { why } => Self::TooLarge { why: say(&why) },
+            Self::Refused { why } => Self::Refused { why: say(&why) },
+        }
+    }
+}
+
+/// An answer, as far as it was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<&'a str>,
+    pub(crate) bytes: &'a [u8],
+    /// Whether these are only the beginning.
+    pub(crate) cut: bool,
+}
+
+/// An answer of success with a page in it, which no receiver of points gives: something else stands in its place.
+pub(crate) fn page(answer: &Answer<'_>) -> Option<Verdict> {
+    let is_page = answer.content_type.is_some_and(|it| it.trim_start().starts_with("text/html"));
+    (is_page && (200..300).contains(&answer.status)).then(|| {
+        let said = quoted(&String::from_utf8_lossy(answer.bytes));
+        let why =
+            format!("it answers {} with a page, as a proxy or another program does: {said}", answer.status);
+        Verdict::Denied { why }
+    })
+}
+
 /// Reads the answer of a receiver of HTTP. `retry_after` is the header of that name.
 pub(crate) fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdict {
     let why = || {
@@ -77,44 +127,67 @@ pub(crate) fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdi
 }
 
 /// Reads what an OpenTelemetry receiver says of what it has taken.
-pub(crate) fn judge_otlp(answer: &[u8]) -> Verdict {
-    match otlp::refused(answer) {
-        None => Verdict::Taken,
-        Some((refused, said)) => Verdict::Partly { refused: Some(refused), why: quoted(&said) },
+pub(crate) fn judge_otlp(answer: &Answer<'_>) -> Verdict {
+    match otlp::refused(answer.bytes) {
+        Ok(None) => Verdict::Taken,
+        Ok(Some((refused, said))) => Verdict::Partly { refused: Some(refused), why: quoted(&said) },
+        Err(_) if answer.cut => {
+            let why = "it takes a part, and says more of the rest than is read".to_owned();
+            Verdict::Partly { refused: None, why }
+        }
+        Err(err) => {
+            let said = quoted(&String::from_utf8_lossy(answer.bytes));
+            let why = format!(
+                "it answers {} with what is no ExportMetricsServiceResponse of protobuf ({err}): {said}",
+                answer.status
+            );
+            Verdict::Denied { why }
+        }
     }
 }
 
 /// Reads what Elasticsearch says of each document, in their order.
-pub(crate) fn judge_bulk(answer: &[u8], body: &Body) -> Verdict {
-    let Ok(read) = serde_json::from_slice::<BulkAnswer>(answer) else {
-        let why = format!("its answer is none of _bulk: {}", quoted(&String::from_utf8_lossy(answer)));
+pub(crate) fn judge_bulk(answer: &Answer<'_>, body: &Body) -> Verdict {
+    let Ok(read) = serde_json::from_slice::<BulkAnswer>(answer.bytes) else {
+        if answer.cut && body.parts.len() > 1 {
+            // It says more than is read. What it has taken it will say to have.
+            let all: Vec<usize> = (0..body.parts.len()).collect();
+            let (first, second) = all.split_at(all.len() / 2);
+            let left = vec![bulk::only(body, first), bulk::only(body, second)];
+            return Verdict::Apart { left, refused: None, later: None };
+        }
+        let why = format!("its answer is none of _bulk: {}", quoted(&String::from_utf8_lossy(answer.bytes)));
         return Verdict::Later { why, after: None };
     };
     if !read.errors {
         return Verdict::Taken;
     }
-    let (mut again, mut why_again, mut refused, mut why_refused) = (Vec::new(), None, 0, None);
+    let (mut again, mut later, mut refused, mut why_refused) = (Vec::new(), None::<Wait>, 0, None);
     for (at, part) in body.parts.iter().enumerate() {
         let item = read.items.get(at).and_then(|it| it.values().next());
         let why = || match item {
             Some(it) => format!("a document gets {}: {}", it.status, quoted(&it.error.to_string())),
             None => "it says nothing of some documents".to_owned(),
         };
-        match item.map(|it| it.status) {
+        let denied = match item.map(|it| it.status) {
             // It is there already: this is not the first time that it was sent.
-            Some(200..=299 | 409) => {}
-            Some(408 | 429 | 500..=599) | None => {
-                again.push(at);
-                why_again.get_or_insert_with(why);
-            }
+            Some(200..=299 | 409) => continue,
+            Some(408 | 429 | 500..=599) | None => false,
+            // No right to write, or no index: not the document's fault.
+            Some(401 | 403 | 404) => true,
             Some(_) => {
                 refused += part.points;
                 why_refused.get_or_insert_with(why);
+                continue;
             }
+        };
+        again.push(at);
+        if later.as_ref().is_none_or(|it| denied && !it.denied) {
+            later = Some(Wait { why: why(), denied });
         }
     }
     let left = if again.is_empty() { Vec::new() } else { vec![bulk::only(body, &again)] };
-    Verdict::Apart { left, refused: why_refused.map(|why| (refused, why)), later: why_again }
+    Verdict::Apart { left, refused: why_refused.map(|why| (refused, why)), later }
 }
 
 #[derive(serde::Deserialize)]
@@ -219,14 +292,58 @@ mod tests {
         };
         let answer = br#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":429,"error":{"type":"busy"}}},
             {"create":{"status":400,"error":{"type":"mapper_parsing_exception","reason":"no"}}},{"create":{"status":409}}]}"#;
-        let Verdict::Apart { left, refused, later } = judge_bulk(answer, &body) else { panic!() };
+        let judged = |bytes: &[u8]| judge_bulk(&answered(bytes, false), &body);
+        let Verdict::Apart { left, refused, later } = judged(answer) else { panic!() };
         assert_eq!((left.len(), left[0].points, left[0].bytes.as_slice()), (1, 2, &b"b\nB\n"[..]));
         let (points, why) = refused.unwrap();
         assert!(points == 3 && why.contains("400") && why.contains("mapper_parsing_exception"), "{why}");
-        assert!(later.unwrap().contains("429"));
-        assert_eq!(judge_bulk(br#"{"took":3,"errors":false}"#, &body), Verdict::Taken);
-        assert!(matches!(judge_bulk(b"<html>", &body), Verdict::Later { .. }));
-        let short = judge_bulk(br#"{"errors":true,"items":[]}"#, &body);
+        let later = later.unwrap();
+        assert!(later.why.contains("429") && !later.denied);
+        assert_eq!(judged(br#"{"took":3,"errors":false}"#), Verdict::Taken);
+        assert!(matches!(judged(b"<html>"), Verdict::Later { .. }));
+        let short = judged(br#"{"errors":true,"items":[]}"#);
         assert!(matches!(&short, Verdict::Apart { left, .. } if left[0].points == 10), "{short:?}");
+        // More is said than is read.
+        let Verdict::Apart { left, refused: None, later: None } =
+            judge_bulk(&answered(br#"{"errors":true,"items":[{"cr"#, true), &body)
+        else {
+            panic!()
+        };
+        assert_eq!((left.len(), left[0].points, left[1].points), (2, 3, 7));
+    }
+
+    #[test]
+    fn a_document_that_a_person_can_let_in_is_kept() {
+        let part = |end, points| crate::encode::Part { end, points };
+        let body = Body { bytes: b"a\nA\nb\nB\n".to_vec(), points: 2, parts: vec![part(4, 1), part(8, 1)] };
+        for status in [401, 403, 404] {
+            let answer = format!(
+                r#"{{"errors":true,"items":[{{"create":{{"status":503}}}},{{"create":{{"status":{status},"error":{{"type":"no"}}}}}}]}}"#
+            );
+            let Verdict::Apart { left, refused: None, later: Some(later) } =
+                judge_bulk(&answered(answer.as_bytes(), false), &body)
+            else {
+                panic!()
+            };
+            assert!(later.denied && later.why.contains(&status.to_string()) && left[0].points == 2);
+        }
+    }
+
+    #[test]
+    fn a_page_or_another_answer_of_success_is_none() {
+        let html =
+            Answer { status: 200, content_type: Some("text/html; charset=utf-8"), bytes: b"<p>", cut: false };
+        assert!(matches!(page(&html), Some(Verdict::Denied { why }) if why.contains("page")));
+        assert_eq!(page(&Answer { content_type: Some("application/json"), ..html }), None);
+        assert_eq!(page(&Answer { status: 404, ..html }), None, "it says no by itself");
+        assert!(matches!(judge_otlp(&html), Verdict::Denied { .. }));
+        assert_eq!(judge_otlp(&answered(b"", false)), Verdict::Taken);
+        // partial_success { rejected_data_points: 3, error_message: … } that is cut off
+        let partial = b"\x0a\x7f\x08\x03\x12\x7bol";
+        assert!(matches!(judge_otlp(&answered(partial, true)), Verdict::Partly { refused: None, .. }));
+    }
+
+    fn answered(bytes: &[u8], cut: bool) -> Answer<'_> {
+        Answer { status: 200, content_type: None, bytes, cut }
     }
 }

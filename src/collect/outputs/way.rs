@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrider_protocol::collect::To;
+use outrider_protocol::collect::{OtlpProtocol, Output, To};
 use reqwest::Client;
 use tokio::net::UdpSocket;
 
@@ -12,8 +12,10 @@ use super::SetupError;
 use super::file::Rotated;
 use super::http::Post;
 use super::link::{Link, Place, Publish};
+use super::otlp_grpc::OtlpGrpc;
 use super::queue::{Batch, Items};
 use super::verdict::Verdict;
+use crate::encode::otlp::Packing;
 use crate::encode::{
     Body, as_samples, bulk, datadog, event_points, influx, json_lines, otlp, points, remote_write, statsd,
 };
@@ -23,6 +25,9 @@ use crate::model::Sample;
 const INFLUX_BYTES: usize = 4 << 20;
 /// A receiver that takes less than this at once is none.
 const LEAST_BYTES: usize = 16 << 10;
+/// Bodies in a row that have to be taken before larger ones are tried again; twice as many after each try that fails.
+const GROW_AFTER: u32 = 100;
+const GROW_AFTER_MOST: u32 = 100_000;
 
 /// What is to be sent of a batch.
 #[derive(Debug)]
@@ -39,24 +44,68 @@ impl Encoded {
     }
 }
 
+/// How large the next bodies may be, in bytes or points: smaller when the receiver says so, and larger again after a while,
+/// since one body too large says little about all others.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    most: usize,
+    least: usize,
+    full: usize,
+    taken: u32,
+    grow_after: u32,
+    /// Whether the last change was a larger one.
+    grown: bool,
+}
+
+impl Limit {
+    fn new(full: usize, least: usize) -> Self {
+        Self { most: full, least, full, taken: 0, grow_after: GROW_AFTER, grown: false }
+    }
+
+    /// Answers whether there are smaller ones.
+    fn shrink(&mut self) -> bool {
+        if self.most <= self.least {
+            return false;
+        }
+        if std::mem::take(&mut self.grown) {
+            self.grow_after = (self.grow_after * 2).min(GROW_AFTER_MOST);
+        }
+        self.most = (self.most / 2).max(self.least);
+        self.taken = 0;
+        true
+    }
+
+    fn grow(&mut self) {
+        if self.most == self.full {
+            return;
+        }
+        self.taken += 1;
+        if self.taken >= self.grow_after {
+            self.most = self.most.saturating_mul(2).min(self.full);
+            (self.taken, self.grown) = (0, true);
+        }
+    }
+}
+
 /// How an output is reached.
 #[derive(Debug)]
 pub(crate) enum Way {
     Stdout,
     File(Rotated),
     Statsd { address: String, socket: Option<UdpSocket> },
-    Influx { post: Post, measurement: String, most: usize },
-    Datadog { post: Post, most: usize },
-    RemoteWrite { post: Post, most: usize },
-    Otlp { post: Post, most: usize },
-    Bulk { post: Post, index: String, most: usize },
+    Influx { post: Post, measurement: String, limit: Limit },
+    Datadog { post: Post, limit: Limit },
+    RemoteWrite { post: Post, limit: Limit },
+    Otlp { post: Post, limit: Limit },
+    OtlpGrpc { grpc: Box<OtlpGrpc>, limit: Limit },
+    Bulk { post: Post, index: String, limit: Limit },
     Link(Box<Link>),
     Publish(Box<Publish>),
 }
 
 impl Way {
-    pub(crate) fn new(to: &To, client: &Client, connect: Duration) -> Result<Self, SetupError> {
-        Ok(match to {
+    pub(crate) fn new(output: &Output, client: &Client, connect: Duration) -> Result<Self, SetupError> {
+        Ok(match &output.to {
             To::Stdout => Self::Stdout,
             To::JsonLines { path, file_bytes, files_kept } => {
                 Self::File(Rotated { path: path.clone(), file_bytes: *file_bytes, files_kept: *files_kept })
@@ -65,22 +114,28 @@ impl Way {
             To::Influx { url, measurement, store } => Self::Influx {
                 post: Post::influx(client.clone(), url, store)?,
                 measurement: measurement.clone(),
-                most: INFLUX_BYTES,
+                limit: Limit::new(INFLUX_BYTES, LEAST_BYTES),
             },
-            To::Datadog { url, key } => {
-                Self::Datadog { post: Post::datadog(client.clone(), url, key)?, most: datadog::MOST_SENT }
-            }
+            To::Datadog { url, key } => Self::Datadog {
+                post: Post::datadog(client.clone(), url, key)?,
+                limit: Limit::new(datadog::MOST_SENT, LEAST_BYTES),
+            },
             To::RemoteWrite { url, access } => Self::RemoteWrite {
                 post: Post::remote_write(client.clone(), url, access)?,
-                most: remote_write::SERIES,
+                limit: Limit::new(remote_write::SERIES, 1),
             },
-            To::Otlp { url, access } => {
-                Self::Otlp { post: Post::otlp(client.clone(), url, access)?, most: otlp::POINTS }
-            }
+            To::Otlp { url, protocol: OtlpProtocol::Grpc, access } => Self::OtlpGrpc {
+                grpc: Box::new(OtlpGrpc::new(url, access, output.ca_file.clone(), connect)),
+                limit: Limit::new(otlp::POINTS, 1),
+            },
+            To::Otlp { url, protocol: OtlpProtocol::Http, access } => Self::Otlp {
+                post: Post::otlp(client.clone(), url, access)?,
+                limit: Limit::new(otlp::POINTS, 1),
+            },
             To::Elasticsearch { url, index, access } => Self::Bulk {
                 post: Post::bulk(client.clone(), url, access)?,
                 index: index.clone(),
-                most: bulk::BYTES,
+                limit: Limit::new(bulk::BYTES, LEAST_BYTES),
             },
             To::Aggregator { address, tls, .. } => {
                 Self::Link(Box::new(Link::new(Place { address: address.clone(), tls: tls.clone(), connect })))
@@ -116,8 +171,8 @@ impl Way {
             (Self::Stdout | Self::File(_), Items::Events(events)) => {
                 Encoded::all(vec![json_lines::events(events)])
             }
-            (Self::Bulk { index, most, .. }, Items::Events(events)) => {
-                Encoded::all(bulk::events(events, index, *most))
+            (Self::Bulk { index, limit, .. }, Items::Events(events)) => {
+                Encoded::all(bulk::events(events, index, limit.most))
             }
             (_, Items::Samples(samples)) => Encoded::all(self.samples(samples)),
             (_, Items::Events(events)) => {
@@ -135,11 +190,12 @@ impl Way {
             Self::Publish(publish) => publish.encode(batch),
             Self::Stdout | Self::File(_) => vec![json_lines::encode(batch)],
             Self::Statsd { .. } => statsd::encode(batch, statsd::DATAGRAM),
-            Self::Influx { measurement, most, .. } => influx::encode(batch, measurement, *most),
-            Self::Datadog { most, .. } => datadog::within(batch, *most, datadog::MOST_PLAIN),
-            Self::RemoteWrite { most, .. } => remote_write::encode(batch, *most),
-            Self::Otlp { most, .. } => otlp::encode(batch, *most),
-            Self::Bulk { index, most, .. } => bulk::samples(batch, index, *most),
+            Self::Influx { measurement, limit, .. } => influx::encode(batch, measurement, limit.most),
+            Self::Datadog { limit, .. } => datadog::within(batch, limit.most, datadog::MOST_PLAIN),
+            Self::RemoteWrite { limit, .. } => remote_write::encode(batch, limit.most),
+            Self::Otlp { limit, .. } => otlp::encode(batch, limit.most, Packing::Gzip),
+            Self::OtlpGrpc { limit, .. } => otlp::encode(batch, limit.most, Packing::Plain),
+            Self::Bulk { index, limit, .. } => bulk::samples(batch, index, limit.most),
         }
     }
 
@@ -153,20 +209,29 @@ impl Way {
         }
     }
 
-    /// A body was too large: from now on they are half as large. Answers whether that is still worth a try.
-    pub(crate) fn shrink(&mut self) -> bool {
+    fn limit(&mut self) -> Option<&mut Limit> {
         match self {
-            Self::Influx { most, .. } | Self::Datadog { most, .. } | Self::Bulk { most, .. }
-                if *most > LEAST_BYTES =>
-            {
-                *most /= 2;
-                true
-            }
-            Self::RemoteWrite { most, .. } | Self::Otlp { most, .. } if *most > 1 => {
-                *most /= 2;
-                true
-            }
-            _ => false,
+            Self::Influx { limit, .. }
+            | Self::Datadog { limit, .. }
+            | Self::RemoteWrite { limit, .. }
+            | Self::Otlp { limit, .. }
+            | Self::OtlpGrpc { limit, .. }
+            | Self::Bulk { limit, .. } => Some(limit),
+            Self::Stdout | Self::File(_) | Self::Statsd { .. } | Self::Link(_) | Self::Publish(_) => None,
+        }
+    }
+
+    /// A body was too large: the next ones are half as large. Answers whether that is worth a try: what holds one thing alone
+    /// cannot be smaller.
+    pub(crate) fn shrink(&mut self, body: &Body) -> bool {
+        let alone = body.points <= 1 || body.parts.len() == 1;
+        !alone && self.limit().is_some_and(Limit::shrink)
+    }
+
+    /// A body was taken.
+    pub(crate) fn grow(&mut self) {
+        if let Some(limit) = self.limit() {
+            limit.grow();
         }
     }
 
@@ -204,6 +269,7 @@ impl Way {
             | Self::RemoteWrite { post, .. }
             | Self::Otlp { post, .. }
             | Self::Bulk { post, .. } => post.send(body, within).await,
+            Self::OtlpGrpc { grpc, .. } => grpc.send(body, within).await,
             Self::Link(link) => link.send(body, within).await,
             Self::Publish(publish) => publish.send(body, within).await,
         }
@@ -250,4 +316,27 @@ async fn connected(address: &str) -> std::io::Result<UdpSocket> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_grow_again_and_ever_more_slowly_where_that_fails() {
+        let mut limit = Limit::new(100, 30);
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            assert!(limit.shrink() && limit.most == 50);
+            let mut taken = 0;
+            while limit.most < 100 {
+                limit.grow();
+                taken += 1;
+            }
+            pauses.push(taken);
+        }
+        assert_eq!(pauses, [GROW_AFTER, 2 * GROW_AFTER, 4 * GROW_AFTER]);
+        assert!(limit.shrink() && limit.shrink() && !limit.shrink());
+        assert_eq!(limit.most, 30);
+    }
 }

@@ -20,7 +20,7 @@ use super::pages::{Pager, Seen};
 use super::place::Names;
 use super::plan::Unit;
 use super::session::below;
-use super::{dtinfo, shape, window};
+use super::{Sink, dtinfo, shape, window};
 use crate::model::{Event, Time};
 
 /// How long a program may take for one answer.
@@ -42,17 +42,18 @@ pub struct Polled {
 /// A failed poll, with what it brought before that.
 pub(crate) type Failed = (PollError, Polled);
 
+/// No node's fault.
+fn ours(what: String, polled: Polled) -> Failed {
+    (PollError { node: None, status: None, what }, polled)
+}
+
 impl Unit {
     /// Polls, and gives the events to `sink`.
-    pub(crate) async fn poll(
-        &self,
-        cursors: &Arc<Cursors>,
-        sink: &(dyn Fn(Vec<Event>) + Send + Sync),
-    ) -> Result<Polled, Failed> {
+    pub(crate) async fn poll(&self, cursors: &Arc<Cursors>, sink: &Sink) -> Result<Polled, Failed> {
         let mut polled = Polled::default();
         let Some(wanted) = &self.api.window else {
             let found = self.list(self.names.clone(), &mut polled).await;
-            self.give(found.map_err(|it| (it, polled))?, sink, &mut polled);
+            self.give(found.map_err(|it| (it, polled))?, sink, &mut polled).await?;
             return Ok(polled);
         };
         let now = Time::now().unix_millis();
@@ -61,17 +62,17 @@ impl Unit {
             names.0.push(("window.start", window::write(from, &wanted.format)));
             names.0.push(("window.end", window::write(to, &wanted.format)));
             let found = self.list(names, &mut polled).await;
-            self.give(found.map_err(|it| (it, polled))?, sink, &mut polled);
+            self.give(found.map_err(|it| (it, polled))?, sink, &mut polled).await?;
             let (cursors, key) = (Arc::clone(cursors), self.key.clone());
             let kept = tokio::task::spawn_blocking(move || cursors.set(&key, to)).await;
             if let Ok(Err(what)) = kept {
-                return Err((PollError { node: None, status: None, what }, polled));
+                return Err(ours(what, polled));
             }
         }
         Ok(polled)
     }
 
-    fn give(&self, found: Mapped, sink: &(dyn Fn(Vec<Event>) + Send + Sync), polled: &mut Polled) {
+    async fn give(&self, found: Mapped, sink: &Sink, polled: &mut Polled) -> Result<(), Failed> {
         let now = Time::now();
         let event = |(time, fields): (Option<Time>, _)| Event {
             source: Arc::clone(&self.source),
@@ -80,11 +81,11 @@ impl Unit {
             fields,
         };
         let events: Vec<_> = found.events.into_iter().map(event).collect();
-        polled.events += events.len() as u64;
+        let number = events.len() as u64;
+        sink.give(events).await.map_err(|what| ours(what, *polled))?;
+        polled.events += number;
         polled.beyond += found.beyond;
-        if !events.is_empty() {
-            sink(events);
-        }
+        Ok(())
     }
 
     /// The events of all requests of one window, or of the poll.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use outrider_protocol::Raw;
-use outrider_protocol::collect::{Access, Credential, InfluxStore, LinkTls, Output, To};
+use outrider_protocol::collect::{Access, Credential, InfluxStore, LinkTls, OtlpProtocol, Output, To};
 
 use crate::config_read::{inside, one_line, quoted};
 use crate::members::{Members, child, kind};
@@ -27,11 +27,12 @@ const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
             "bucket",
             "token",
             "token_file",
+            "ca_file",
         ],
     ),
-    ("datadog", &["url", "api_key", "api_key_file"]),
-    ("remote_write", &["url", "user", "password", "password_file", "token", "token_file"]),
-    ("otlp", &["url", "user", "password", "password_file", "token", "token_file"]),
+    ("datadog", &["url", "api_key", "api_key_file", "ca_file"]),
+    ("remote_write", &["url", "user", "password", "password_file", "token", "token_file", "ca_file"]),
+    ("otlp", &["url", "protocol", "user", "password", "password_file", "token", "token_file", "ca_file"]),
     (
         "elasticsearch",
         &[
@@ -44,9 +45,10 @@ const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
             "token_file",
             "api_key",
             "api_key_file",
+            "ca_file",
         ],
     ),
-    ("aggregator", &["address", "queue_bytes", "ca_file", "certificate_file", "key_file"]),
+    ("aggregator", &["address", "ca_file", "certificate_file", "key_file"]),
     ("publish", &["address", "ca_file", "certificate_file", "key_file"]),
 ];
 const KINDS: &str =
@@ -91,12 +93,17 @@ fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) ->
         faults.push(ConfigFault::new(&child(place, "kind"), found, KINDS));
         return None;
     };
-    let fields: Vec<_> = ["kind", "name", "queue_points"].iter().chain(own.iter()).copied().collect();
+    let fields: Vec<_> =
+        ["kind", "name", "queue_points", "queue_bytes"].iter().chain(own.iter()).copied().collect();
     let mut members = Members::read(place, raw.get(), &fields, faults)?;
     drop(members.take("kind"));
     let name = members.text("name", "a name of one line", one_line).unwrap_or_else(|| (*word).to_owned());
     let mut queue_points = usize::try_from(QUEUE_POINTS).unwrap_or(usize::MAX);
     members.number_into("queue_points", 1, 100_000_000, &mut queue_points);
+    // No other number is in the range: nothing was said.
+    let mut queue_bytes = if *word == "aggregator" { QUEUE_BYTES } else { 0 };
+    members.number_into("queue_bytes", 1 << 20, 1024 * GIB, &mut queue_bytes);
+    let queue_bytes = Some(queue_bytes).filter(|it| *it > 0);
     let to = match *word {
         "json_lines" => json_lines(&mut members, root),
         "statsd" => {
@@ -111,15 +118,28 @@ fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) ->
             access(&mut members, root).zip(url).map(|(access, url)| To::RemoteWrite { url, access })
         }
         "otlp" => {
-            let url = members.needed("url", "the receiver's address, as http://127.0.0.1:4318", url);
-            access(&mut members, root).zip(url).map(|(access, url)| To::Otlp { url, access })
+            let url = members.needed(
+                "url",
+                "the receiver's address, as http://127.0.0.1:4318, or :4317 for gRPC",
+                url,
+            );
+            let expected = "http or grpc";
+            let protocol = members.text("protocol", expected, |text| match text.as_str() {
+                "http" => Ok(OtlpProtocol::Http),
+                "grpc" => Ok(OtlpProtocol::Grpc),
+                _ => Err(quoted(&text)),
+            });
+            let protocol = protocol.unwrap_or(OtlpProtocol::Http);
+            access(&mut members, root).zip(url).map(|(access, url)| To::Otlp { url, protocol, access })
         }
         "elasticsearch" => elasticsearch(&mut members, root),
         "aggregator" => aggregator(&mut members, root),
         "publish" => publish(&mut members, root),
         _ => Some(To::Stdout),
     };
-    Some(Output { name, queue_points, to: to? })
+    // The links have one too, which is read with the rest of their TLS.
+    let ca_file = if members.knows("ca_file") { ca_file(&mut members, root) } else { None };
+    Some(Output { name, queue_points, queue_bytes, ca_file, to: to? })
 }
 
 fn json_lines(members: &mut Members<'_>, root: &Root) -> Option<To> {
@@ -183,16 +203,18 @@ const AGGREGATOR: &str = "the aggregator's host:port, as 10.0.0.7:8000";
 
 fn aggregator(members: &mut Members<'_>, root: &Root) -> Option<To> {
     let address = members.needed("address", AGGREGATOR, address);
-    let mut queue_bytes = QUEUE_BYTES;
-    members.number_into("queue_bytes", 1 << 20, 1024 * GIB, &mut queue_bytes);
     let tls = link_tls(members, root);
-    Some(To::Aggregator { address: address?, tls, queue_bytes })
+    Some(To::Aggregator { address: address?, tls })
 }
 
 fn publish(members: &mut Members<'_>, root: &Root) -> Option<To> {
     let address = members.needed("address", AGGREGATOR, address);
     let tls = link_tls(members, root);
     Some(To::Publish { address: address?, tls })
+}
+
+fn ca_file(members: &mut Members<'_>, root: &Root) -> Option<PathBuf> {
+    members.text("ca_file", "the path of a file of PEM", |text| inside(root, &text))
 }
 
 /// TLS where there is a `ca_file`; mutual TLS where there are the two other files too.

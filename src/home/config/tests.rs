@@ -220,7 +220,7 @@ fn a_file_of_no_sensible_size_is_refused() {
 
 #[test]
 fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
-    use outrider_protocol::collect::{InfluxStore, Target, To};
+    use outrider_protocol::collect::{InfluxStore, OtlpProtocol, Target, To};
     let (_folder, root) = fresh();
     put(&root, &std::fs::read(fixtures("valid").join("collect.json")).unwrap());
     let collect = Config::load(&root).unwrap().collect.unwrap();
@@ -245,13 +245,22 @@ fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
             "publish",
             "remote_write",
             "otlp",
+            "grpc",
             "elasticsearch"
         ]
     );
-    let To::Aggregator { queue_bytes, tls: Some(tls), .. } = &collect.outputs[6].to else {
+    let queue_bytes = collect.outputs[6].queue_bytes;
+    let To::Aggregator { tls: Some(tls), .. } = &collect.outputs[6].to else {
         panic!("{:?}", collect.outputs[6])
     };
-    assert_eq!((*queue_bytes, tls.identity.is_some()), (1 << 20, true));
+    assert_eq!((queue_bytes, tls.identity.is_some()), (Some(1 << 20), true));
+    let grpc = &collect.outputs[10];
+    assert!(matches!(&grpc.to, To::Otlp { protocol: OtlpProtocol::Grpc, .. }));
+    assert_eq!(
+        (grpc.ca_file.as_deref(), grpc.queue_bytes),
+        (Some(&*root.path().join("otlp.pem")), Some(2 << 20))
+    );
+    assert!(collect.outputs[9].queue_bytes.is_none(), "in memory where nothing is said");
     assert!(matches!(&collect.outputs[7].to, To::Publish { tls: None, .. }));
     let To::JsonLines { path, .. } = &collect.outputs[1].to else { panic!("{:?}", collect.outputs[1]) };
     assert_eq!(*path, root.path().join("collect/samples.jsonl"), "relative paths begin at the root");
