@@ -2,11 +2,12 @@
 //! shared and noisy: nothing here fails on a number, the table is for a person to read.
 //!
 //! `cargo bench -- start export` runs only those parts: `start`, `export`, `tools`, `sessions`, `big`, `git`, `idle`,
-//! `unchanged`, `upgrade`, `cgroups`, `poller`, `size`.
+//! `unchanged`, `upgrade`, `cgroups`, `poller`, `aggregator`, `size`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts the built programs and their peers")]
 #![allow(clippy::print_stdout, reason = "the table is the benchmark's result")]
 
+mod aggregator;
 mod big;
 mod cgroups;
 mod export;
@@ -72,6 +73,9 @@ fn main() {
     }
     if wanted("poller") {
         poller::run(&mut table);
+    }
+    if wanted("aggregator") {
+        aggregator::run(&mut table);
     }
     if wanted("size") {
         let size = std::fs::metadata(measure::OUTRIDER).map(|it| it.len()).unwrap_or_default();
