@@ -2,13 +2,19 @@
 
 mod aggregator;
 mod browser;
+mod bulk;
+mod datadog;
 mod ecs;
 mod http;
 mod influxdb;
+mod kills;
+mod otlp;
 mod poller;
 mod prometheus;
 mod receiver;
+mod receivers;
 mod simulator;
+mod told;
 
 use std::path::{Path, PathBuf};
 

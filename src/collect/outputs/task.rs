@@ -65,8 +65,8 @@ enum Piece {
     GivenUp,
 }
 
-/// Refusals in a row of parts of one body after which no more is found out about the rest: whatever is refused as a whole
-/// then goes as a whole, so that a receiver that refuses everything is not asked for each point.
+/// Refusals in a row of parts of one body, all of one time, after which no more is found out about the rest: whatever is
+/// refused as a whole then goes as a whole, so that a receiver that refuses everything is not asked for each point.
 const REFUSALS: usize = 64;
 
 impl Delivery {
@@ -127,6 +127,10 @@ impl Delivery {
                 }
                 Verdict::Refused { why } => {
                     self.works();
+                    // Not counted: many rounds come again after a kill, and what follows them is new.
+                    if let Some(halves) = self.way.rounds(body) {
+                        return Piece::Apart(halves.into());
+                    }
                     *refusals += 1;
                     if let Some(halves) = self.way.halves(body).filter(|_| *refusals <= REFUSALS) {
                         return Piece::Apart(halves.into());

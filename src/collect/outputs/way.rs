@@ -235,6 +235,14 @@ impl Way {
         }
     }
 
+    /// A body was refused as a whole: as two by the times of what is in it, where the receiver may have the earlier ones already.
+    pub(crate) fn rounds(&self, body: &Body) -> Option<[Body; 2]> {
+        match self {
+            Self::RemoteWrite { .. } => remote_write::rounds(body),
+            _ => None,
+        }
+    }
+
     /// A body was refused as a whole for something in it: as two, where it is worth finding out in which of them it is.
     pub(crate) fn halves(&self, body: &Body) -> Option<[Body; 2]> {
         match self {

@@ -26,14 +26,14 @@ use super::{configure, fixtures, lines, with_outputs};
 use crate::support::{Running, outrider, printed, run, until};
 
 /// A running aggregator, which may be killed and started again on the same port.
-struct Stand {
+pub(super) struct Stand {
     folder: PathBuf,
     port: u16,
-    process: Running,
+    pub(super) process: Running,
 }
 
 impl Stand {
-    fn start(folder: &Path, outputs: &Value) -> Self {
+    pub(super) fn start(folder: &Path, outputs: &Value) -> Self {
         Self::with(folder, outputs, |_| {})
     }
 
@@ -48,16 +48,16 @@ impl Stand {
         Self { folder: folder.to_owned(), port, process: begin(folder, port) }
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.process.child.kill().unwrap();
         self.process.child.wait().unwrap();
     }
 
-    fn start_again(&mut self) {
+    pub(super) fn start_again(&mut self) {
         self.process = begin(&self.folder, self.port);
     }
 
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 }
@@ -80,7 +80,7 @@ fn begin(folder: &Path, port: u16) -> Running {
     process
 }
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
@@ -103,13 +103,13 @@ fn numbered(collector: &str, sequence: u64) -> Batch {
 }
 
 /// A stream of link D, from a client that is made of the committed protocol and nothing else.
-struct Stream {
+pub(super) struct Stream {
     out: mpsc::Sender<Batch>,
     back: Streaming<Acknowledgement>,
 }
 
 impl Stream {
-    async fn open(address: &str) -> Option<Self> {
+    pub(super) async fn open(address: &str) -> Option<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let mut client = CollectClient::new(endpoint.connect().await.ok()?);
         let (out, batches) = mpsc::channel(1);
@@ -117,7 +117,7 @@ impl Stream {
         Some(Self { out, back })
     }
 
-    async fn send(&mut self, batch: Batch) -> Option<Acknowledgement> {
+    pub(super) async fn send(&mut self, batch: Batch) -> Option<Acknowledgement> {
         self.out.send(batch).await.ok()?;
         self.back.message().await.ok()?
     }

@@ -9,7 +9,8 @@ use super::http::{ask, port};
 use super::{configure, with_outputs};
 use crate::support::{Running, outrider, until};
 
-fn start(folder: &Path, http: u16) -> Running {
+/// Starts one, and waits until it takes something.
+pub(super) fn start(folder: &Path, http: u16) -> Running {
     let there = Command::new("prometheus").arg("--version").output();
     assert!(there.is_ok(), "this test needs prometheus, on Debian the package prometheus: {there:?}");
     let config = folder.join("prometheus.yml");
@@ -20,15 +21,28 @@ fn start(folder: &Path, http: u16) -> Running {
         .arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()))
         .arg(format!("--web.listen-address=127.0.0.1:{http}"))
         .arg("--web.enable-remote-write-receiver");
-    Running::start(&mut command, &folder.join("prometheus.out"))
+    let mut prometheus = Running::start(&mut command, &folder.join("prometheus.out"));
+    until("Prometheus to be ready", || {
+        assert!(prometheus.child_runs(), "{}", prometheus.printed());
+        ask(http, "GET /-/ready").filter(|it| it.contains("Ready"))
+    });
+    prometheus
+}
+
+/// All that a query finds.
+pub(super) fn found(http: u16, text: &str) -> Option<Vec<Value>> {
+    let text: String = text.bytes().map(|it| format!("%{it:02X}")).collect();
+    let answer = ask(http, &format!("GET /api/v1/query?query={text}"))?;
+    let mut answer: Value = serde_json::from_str(&answer).ok()?;
+    match answer["data"]["result"].take() {
+        Value::Array(all) => Some(all),
+        _ => None,
+    }
 }
 
 /// The one value that a query gives, with its labels.
 fn query(http: u16, text: &str) -> Option<(String, Value)> {
-    let text: String = text.bytes().map(|it| format!("%{it:02X}")).collect();
-    let answer = ask(http, &format!("GET /api/v1/query?query={text}"))?;
-    let answer: Value = serde_json::from_str(&answer).ok()?;
-    let found = &answer["data"]["result"][0];
+    let found = found(http, text)?.into_iter().next()?;
     Some((found["value"][1].as_str()?.to_owned(), found["metric"].clone()))
 }
 
@@ -36,11 +50,7 @@ fn query(http: u16, text: &str) -> Option<(String, Value)> {
 fn what_is_measured_comes_out_of_a_real_prometheus() {
     let dir = tempfile::tempdir().unwrap();
     let http = port();
-    let mut prometheus = start(dir.path(), http);
-    until("Prometheus to be ready", || {
-        assert!(prometheus.child_runs(), "{}", prometheus.printed());
-        ask(http, "GET /-/ready").filter(|it| it.contains("Ready"))
-    });
+    let _prometheus = start(dir.path(), http);
     let outputs = json!([
         { "kind": "remote_write", "url": format!("http://127.0.0.1:{http}/api/v1/write") },
         { "kind": "json_lines", "path": dir.path().join("samples") },
