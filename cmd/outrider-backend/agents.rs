@@ -1,7 +1,8 @@
 //! `agents`: lists and revokes agents.
 
-use outrider_backend::admin::{Agent, AgentIntegrations, CrashFilter, StoredCrash};
+use outrider_backend::admin::{Agent, AgentCollecting, AgentIntegrations, CrashFilter, StoredCrash};
 use outrider_backend::client::Client;
+use outrider_protocol::collect::ordered::CollectingParams;
 use outrider_protocol::exit::Exit;
 use serde::Serialize;
 
@@ -52,6 +53,7 @@ struct Shown {
     #[serde(flatten)]
     agent: Agent,
     integrations: AgentIntegrations,
+    collecting: AgentCollecting,
     crashes: Vec<StoredCrash>,
 }
 
@@ -61,6 +63,7 @@ async fn one(client: &Client, as_json: bool, agent: Option<&str>) -> Result<Exit
     let shown = Shown {
         agent: client.agent(&id).await?,
         integrations: client.integrations(&id).await?,
+        collecting: client.collecting(&id).await?,
         crashes: client.crashes(&filter).await?,
     };
     if as_json {
@@ -78,11 +81,28 @@ async fn one(client: &Client, as_json: bool, agent: Option<&str>) -> Result<Exit
     ));
     line(&format!("in its spool: {} file(s), {}\n", agent.spool_files, bytes(agent.spool_bytes)));
     integrations::all(&shown.integrations);
+    shown.collecting.told.iter().for_each(collecting);
     if !shown.crashes.is_empty() {
         line("\nlatest crashes");
         shown.crashes.iter().for_each(crashes::show);
     }
     Ok(Exit::Ok)
+}
+
+/// Whether it collects; nothing where it does not and nobody ordered it to.
+fn collecting(told: &CollectingParams) {
+    if let Some(source) = told.source {
+        let since = ago(told.since);
+        line(&format!("\ncollecting as {} says: {}, since {since}", source.word(), told.state.word()));
+    }
+    if let Some(end) = &told.last_end {
+        line(&format!("  it ended by itself {}: {}", ago(Some(end.at)), end.error));
+    }
+    told.troubles.iter().for_each(|it| line(&format!("  {it}")));
+    if let Some(it) = &told.ordered {
+        let idle = it.idle.as_ref().map(|it| format!("; not in effect: {it}")).unwrap_or_default();
+        line(&format!("  it keeps a section of this backend, by command {}{idle}", it.command));
+    }
 }
 
 fn state(agent: &Agent) -> &'static str {

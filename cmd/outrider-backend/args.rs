@@ -174,6 +174,8 @@ pub(crate) enum CommandCommand {
     ExportOnboardData(Onboard),
     /// Put another version of the agent into its place; it goes back by itself if that one is not well
     Upgrade(Upgrade),
+    /// Have an agent collect as a section `collect` says, or take that section back
+    Collect(Collect),
     /// List commands, the newest first
     List(List),
     /// Show one command with its outcome
@@ -283,6 +285,27 @@ pub(crate) struct Upgrade {
     pub(crate) json: bool,
 }
 
+/// The agent keeps the section until another is ordered or it is taken back. One in its host's config.json wins as a whole.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["section", "clear"])))]
+pub(crate) struct Collect {
+    /// The agent: its id, or a beginning of it that no other has [default: the only one there is]
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// The section, as it would stand in config.json, without files of the host: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON")]
+    pub(crate) section: Option<String>,
+    /// Take the section back
+    #[arg(long)]
+    pub(crate) clear: bool,
+    /// Wait until it ends; exit with 0 if it is done, else with 1
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// As JSON: the command as it was taken, or with --follow as it ended
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     /// Of this agent
@@ -379,6 +402,8 @@ mod tests {
             &["command", "export", "--integration", "hub"],
             &["command", "validate-config", "--integration", "hub", "--config", "{}"],
             &["integrations", "--json"],
+            &["command", "collect", "--section", "@section.json", "--follow"],
+            &["command", "collect", "--clear", "--agent", "a1"],
             &["integration", "set", "--integration", "hub", "--config", "-", "--agent", "a1"],
             &["integration", "oauth", "set", "hub", "--registration", "-"],
             &["agents", "show", "a1", "--json"],
@@ -392,6 +417,8 @@ mod tests {
             assert!(parse(flags).is_ok(), "{flags:?}");
         }
         assert!(parse(&["command", "export", "--config", "{}"]).is_err());
+        assert!(parse(&["command", "collect"]).is_err());
+        assert!(parse(&["command", "collect", "--clear", "--section", "{}"]).is_err());
         assert!(parse(&["integration", "oauth", "set", "hub"]).is_err());
         assert!(parse(&["release", "refresh", "--repo", "r"]).is_err());
         assert!(parse(&["release", "keygen", "keys", "--role", "admin"]).is_err());

@@ -23,6 +23,10 @@ pub(crate) async fn run(client: &Client, command: CommandCommand) -> Result<Exit
             let (as_json, to_end) = (flags.json, flags.follow);
             order(client, upgrading::into_new(flags, client).await?, as_json, to_end).await
         }
+        CommandCommand::Collect(flags) => {
+            let (as_json, to_end) = (flags.json, flags.follow);
+            order(client, orders::collect(flags, client).await?, as_json, to_end).await
+        }
         CommandCommand::List(flags) => list(client, flags).await,
         CommandCommand::Show { command, json: as_json } => {
             let command = client.command(&find_command(client, &command).await?).await?;

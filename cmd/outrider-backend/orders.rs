@@ -6,9 +6,10 @@ use outrider_protocol::Raw;
 use outrider_protocol::action::{
     AgentConfig, ExportOrder, IntegrationConfig, OnboardOrder, Order as WireOrder, ValidateOrder,
 };
+use outrider_protocol::collect::ordered::CollectOrder;
 use outrider_protocol::ids::{AgentId, IntegrationId, IntegrationName};
 
-use crate::args::{Export, Onboard, Order};
+use crate::args::{Collect, Export, Onboard, Order};
 use crate::connect::find_agent;
 use crate::input;
 use crate::output::note;
@@ -77,6 +78,18 @@ impl Wish {
             ..NewCommand::new(agent, wire)
         })
     }
+}
+
+/// An order about the section `collect`.
+pub(crate) async fn collect(flags: Collect, client: &Client) -> Result<NewCommand, Error> {
+    let section = flags.section.as_deref().map(|it| input::json::<Raw>("--section", it)).transpose()?;
+    // On the way it would be the same as none, which takes back what is kept.
+    if section.as_ref().is_some_and(|it| it.get().trim() == "null") {
+        return Err(Error::usage("--section: found null, expected a section; --clear takes one back"));
+    }
+    let agent = find_agent(client, flags.agent.as_deref()).await?;
+    let order = CollectOrder { section, ..CollectOrder::default() };
+    Ok(NewCommand::new(agent, WireOrder::ConfigureCollect(order)))
 }
 
 async fn integrations(client: &Client, agent: &AgentId, order: &Order) -> Result<Meant, Error> {

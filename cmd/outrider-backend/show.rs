@@ -1,6 +1,7 @@
 //! A command with its outcome, for people.
 
 use outrider_backend::admin::{Command, CommandState};
+use outrider_protocol::collect::ordered::{CollectOrderReport, CollectSource};
 use outrider_protocol::integration::ProjectState;
 use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport,
@@ -45,6 +46,7 @@ pub(crate) fn command(command: &Command) {
             ActionReport::ValidateConfig(report) => validate(report),
             ActionReport::ExportOnboardData(report) => onboard(report),
             ActionReport::DescribeIntegrations(report) => describe(report),
+            ActionReport::ConfigureCollect(report) => collect_order(report),
             ActionReport::Upgrade(report) => return upgrade(report, command.error.as_ref()),
         }
     }
@@ -58,6 +60,22 @@ pub(crate) fn command(command: &Command) {
     }
     if let Some(error) = &command.error {
         failure("", error);
+    }
+}
+
+fn collect_order(report: &CollectOrderReport) {
+    // What is wrong stands in the error, too.
+    if !report.errors.is_empty() {
+        return;
+    }
+    let kept = if report.kept {
+        "the agent keeps the section"
+    } else {
+        "the agent keeps no section of this backend"
+    };
+    line(&format!("{kept}; in effect: {}", report.in_effect.map_or("none", CollectSource::word)));
+    if let Some(idle) = &report.idle {
+        line(&format!("  it is not in effect: {idle}"));
     }
 }
 

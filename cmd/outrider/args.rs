@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Ask every installed integration what it is
     #[command(hide = true)]
     DescribeIntegrations(Describe),
-    /// Measure this host and deliver it, as the section `collect` of config.json says
+    /// Measure this host and deliver it, as the section `collect` of config.json says, or the one that the backend ordered
     #[command(hide = true)]
     Collect(Collect),
     /// Let a new version of the agent stay when it is well, or take it back

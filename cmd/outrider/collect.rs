@@ -91,6 +91,7 @@ fn cannot(err: &outrider_actions::collect::CollectError) -> Error {
     match err {
         CollectError::Config(_)
         | CollectError::NoSection { .. }
+        | CollectError::Ordered(_)
         | CollectError::Environment(_)
         | CollectError::File { .. }
         | CollectError::Invalid { .. }

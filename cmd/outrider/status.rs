@@ -64,6 +64,11 @@ fn tell(status: &Status) -> String {
     if let Some(it) = &status.collect {
         lines.extend(collect(it));
     }
+    if let Some(it) = &status.collect_ordered {
+        let idle = it.idle.map(|it| format!("; not in effect: {it}")).unwrap_or_default();
+        let ordered = format!("by the backend at {:.0}, command {}{idle}", it.at, it.command);
+        lines.push(row("ordered", &ordered));
+    }
     if status.refused_files > 0 {
         let refused =
             format!("{} files, which the backend refuses: see logs/service-run", status.refused_files);
@@ -88,16 +93,22 @@ fn ended(it: &UpgradeReport) -> String {
 /// Whether collecting runs, and how each output is.
 fn collect(status: &CollectStatus) -> Vec<String> {
     match status {
-        CollectStatus::Waiting { since, error } => {
-            vec![row("collect", &format!("ended at {since:.0}, and is started again: {error}"))]
+        CollectStatus::Waiting { source, since, error } => {
+            let whose = source.word();
+            vec![row(
+                "collect",
+                &format!("as {whose} says: ended at {since:.0}, and is started again: {error}"),
+            )]
         }
-        CollectStatus::Running { pid, since, report } => {
+        CollectStatus::Running { source, pid, since, report } => {
             let pid = pid.map(|it| format!(", process {it}")).unwrap_or_default();
             let trouble =
                 report.trouble.as_ref().map(|it| format!("; not measured: {it}")).unwrap_or_default();
             let running = format!(
-                "running since {since:.0}{pid}: {} sources, {} samples{trouble}",
-                report.sources, report.samples
+                "as {} says: running since {since:.0}{pid}: {} sources, {} samples{trouble}",
+                source.word(),
+                report.sources,
+                report.samples
             );
             let outputs = report.outputs.iter().map(|it| row("", &output(it)));
             let apis = report.apis.as_ref().map(|it| row("", &apis(it)));

@@ -87,7 +87,10 @@ fn settle_state(root: &Root, order: &Order) -> Result<(), StateError> {
         Order::Export(_) => root.settle_state_by_hand(),
         // What it knows of releases is in the state, and would be in the place of one that is just being migrated.
         Order::Upgrade(_) => root.check_state(),
-        Order::ValidateConfig(_) | Order::ExportOnboardData(_) | Order::DescribeIntegrations(_) => Ok(()),
+        Order::ValidateConfig(_)
+        | Order::ExportOnboardData(_)
+        | Order::DescribeIntegrations(_)
+        | Order::ConfigureCollect(_) => Ok(()),
     }
 }
 
@@ -112,6 +115,8 @@ fn tell(report: &ActionReport, cancelled: bool) -> (Exit, String) {
         ActionReport::ExportOnboardData(report) => tell_onboarding(report),
         ActionReport::DescribeIntegrations(report) => tell_description(report),
         ActionReport::Upgrade(report) => tell_upgrade(report),
+        // No action answers it.
+        ActionReport::ConfigureCollect(_) => (Exit::Ok, String::new()),
     }
 }
 

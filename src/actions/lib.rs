@@ -53,6 +53,7 @@ pub use linked::{LinkError, run_linked};
 pub use outlet::Outlet;
 
 use outrider_protocol::action::Order;
+use outrider_protocol::fault::{Fault, Retry};
 use outrider_protocol::report::{ActionReport, Failure};
 
 /// Carries an order out.
@@ -70,5 +71,12 @@ pub async fn carry_out(context: &Context, order: Order) -> Result<ActionReport, 
             describe::run(context, order).await.map(ActionReport::DescribeIntegrations)
         }
         Order::Upgrade(order) => upgrade::run(context, order).await.map(ActionReport::Upgrade),
+        Order::ConfigureCollect(_) => Err(Box::new(Failure {
+            message: "configure-collect is carried out by the service itself, not by an action".to_owned(),
+            fault: Fault::Bug,
+            retry: Retry::No,
+            hint: None,
+            last_lines: Vec::new(),
+        })),
     }
 }

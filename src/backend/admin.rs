@@ -9,7 +9,9 @@ use outrider_protocol::report::{ActionReport, Failure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod collecting;
 mod integrations;
+pub use collecting::{AgentCollecting, CollectOrdered};
 pub use integrations::{
     AgentIntegrations, ConfiguredIntegration, CrashFilter, OAuthInfo, OAuthRegistration, StoredCrash,
 };
@@ -249,7 +251,7 @@ pub struct CommandSummary {
     pub id: CommandId,
     /// Who carries it out.
     pub agent: AgentId,
-    /// `export`, `validate-config`, `export-onboard-data`, `upgrade`.
+    /// `export`, `validate-config`, `export-onboard-data`, `upgrade`, `configure-collect`.
     pub action: String,
     /// On which integrations.
     pub integrations: Vec<IntegrationRef>,

@@ -17,10 +17,12 @@ use crate::store::Pass;
 
 mod agents;
 mod codes;
+mod collecting;
 mod commands;
 mod files;
 mod integrations;
 
+pub(crate) use collecting::of_agent as collecting_of;
 pub(crate) use files::send as send_file;
 pub(crate) use integrations::of_agent as integrations_of;
 
@@ -34,6 +36,10 @@ pub(crate) fn routes(app: &Shared) -> Router<Shared> {
         .route(
             "/agents/{agent}/integrations/{integration}/oauth",
             put(integrations::register_oauth).delete(integrations::remove_oauth),
+        )
+        .route(
+            "/agents/{agent}/collect",
+            get(collecting::show).put(collecting::order).delete(collecting::clear),
         )
         .route("/crashes", get(integrations::crashes))
         .route("/codes", get(codes::list).post(codes::create))

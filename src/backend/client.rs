@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use outrider_protocol::Raw;
 use outrider_protocol::bulk::HttpError;
 use outrider_protocol::ids::{AgentId, CommandId, IntegrationId};
 use outrider_protocol::progress::Progress;
@@ -11,9 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::{
-    About, Agent, AgentIntegrations, CancelCommand, Code, Command, CommandFilter, CommandSummary,
-    CrashFilter, CreatedCode, File, FileFilter, LogRange, LoginLink, NewCode, NewCommand, NumberedLine,
-    OAuthInfo, OAuthRegistration, StoredCrash, WatchQuery, Watched,
+    About, Agent, AgentCollecting, AgentIntegrations, CancelCommand, Code, Command, CommandFilter,
+    CommandSummary, CrashFilter, CreatedCode, File, FileFilter, LogRange, LoginLink, NewCode, NewCommand,
+    NumberedLine, OAuthInfo, OAuthRegistration, StoredCrash, WatchQuery, Watched,
 };
 
 /// The longest time to get a connection.
@@ -181,6 +182,30 @@ impl Client {
     ) -> Result<AgentIntegrations, ClientError> {
         let path = ["agents", agent.as_str(), "integrations", integration.as_str()];
         self.send(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Whether an agent collects, by whose section, and which one of this backend it keeps.
+    ///
+    /// # Errors
+    /// When the call fails, or there is no such agent.
+    pub async fn collecting(&self, agent: &AgentId) -> Result<AgentCollecting, ClientError> {
+        self.get(&["agents", agent.as_str(), "collect"], &()).await
+    }
+
+    /// Orders a section `collect`.
+    ///
+    /// # Errors
+    /// When the call fails, or the agent cannot take a command.
+    pub async fn order_collecting(&self, agent: &AgentId, section: &Raw) -> Result<Command, ClientError> {
+        self.send(Method::PUT, &["agents", agent.as_str(), "collect"], Some(section)).await
+    }
+
+    /// Takes that section back.
+    ///
+    /// # Errors
+    /// When the call fails, or the agent cannot take a command.
+    pub async fn clear_collecting(&self, agent: &AgentId) -> Result<Command, ClientError> {
+        self.send(Method::DELETE, &["agents", agent.as_str(), "collect"], None::<&()>).await
     }
 
     /// Registers how access tokens are made for an integration.

@@ -15,7 +15,8 @@
 //! admin API. Tokens, codes and login links are stored as hashes only.
 //!
 //! **Invariant:** nobody but the user who runs the backend can read its folder. Configurations of integrations, which may
-//! hold secrets, are in the stored order until the command has ended and a second longer, and are never shown. Of an
+//! hold secrets, are in the stored order until the command has ended and a second longer, and are never shown; so are sections
+//! `collect`. Of an
 //! integration that is configured here, only what its agent's host encrypted is kept, and sent from then on.
 //!
 //! **Invariant:** refresh tokens and clients' secrets are sent to their token URL and nowhere else (`oauth`).

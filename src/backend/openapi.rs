@@ -6,9 +6,9 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::admin::{
-    About, Agent, AgentIntegrations, CancelCommand, Code, Command, CommandFilter, CommandSummary,
-    CrashFilter, CreatedCode, File, FileFilter, LogRange, LoginLink, NewCode, NewCommand, NumberedLine,
-    OAuthInfo, OAuthRegistration, StoredCrash, WatchQuery, Watched,
+    About, Agent, AgentCollecting, AgentIntegrations, CancelCommand, Code, Command, CommandFilter,
+    CommandSummary, CrashFilter, CreatedCode, File, FileFilter, LogRange, LoginLink, NewCode, NewCommand,
+    NumberedLine, OAuthInfo, OAuthRegistration, StoredCrash, WatchQuery, Watched,
 };
 use outrider_protocol::bulk::HttpError;
 use outrider_protocol::progress::Progress;
@@ -20,6 +20,7 @@ pub fn document() -> Value {
     api.operation("get", "/about", "about", "The backend's version.", |op| op.reply::<About>());
     agents_and_codes(&mut api);
     integrations(&mut api);
+    collecting(&mut api);
     commands(&mut api);
     api.operation("get", "/files", "listFiles", "Uploaded files, the newest first.", |op| {
         op.query::<FileFilter>().reply::<Vec<File>>()
@@ -95,6 +96,33 @@ fn integrations(api: &mut Api) {
     api.operation("get", "/crashes", "listCrashes", "Crashes that agents told of, the newest first.", |op| {
         op.query::<CrashFilter>().reply::<Vec<StoredCrash>>()
     });
+}
+
+fn collecting(api: &mut Api) {
+    const COLLECT: &str = "/agents/{agent}/collect";
+    api.operation(
+        "get",
+        COLLECT,
+        "showCollecting",
+        "Whether an agent collects, by whose section, and the section of this backend that it keeps, without secrets.",
+        |op| op.reply::<AgentCollecting>(),
+    );
+    api.operation(
+        "put",
+        COLLECT,
+        "orderCollecting",
+        "Order a section `collect`, as it would stand in config.json, but that it names no file of the host. The agent keeps \
+         it until another is ordered or it is taken back; a section of its config.json wins as a whole. The command that is \
+         answered says what became of it.",
+        |op| op.body::<Map<String, Value>>().reply::<Command>(),
+    );
+    api.operation(
+        "delete",
+        COLLECT,
+        "clearCollecting",
+        "Take that section back, by a command as well.",
+        |op| op.reply::<Command>(),
+    );
 }
 
 fn commands(api: &mut Api) {

@@ -5,6 +5,7 @@
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use outrider_protocol::action::{IntegrationConfig, Order};
+use outrider_protocol::collect::ordered::CollectOrder;
 use outrider_protocol::ids::{AgentId, CommandId, IntegrationId};
 use outrider_protocol::integration::ConfigError;
 
@@ -25,6 +26,13 @@ pub(crate) async fn take(app: &App, mut new: NewCommand) -> Result<CommandId, Ap
     check_configs(app, &new.agent, &new.order).await?;
     if let Order::Upgrade(order) = &new.order {
         upgrade::check(order)?;
+    }
+    if let Order::ConfigureCollect(CollectOrder { section: Some(section), .. }) = &new.order
+        && !section.get().trim_start().starts_with('{')
+    {
+        // Everything else is the agent's to judge: it alone knows its version's fields.
+        let message = "the section `collect` is no object; expected one as it stands in config.json";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
     let now = Timestamp::now();
     let expires_at = upgrade::expiry(&new, app.limits.command_expiry, now)?;

@@ -17,6 +17,7 @@ use crate::http_error::{ApiError, InPath};
 use crate::store::FileKey;
 
 mod agents;
+mod collecting;
 mod command;
 mod integrations;
 mod layout;

@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 
 mod agents;
 mod codes;
+mod collecting;
 mod commands;
 mod configured;
 mod crashes;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod collecting;
 mod commands;
 mod crashes;
 pub(crate) mod harness;

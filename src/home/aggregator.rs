@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use outrider_protocol::aggregator::{Bounds, ServerTls, Settings};
 use outrider_protocol::collect::Credential;
 
+use crate::collect::Author;
 use crate::collect::outputs::outputs;
 use crate::config_read::{inside, quoted};
 use crate::members::Members;
@@ -40,7 +41,7 @@ fn read(text: &str, folder: &Root, faults: &mut Vec<ConfigFault>) -> Option<Sett
     let tls = tls(&mut members, folder);
     let mut bounds = Bounds::default();
     read_bounds(&mut members, &mut bounds);
-    let outputs = outputs(&mut members, folder);
+    let outputs = outputs(&mut members, Author::Operator(folder));
     if outputs.is_empty() && members.faults().is_empty() {
         members.fault(ConfigFault::new("/outputs", "none", "at least one output"));
     }

@@ -1,18 +1,26 @@
-//! The section `collect` of config.json: what is measured on this host, and where it is delivered.
+//! The section `collect`, of config.json or of the backend: what is measured on this host, and where it is delivered.
 
 mod apis;
+mod author;
+mod ordered;
 pub(crate) mod outputs;
+mod shown;
+
+pub(crate) use author::Author;
+pub use ordered::{OrderedCollect, OrderedError};
+
+use std::fmt;
 
 use outrider_protocol::Raw;
 use outrider_protocol::collect::apis::ApiGroup;
 use outrider_protocol::collect::{Intervals, Output, Settings, Target};
 
-use crate::config_read::{inside, one_line, quoted};
+use crate::config_read::{one_line, quoted};
 use crate::members::{Members, child, kind};
 use crate::{ConfigFault, Root};
 
 /// What is measured, and where it is delivered.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CollectConfig {
     /// What is measured.
     pub settings: Settings,
@@ -26,16 +34,38 @@ pub struct CollectConfig {
     raw: Raw,
 }
 
+impl fmt::Debug for CollectConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What stands in the file holds secrets, and so may the bodies of requests.
+        f.debug_struct("CollectConfig")
+            .field("settings", &self.settings)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}
+
 impl CollectConfig {
     /// Reads a section by itself, as it would stand in config.json. Relative paths in it begin at the root.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(text: &str, root: &Root) -> Result<Self, Vec<ConfigFault>> {
+        Self::read_of(text, Author::Operator(root))
+    }
+
+    /// Reads a section that the backend orders: as it would stand in config.json, but that it may name no file of the host.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_ordered(text: &str) -> Result<Self, Vec<ConfigFault>> {
+        Self::read_of(text, Author::Backend)
+    }
+
+    fn read_of(text: &str, author: Author<'_>) -> Result<Self, Vec<ConfigFault>> {
         let raw = serde_json::from_str::<Raw>(text)
             .map_err(|err| vec![ConfigFault::new("", format!("broken JSON ({err})"), "a JSON object")])?;
         let mut faults = Vec::new();
-        match section("", raw, root, &mut faults) {
+        match section("", raw, author, &mut faults) {
             Some(section) if faults.is_empty() => Ok(section),
             _ => Err(faults),
         }
@@ -78,7 +108,7 @@ const DAY_S: u64 = 24 * 3600;
 pub(crate) fn section(
     place: &str,
     raw: Raw,
-    root: &Root,
+    author: Author<'_>,
     faults: &mut Vec<ConfigFault>,
 ) -> Option<CollectConfig> {
     let mut members = Members::read(place, raw.get(), FIELDS, faults)?;
@@ -89,20 +119,20 @@ pub(crate) fn section(
         settings.target = target;
     }
     let path = "the path of a folder";
-    if let Some(path) = members.text("cgroup_path", path, |text| inside(root, &text)) {
+    if let Some(path) = author.path(&mut members, "cgroup_path", path) {
         settings.cgroup_path = path;
     }
-    if let Some(path) = members.text("proc_path", path, |text| inside(root, &text)) {
+    if let Some(path) = author.path(&mut members, "proc_path", path) {
         settings.proc_path = path;
     }
-    settings.mount_path = members.text("mount_path", path, |text| inside(root, &text));
+    settings.mount_path = author.path(&mut members, "mount_path", path);
     members.number_into("interval_ms", 100, DAY_S * 1000, &mut settings.interval_ms);
     members.number_into("rescan_s", 1, DAY_S, &mut settings.rescan_s);
     members.number_into("max_cgroups", 1, 1_000_000, &mut settings.max_cgroups);
     intervals(&mut members, &mut settings.intervals);
     settings.tags = tags(&mut members);
-    let apis = apis::groups(&mut members, root);
-    let outputs = outputs::outputs(&mut members, root);
+    let apis = apis::groups(&mut members, author);
+    let outputs = outputs::outputs(&mut members, author);
     let host = names_target || apis.is_empty();
     Some(CollectConfig { settings, host, apis, outputs, raw })
 }
@@ -113,8 +143,8 @@ fn target(members: &mut Members<'_>) -> Option<Target> {
     let expected = "one of {\"below\": PATH}, {\"path\": PATH} and {\"container\": ID}";
     let mut inner = Members::read(&place, raw.get(), &["below", "path", "container"], members.faults())?;
     let found: Vec<_> = [
-        inner.text("below", "a path of cgroups, as /system.slice", one_line).map(Target::Below),
-        inner.text("path", "the path of a cgroup, as /system.slice/ssh.service", one_line).map(Target::Path),
+        inner.text("below", "a path of cgroups, as /system.slice", cgroup).map(Target::Below),
+        inner.text("path", "the path of a cgroup, as /system.slice/ssh.service", cgroup).map(Target::Path),
         inner.text("container", "a container's id", one_line).map(Target::Container),
     ]
     .into_iter()
@@ -128,6 +158,12 @@ fn target(members: &mut Members<'_>) -> Option<Target> {
             None
         }
     }
+}
+
+/// A path below the hierarchies' roots, and nowhere else: what is found there leaves the host.
+fn cgroup(text: String) -> Result<String, String> {
+    let text = one_line(text)?;
+    if text.split('/').any(|it| it == "..") { Err(quoted(&text)) } else { Ok(text) }
 }
 
 fn intervals(members: &mut Members<'_>, intervals: &mut Intervals) {

@@ -46,6 +46,8 @@ pub struct Config {
     pub extra_integrations: Vec<IntegrationConfig>,
     /// What is measured on this host, set by hand; nothing where it is missing.
     pub collect: Option<CollectConfig>,
+    /// Whether the backend may order what is collected, where [`Config::collect`] does not say; set by hand.
+    pub backend_collect: bool,
     /// Bounds, set by hand.
     pub limits: Limits,
 }
@@ -64,6 +66,7 @@ impl fmt::Debug for Config {
             .field("ca_file", &self.ca_file)
             .field("extra_integrations", &extra)
             .field("collect", &self.collect.as_ref().map(|it| (&it.settings, &it.outputs)))
+            .field("backend_collect", &self.backend_collect)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -87,6 +90,8 @@ struct Saved<'a> {
     extra_integrations: &'a [IntegrationConfig],
     #[serde(skip_serializing_if = "Option::is_none")]
     collect: Option<&'a Raw>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend_collect: Option<bool>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     limits: Map<String, Value>,
 }
@@ -139,6 +144,8 @@ impl Config {
             ca_file: self.ca_file.as_deref(),
             extra_integrations: &self.extra_integrations,
             collect: self.collect.as_ref().map(CollectConfig::raw),
+            // What is the rule need not be said, and an older version need not know it.
+            backend_collect: (!self.backend_collect).then_some(false),
             limits: self.limits.changed(),
         };
         let mut bytes = serde_json::to_vec_pretty(&saved)

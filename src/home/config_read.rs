@@ -8,6 +8,7 @@ use outrider_protocol::ids::{AgentId, IntegrationId, IntegrationName};
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
 
+use crate::collect::Author;
 use crate::config::CONFIG_VERSION;
 use crate::limits::LimitFault;
 use crate::members::{Members, child, kind};
@@ -24,6 +25,7 @@ const FIELDS: &[&str] = &[
     "ca_file",
     "extra_integrations",
     "collect",
+    "backend_collect",
     "limits",
 ];
 const RESTORE: &str = "put a copy of it back, or run `outrider unenroll` and enroll again";
@@ -66,9 +68,10 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
     });
     let extra_integrations = extra_integrations(&mut members);
     let collect = members.place("collect");
-    let collect = members
-        .take("collect")
-        .and_then(|raw| crate::collect::section(&collect, raw, source.root, members.faults()));
+    let collect = members.take("collect").and_then(|raw| {
+        crate::collect::section(&collect, raw, Author::Operator(source.root), members.faults())
+    });
+    let backend_collect = members.flag("backend_collect").unwrap_or(true);
     let limits = limits(&mut members);
     Some(Config {
         version: CONFIG_VERSION,
@@ -81,6 +84,7 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
         ca_file,
         extra_integrations,
         collect,
+        backend_collect,
         limits,
     })
 }

@@ -272,9 +272,9 @@ impl Journal {
     }
 
     /// At the start of a service, since whoever ran a command is gone: an export that was running is queued again, in its
-    /// old place, or set aside if it was started `attempts_most` times without an end; another action is ended as
-    /// interrupted at `now`. One that this version cannot read is ended as failed. Answers those that changed, in order of
-    /// arrival.
+    /// old place, or set aside if it was started `attempts_most` times without an end; an order to collect is queued again
+    /// as often; another action is ended as interrupted at `now`. One that this version cannot read is ended as failed.
+    /// Answers those that changed, in order of arrival.
     ///
     /// # Errors
     /// When the store fails.
@@ -331,9 +331,12 @@ fn after_death(row: Result<Entry, Unread>, now: Timestamp, attempts_most: u32) -
         Order::Export(_) => end(set_aside(&entry.starts, now)),
         // How far it is stands in the journal of versions, which says what the next service does of it.
         Order::Upgrade(_) => State::Queued(command),
-        Order::ValidateConfig(_) | Order::ExportOnboardData(_) | Order::DescribeIntegrations(_) => {
-            end(interrupted())
-        }
+        // Carried out again it comes to the same.
+        Order::ConfigureCollect(_) if entry.starts.len() < attempts_most as usize => State::Queued(command),
+        Order::ValidateConfig(_)
+        | Order::ExportOnboardData(_)
+        | Order::DescribeIntegrations(_)
+        | Order::ConfigureCollect(_) => end(interrupted()),
     };
     Some(Entry { state, ..entry })
 }

@@ -5,6 +5,7 @@
 //! | [`Root`] | the paths; makes the folders, for the owner only |
 //! | [`RootLock`] | one service uses a root at a time |
 //! | [`Config`] | config.json: read with all its faults at once, written whole or not at all |
+//! | [`CollectConfig`], [`OrderedCollect`] | the section `collect`, of config.json or of the backend, and which is in effect |
 //! | [`state`] | the schema of what is remembered; migrations on a copy, and the way back |
 //! | [`Identity`] | whose work lies in the root; another's is moved aside |
 //! | [`keys`] | secrets of sources that only this root can read |
@@ -55,7 +56,7 @@ pub mod unchanged;
 pub use aggregator::aggregator;
 pub use atomic::FileError;
 pub use checkpoints::{Checkpoints, Claim, Prepared, VALUE_BYTES};
-pub use collect::CollectConfig;
+pub use collect::{CollectConfig, OrderedCollect, OrderedError};
 pub use config::{CONFIG_VERSION, Config};
 pub use config_fault::{ConfigErrors, ConfigFault};
 pub use identity::Identity;

@@ -97,6 +97,22 @@ impl<'a> Members<'a> {
         (value.get() != "null").then_some(value)
     }
 
+    /// Whether there is such a member.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(it, value)| it == name && value.get() != "null")
+    }
+
+    /// Takes `true` or `false` out.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        let value = self.take(name)?;
+        let flag = serde_json::from_str::<bool>(value.get()).ok();
+        if flag.is_none() {
+            let place = child(&self.pointer, name);
+            self.faults.push(ConfigFault::new(&place, kind(value.get()), "true or false"));
+        }
+        flag
+    }
+
     /// Whether there may be such a member.
     pub(crate) fn knows(&self, name: &str) -> bool {
         self.known.contains(&name)
@@ -145,8 +161,7 @@ impl<'a> Members<'a> {
         expected: &str,
         check: impl FnOnce(String) -> Result<T, String>,
     ) -> Option<T> {
-        let missing = self.pairs.iter().all(|(it, value)| it != name || value.get() == "null");
-        if missing {
+        if !self.has(name) {
             self.faults.push(ConfigFault::new(&child(&self.pointer, name), "nothing", expected));
         }
         self.text(name, expected, check)

@@ -85,6 +85,12 @@ impl Root {
         self.state().join("collect")
     }
 
+    /// What the backend ordered to be collected: see [`crate::OrderedCollect`].
+    #[must_use]
+    pub fn ordered_collect(&self) -> PathBuf {
+        self.state().join("collect-ordered.json")
+    }
+
     /// Reports of finished exports.
     #[must_use]
     pub fn exports(&self) -> PathBuf {

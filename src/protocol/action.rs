@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Raw;
 use crate::call::{calls, notices};
+use crate::collect::ordered::CollectOrder;
 use crate::ids::{CommandId, ExportId, IntegrationId, IntegrationName, Model};
 use crate::integration::{CancelParams, Empty, OAuthAccessTokenReply};
 use crate::log::LogLine;
@@ -89,6 +90,8 @@ pub enum Order {
     DescribeIntegrations(DescribeOrder),
     /// Put another version of the agent into the root.
     Upgrade(UpgradeOrder),
+    /// Keep another section `collect` for the backend, or none. The service does it itself.
+    ConfigureCollect(CollectOrder),
 }
 
 crate::tagged::tagged! { Order by "action":
@@ -97,10 +100,12 @@ crate::tagged::tagged! { Order by "action":
     "export-onboard-data" => ExportOnboardData,
     "describe-integrations" => DescribeIntegrations,
     "upgrade" => Upgrade,
+    "configure-collect" => ConfigureCollect,
 }
 
 impl Order {
-    /// The action's name: the hidden subcommand, and the log file, that carries the order out.
+    /// The action's name: the hidden subcommand, and the log file, that carries the order out; but for
+    /// `configure-collect`, which takes no process.
     #[must_use]
     pub fn action(&self) -> &'static str {
         match self {
@@ -109,6 +114,7 @@ impl Order {
             Self::ExportOnboardData(_) => "export-onboard-data",
             Self::DescribeIntegrations(_) => "describe-integrations",
             Self::Upgrade(_) => "upgrade",
+            Self::ConfigureCollect(_) => "configure-collect",
         }
     }
 
@@ -121,6 +127,7 @@ impl Order {
             Self::ExportOnboardData(order) => &order.agent,
             Self::DescribeIntegrations(order) => &order.agent,
             Self::Upgrade(order) => &order.agent,
+            Self::ConfigureCollect(order) => &order.agent,
         }
     }
 
@@ -132,6 +139,7 @@ impl Order {
             Self::ExportOnboardData(order) => &mut order.agent,
             Self::DescribeIntegrations(order) => &mut order.agent,
             Self::Upgrade(order) => &mut order.agent,
+            Self::ConfigureCollect(order) => &mut order.agent,
         }
     }
 
@@ -142,7 +150,7 @@ impl Order {
             Self::Export(order) => &order.integrations,
             Self::ValidateConfig(order) => std::slice::from_ref(&order.integration),
             Self::ExportOnboardData(order) => std::slice::from_ref(&order.integration),
-            Self::DescribeIntegrations(_) | Self::Upgrade(_) => &[],
+            Self::DescribeIntegrations(_) | Self::Upgrade(_) | Self::ConfigureCollect(_) => &[],
         }
     }
 
@@ -152,7 +160,7 @@ impl Order {
             Self::Export(order) => &mut order.integrations,
             Self::ValidateConfig(order) => std::slice::from_mut(&mut order.integration),
             Self::ExportOnboardData(order) => std::slice::from_mut(&mut order.integration),
-            Self::DescribeIntegrations(_) | Self::Upgrade(_) => &mut [],
+            Self::DescribeIntegrations(_) | Self::Upgrade(_) | Self::ConfigureCollect(_) => &mut [],
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! The action is long-running: on link B the service calls `initialize`, then `collect`, which is answered when a `cancel`
 //! has ended it and its outputs were given time to send the rest. Meanwhile `collecting` says how it goes.
+//! A section may also be the backend's: see [`ordered`].
 
 pub mod apis;
+pub mod ordered;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::action::{LogBatch, OAuthParams, Order};
 use crate::call::calls;
 use crate::collect::Reading;
+use crate::collect::ordered::CollectingParams;
 use crate::crash::Crash;
 use crate::ids::{AgentId, CommandId};
 use crate::integration::{Empty, OAuthAccessTokenReply};
@@ -57,6 +58,9 @@ calls! {
     Integrations = "agent.integrations": DescribeReport => Empty;
     /// What the agent measured last, in short, for people to look at. The latest wins; one that is lost is of no value.
     Measured = "agent.measured": MeasuredParams => Empty;
+    /// Whether it collects, by whose section, and what does not work; sent on each connection, and when it changed. A backend
+    /// that does not know this call does not order a section either.
+    CollectingChanged = "agent.collecting": CollectingParams => Empty;
     /// A process of the agent died. Sent until it is answered.
     Crashed = "agent.crashed": CrashedParams => Empty;
     /// An access token for an integration. Asked again after a lost answer, it gives the same token.

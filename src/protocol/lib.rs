@@ -5,7 +5,7 @@
 //! | [`control`] | A control | backend and service: JSON-RPC by POST, orders by server-sent events or long poll |
 //! | [`bulk`] | A bulk | the same: enrollment and uploads by plain HTTP |
 //! | [`action`] | B | service and action, on the action's stdin and stdout |
-//! | [`collect`] | B | service and the action that measures; and what config.json says of that |
+//! | [`collect`] | B | service and the action that measures; and what config.json or the backend says of that |
 //! | [`integration`] | C | action and integration, on the integration's stdin and stdout |
 //! | [`local`] | – | people's commands and the watcher, and the service: a socket in the root |
 //!

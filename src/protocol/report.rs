@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Raw;
 use crate::action::IntegrationConfig;
+use crate::collect::ordered::CollectOrderReport;
 use crate::crash::Crash;
 use crate::fault::{Fault, Retry};
 use crate::ids::{ExportId, IntegrationId, IntegrationName, Model};
@@ -46,6 +47,8 @@ pub enum ActionReport {
     DescribeIntegrations(DescribeReport),
     /// Of `upgrade`.
     Upgrade(UpgradeReport),
+    /// Of `configure-collect`.
+    ConfigureCollect(CollectOrderReport),
 }
 
 crate::tagged::tagged! { ActionReport by "action":
@@ -54,6 +57,7 @@ crate::tagged::tagged! { ActionReport by "action":
     "export-onboard-data" => ExportOnboardData,
     "describe-integrations" => DescribeIntegrations,
     "upgrade" => Upgrade,
+    "configure-collect" => ConfigureCollect,
 }
 
 /// How an export went.

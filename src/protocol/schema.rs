@@ -81,6 +81,7 @@ fn control_link() -> Value {
         .call::<control::Ended>("agent")
         .call::<control::Integrations>("agent")
         .call::<control::Measured>("agent")
+        .call::<control::CollectingChanged>("agent")
         .call::<control::Crashed>("agent")
         .call::<control::OAuthAccessToken>("agent")
         .message::<control::Envelope>()

@@ -1,6 +1,7 @@
 //! The loop that owns all state of the service, and what it does about each event.
 
 mod collecting;
+mod configuring;
 mod describing;
 mod kept_state;
 mod running;
@@ -38,16 +39,19 @@ use crate::mail::Mail;
 use crate::notes::{Note, Notes, Written};
 use crate::outcome::upgrade::keep;
 use crate::outcome::{Stop, word};
+use crate::redaction::Redaction;
 use crate::run::{ServiceError, Stopped};
 use crate::snapshot::{LinkStatus, Snapshot};
 use crate::task::guarded;
 use crate::tokens::Tokens;
 use crate::uplink::Timing;
+use crate::uplink::collecting::Told;
 use crate::uplink::http::Http;
 use crate::uplink::insist::Insist;
 use crate::uplink::ledger::Ledger;
 use crate::uplink::orders::Orders;
 use crate::uplink::uploads::{Uploads, Wake};
+use configuring::Ordered;
 use describing::Describing;
 use upgrading::Upgrading;
 
@@ -128,6 +132,12 @@ pub(crate) struct Agent {
     tokens: Tokens,
     describing: Describing,
     collecting: Collecting,
+    /// What the backend ordered to be collected.
+    ordered: Ordered,
+    /// The secrets of what is collected.
+    collect_redaction: Arc<Redaction>,
+    /// What the backend is told of it.
+    told_collecting: watch::Sender<Told>,
     /// What config.json looked like when it was read last for what it wants collected.
     config_seen: Option<(SystemTime, u64)>,
     upgrading: Upgrading,
@@ -169,6 +179,9 @@ impl Agent {
             spool_use: SpoolUse { acknowledged: Ledger::open(&setup.root).files(), ..SpoolUse::default() },
             describing: Describing::new(),
             collecting: Collecting::new(Instant::now()),
+            ordered: Ordered::load(&setup.root),
+            collect_redaction: Arc::new(Redaction::of_texts(std::iter::empty(), &setup.config.token)),
+            told_collecting: watch::Sender::new(None),
             config_seen: None,
             upgrading: Upgrading::new(setup.versions.clone()),
             crashes: setup.crashes.clone(),
@@ -213,6 +226,8 @@ impl Agent {
         }
         self.keep("crashes", crate::uplink::crashes::tell(self.crashes.clone(), self.insist()));
         self.keep("measured", crate::uplink::measured::tell(self.collecting.latest(), self.insist()));
+        let told = self.told_collecting.subscribe();
+        self.keep("collecting", crate::uplink::collecting::tell(told, self.insist()));
         self.keep("integrations", crate::uplink::integrations::tell(self.describing.known(), self.insist()));
     }
 

@@ -1,5 +1,5 @@
-//! When `outrider collect` runs: while config.json has a section for it and the service does not stop. Decisions only; the
-//! process itself is `process`.
+//! When `outrider collect` runs: while config.json has a section for it, or the backend ordered one, and the service does not
+//! stop. Decisions only; the process itself is `process`, and what an order comes to is `ordered`.
 //!
 //! ```text
 //!  off ── a section ──> running ── ended by itself ──> waiting ── its pause is over, or the section changed ──> running
@@ -12,12 +12,15 @@
 //!   when it is gone.
 //! - Pauses double from a second to a minute while it keeps dying; one that ran for a while begins anew.
 
+pub(crate) mod ordered;
 pub(crate) mod process;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use outrider_protocol::collect::ordered::{CollectEnd, CollectSource, CollectingParams, CollectingState};
 use outrider_protocol::collect::{CollectReport, Reading};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -31,6 +34,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(60);
 /// How often config.json is looked at for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// What is told of at once that does not work, at most.
+const TROUBLES: usize = 10;
+/// The longest of such texts, in characters.
+const LONGEST_TROUBLE: usize = 500;
 
 /// Whether collecting runs, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 pub enum CollectStatus {
     /// It runs.
     Running {
+        /// Whose section it is.
+        #[serde(default)]
+        source: CollectSource,
         /// Its process, once that is started.
         pid: Option<u32>,
         /// Since when.
@@ -47,6 +57,9 @@ pub enum CollectStatus {
     },
     /// It ended, and is started again.
     Waiting {
+        /// Whose section it is.
+        #[serde(default)]
+        source: CollectSource,
         /// When it ended.
         since: Timestamp,
         /// Why.
@@ -75,17 +88,31 @@ impl PartialEq for Signal {
 
 impl Eq for Signal {}
 
+/// A section as it stands where it was written, and whose it is.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) source: CollectSource,
+    pub(crate) text: String,
+}
+
+impl fmt::Debug for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text holds secrets.
+        f.debug_struct("Section").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 enum State {
     Off,
     Running {
-        section: String,
+        section: Section,
         started: Instant,
         stop: watch::Sender<Option<&'static str>>,
         status: CollectStatus,
     },
     Waiting {
-        section: String,
+        section: Section,
         until: Instant,
         status: CollectStatus,
     },
@@ -98,6 +125,8 @@ pub(crate) struct Collecting {
     failures: u32,
     look_at: Instant,
     stopped: bool,
+    /// How it last ended by itself, with this section.
+    last_end: Option<CollectEnd>,
     latest: watch::Sender<Latest>,
 }
 
@@ -107,7 +136,7 @@ pub(crate) type Latest = Arc<[Reading]>;
 impl Collecting {
     pub(crate) fn new(now: Instant) -> Self {
         let latest = watch::Sender::new(Latest::default());
-        Self { state: State::Off, failures: 0, look_at: now, stopped: false, latest }
+        Self { state: State::Off, failures: 0, look_at: now, stopped: false, last_end: None, latest }
     }
 
     /// What was measured last, as it changes.
@@ -133,6 +162,11 @@ impl Collecting {
         due
     }
 
+    /// Something may be otherwise: it is to be looked at once.
+    pub(crate) fn look(&mut self, now: Instant) {
+        self.look_at = now;
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Running { .. })
     }
@@ -149,32 +183,37 @@ impl Collecting {
         }
     }
 
-    /// What follows from the section that config.json has now.
-    pub(crate) fn decide(&mut self, section: Option<&str>, now: Instant) -> Act {
+    /// What follows from the section that is in effect now.
+    pub(crate) fn decide(&mut self, section: Option<&Section>, now: Instant) -> Act {
         match (&self.state, section) {
             _ if self.stopped => Act::Nothing,
             (State::Running { section: of, .. }, section) => {
-                if section != Some(of.as_str()) {
-                    self.end("config.json says something else");
+                if section != Some(of) {
+                    self.end("the section `collect` is another one");
                 }
                 Act::Nothing
             }
             (_, None) => {
                 self.state = State::Off;
                 self.failures = 0;
+                self.last_end = None;
                 Act::Nothing
             }
             (State::Waiting { section: of, until, .. }, Some(section)) if of == section && now < *until => {
                 Act::Nothing
             }
-            (_, Some(section)) => {
+            (state, Some(section)) => {
+                if !matches!(state, State::Waiting { section: of, .. } if of == section) {
+                    self.last_end = None;
+                }
                 let (stop, stopped) = watch::channel(None);
                 let status = CollectStatus::Running {
+                    source: section.source,
                     pid: None,
                     since: Timestamp::now(),
                     report: CollectReport::default(),
                 };
-                self.state = State::Running { section: section.to_owned(), started: now, stop, status };
+                self.state = State::Running { section: section.clone(), started: now, stop, status };
                 Act::Start(Signal(stopped))
             }
         }
@@ -222,9 +261,25 @@ impl Collecting {
             LONGEST
         };
         self.failures += 1;
-        let status = CollectStatus::Waiting { since: Timestamp::now(), error: failed.why };
+        let (source, at) = (section.source, Timestamp::now());
+        self.last_end = Some(CollectEnd { at, error: failed.why.clone() });
+        let status = CollectStatus::Waiting { source, since: at, error: failed.why };
         self.state = State::Waiting { section, until: now + pause, status };
         Some(pause)
+    }
+
+    /// For the backend: without counts, so that it changes seldom.
+    pub(crate) fn told(&self) -> CollectingParams {
+        let (source, state, since, troubles) = match self.status() {
+            None => (None, CollectingState::Off, None, Vec::new()),
+            Some(CollectStatus::Running { source, since, report, .. }) => {
+                (Some(*source), CollectingState::Running, Some(*since), troubles(report))
+            }
+            Some(CollectStatus::Waiting { source, since, .. }) => {
+                (Some(*source), CollectingState::Waiting, Some(*since), Vec::new())
+            }
+        };
+        CollectingParams { source, state, since, last_end: self.last_end.clone(), troubles, ordered: None }
     }
 
     /// For people; nothing where it is not wanted.
@@ -234,6 +289,19 @@ impl Collecting {
             State::Running { status, .. } | State::Waiting { status, .. } => Some(status),
         }
     }
+}
+
+/// What does not work, each thing with its last error.
+fn troubles(report: &CollectReport) -> Vec<String> {
+    let outputs = report
+        .outputs
+        .iter()
+        .filter_map(|it| it.failing.as_ref().map(|failing| format!("output {}: {}", it.name, failing.error)));
+    let apis = report.apis.as_ref().filter(|it| it.failing > 0);
+    let apis = apis.and_then(|it| it.trouble.as_ref()).map(|it| format!("API {it}"));
+    let measured = report.trouble.as_ref().map(|it| format!("not measured: {it}"));
+    let all = outputs.chain(apis).chain(measured).take(TROUBLES);
+    all.map(|it| it.chars().take(LONGEST_TROUBLE).collect()).collect()
 }
 
 /// It ended by itself.
@@ -253,8 +321,12 @@ mod tests {
         Some(Failed { why: "no".into(), again })
     }
 
+    fn own(text: &str) -> Section {
+        Section { source: CollectSource::Config, text: text.to_owned() }
+    }
+
     fn started(it: &mut Collecting, section: &str, now: Instant) -> Signal {
-        match it.decide(Some(section), now) {
+        match it.decide(Some(&own(section)), now) {
             Act::Start(signal) => signal,
             Act::Nothing => panic!("it does not start: {it:?}"),
         }
@@ -267,10 +339,10 @@ mod tests {
         assert_eq!(it.decide(None, now), Act::Nothing);
         assert!(it.status().is_none());
         let signal = started(&mut it, "a", now);
-        assert_eq!(it.decide(Some("a"), now), Act::Nothing, "one at a time");
+        assert_eq!(it.decide(Some(&own("a")), now), Act::Nothing, "one at a time");
         assert!(signal.0.borrow().is_none());
-        assert_eq!(it.decide(Some("b"), now), Act::Nothing, "the one before has to be gone first");
-        assert_eq!(*signal.0.borrow(), Some("config.json says something else"));
+        assert_eq!(it.decide(Some(&own("b")), now), Act::Nothing, "the one before has to be gone first");
+        assert_eq!(*signal.0.borrow(), Some("the section `collect` is another one"));
         assert_eq!(it.ended(now, failed(true)), None, "it was told to end, whatever it says");
         assert_eq!(it.at(), Some(now), "the next one does not wait");
         let signal = started(&mut it, "b", now);
@@ -289,7 +361,7 @@ mod tests {
         for _ in 0..8 {
             started(&mut it, "a", now);
             let pause = it.ended(now, failed(true)).unwrap();
-            assert_eq!(it.decide(Some("a"), now + pause - Duration::from_millis(1)), Act::Nothing);
+            assert_eq!(it.decide(Some(&own("a")), now + pause - Duration::from_millis(1)), Act::Nothing);
             assert!(matches!(it.status(), Some(CollectStatus::Waiting { .. })));
             pauses.push(pause.as_secs());
             now += pause;
@@ -305,7 +377,7 @@ mod tests {
         let mut it = Collecting::new(now);
         started(&mut it, "a", now);
         assert_eq!(it.ended(now, failed(false)), Some(LONGEST));
-        assert_eq!(it.decide(Some("a"), now), Act::Nothing);
+        assert_eq!(it.decide(Some(&own("a")), now), Act::Nothing);
         started(&mut it, "b", now);
     }
 
@@ -318,7 +390,44 @@ mod tests {
         assert_eq!(*signal.0.borrow(), Some("the service stops"));
         assert!(it.is_running() && it.at().is_none());
         it.ended(now, None);
-        assert_eq!(it.decide(Some("a"), now), Act::Nothing);
+        assert_eq!(it.decide(Some(&own("a")), now), Act::Nothing);
         assert!(!it.is_running() && !it.looks(now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_section_of_somebody_else_replaces_it() {
+        let now = Instant::now();
+        let mut it = Collecting::new(now);
+        let signal = started(&mut it, "a", now);
+        let theirs = Section { source: CollectSource::Backend, text: "a".into() };
+        it.decide(Some(&theirs), now);
+        assert!(signal.0.borrow().is_some());
+        it.ended(now, None);
+        assert!(matches!(it.decide(Some(&theirs), now), Act::Start(_)));
+        assert_eq!(it.told().source, Some(CollectSource::Backend));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_backend_is_told_is_whose_section_it_is_and_what_does_not_work() {
+        use outrider_protocol::collect::{Failing, OutputReport};
+        let now = Instant::now();
+        let mut it = Collecting::new(now);
+        assert_eq!(it.told(), CollectingParams::default());
+        started(&mut it, "a", now);
+        it.ended(now, failed(true));
+        let told = it.told();
+        assert_eq!((told.state, told.last_end.unwrap().error.as_str()), (CollectingState::Waiting, "no"));
+        started(&mut it, "a", now + FIRST);
+        let failing = Some(Failing { since: Timestamp::UNIX_EPOCH, error: "e".repeat(1000) });
+        let output = OutputReport { name: "o".into(), failing, ..OutputReport::default() };
+        it.reported(CollectReport { outputs: vec![output], ..CollectReport::default() });
+        let told = it.told();
+        assert_eq!((told.state, told.source), (CollectingState::Running, Some(CollectSource::Config)));
+        assert!(told.last_end.is_some(), "it is not forgotten by the next start");
+        assert!(told.troubles[0].starts_with("output o: eee") && told.troubles[0].len() == LONGEST_TROUBLE);
+        it.decide(Some(&own("b")), now);
+        it.ended(now, None);
+        started(&mut it, "b", now);
+        assert!(it.told().last_end.is_none(), "that was another section");
     }
 }

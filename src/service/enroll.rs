@@ -222,6 +222,7 @@ pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Enrolled, Enr
         ca_file,
         extra_integrations: Vec::new(),
         collect: None,
+        backend_collect: true,
         limits,
     };
     // Before the configuration, so that no service ever runs with another's work.

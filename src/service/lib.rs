@@ -52,7 +52,7 @@
 //! | `last_life` | how the last service died: the marker, what a panic leaves | |
 //! | `tokens` | access tokens for integrations: one request at a time for each, however many ask | |
 //! | `ask` | the other end of that: what asks | |
-//! | `collecting` | when `outrider collect` runs, and its process | but for the process |
+//! | `collecting` | when `outrider collect` runs, what an order about it comes to, and its process | but for the process |
 //! | `local` | the socket on which this host asks | |
 //! | `agent::upgrading` | the service's part of an upgrade: arming, going over, what became of a trial | |
 //! | `notes` | the order in which the journal is written, and what waits for a full disk | |
@@ -62,7 +62,7 @@
 //! | `uplink::orders` | hello, the stream of orders, long poll where a proxy holds streams back, reconnecting | |
 //! | `uplink::insist` | calls that are made until the backend answers | |
 //! | `uplink::courier` | sends one command's mail, again and again until it is answered | |
-//! | `uplink::crashes`, `uplink::integrations` | tell of deaths, and of what is installed | |
+//! | `uplink::crashes`, `uplink::integrations`, `uplink::collecting` | tell of deaths, of what is installed, and whether it collects | |
 //! | `uplink::uploads` | spool files to the backend, resumed where they stopped; again, when it has lost them | |
 //! | `uplink::ledger` | how many files the backend has acknowledged | |
 //!
@@ -76,8 +76,9 @@
 //! those that it says then. One that is broken changes nothing, and is named in the log and in the command's failure.
 //! Another agent, backend, token, or limit of the service itself takes a restart.
 //!
-//! A change of the section `collect` is noticed within seconds: `outrider collect` is stopped and started anew. It is no
-//! command: it runs beside them, outlives none of the service's lives, and is stopped before another version takes over.
+//! A change of the section `collect` is noticed within seconds: `outrider collect` is stopped and started anew. The section is
+//! that of config.json; where that has none, the one that the backend ordered, which is kept in the state until it is taken
+//! back. Collecting is no command: it runs beside them, outlives none of the service's lives, and is stopped before another version takes over.
 //!
 //! # Stopping
 //!
@@ -119,5 +120,5 @@ pub use enroll::{EnrollError, EnrollOptions, Enrolled, enroll};
 pub use outcome::upgrade::last_upgrade;
 pub use run::{Options, ServiceError, Stopped, run};
 pub use snapshot::{CommandStatus, LinkStatus};
-pub use status::{ServiceStatus, Status, UpgradeStatus, status};
+pub use status::{OrderedStatus, ServiceStatus, Status, UpgradeStatus, status};
 pub use uplink::http::{CallError, SetupError};

@@ -216,7 +216,8 @@ fn of_report(report: ActionReport, stopped: Option<&Stop>) -> Outcome {
         | ActionReport::ValidateConfig(_)
         | ActionReport::ExportOnboardData(_)
         | ActionReport::DescribeIntegrations(_)
-        | ActionReport::Upgrade(_) => None,
+        | ActionReport::Upgrade(_)
+        | ActionReport::ConfigureCollect(_) => None,
     };
     match missing {
         None => Outcome { state: EndState::Done, report: Some(report), error: None },

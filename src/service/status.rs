@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use outrider_home::{Config, ConfigErrors, Journal, LockError, Root, State};
+use jiff::Timestamp;
+use outrider_home::{Config, ConfigErrors, Journal, LockError, OrderedCollect, Root, State};
 use outrider_protocol::fault::chain;
-use outrider_protocol::ids::AgentId;
+use outrider_protocol::ids::{AgentId, CommandId};
 use outrider_protocol::upgrade::{Build, UpgradeReport, UpgradeState};
 use outrider_upgrade::installed;
 use outrider_versions::Versions;
@@ -44,6 +45,8 @@ pub struct Status {
     pub refused_files: usize,
     /// Whether collecting runs, as a running service knows; nothing where it is not wanted.
     pub collect: Option<CollectStatus>,
+    /// The section `collect` that the backend ordered, where one is kept.
+    pub collect_ordered: Option<OrderedStatus>,
     /// Export files that the backend has not acknowledged.
     pub spool_files: u64,
     /// Their size.
@@ -58,6 +61,17 @@ pub struct Status {
     pub state_kept: bool,
     /// What could not be found out, each as a sentence.
     pub unknown: Vec<String>,
+}
+
+/// A section `collect` of the backend.
+#[derive(Debug, Clone, Serialize)]
+pub struct OrderedStatus {
+    /// By which command.
+    pub command: CommandId,
+    /// When it was kept.
+    pub at: Timestamp,
+    /// Why it is not in effect, where it is not.
+    pub idle: Option<&'static str>,
 }
 
 /// An upgrade that is in progress.
@@ -102,6 +116,7 @@ pub fn status(root: &Root) -> Status {
         crashes: Crashes::of(root).waiting(),
         refused_files: 0,
         collect: None,
+        collect_ordered: None,
         spool_files: 0,
         spool_bytes: 0,
         build: None,
@@ -113,6 +128,14 @@ pub fn status(root: &Root) -> Status {
     status.versions(&Versions::of(root.path()));
     match Config::load(root) {
         Ok(config) => {
+            match OrderedCollect::load(root) {
+                Ok(Some(OrderedCollect { command, at, .. })) => {
+                    let idle = config.overrules_backend();
+                    status.collect_ordered = Some(OrderedStatus { command, at, idle });
+                }
+                Ok(None) => {}
+                Err(err) => status.unknown.push(chain(&err)),
+            }
             status.enrolled = true;
             status.agent = Some(config.agent);
             status.backend = Some(config.backend);

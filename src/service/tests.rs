@@ -4,6 +4,7 @@ mod action;
 mod backend;
 mod bad_backend;
 mod cancelling;
+mod collecting;
 mod commands;
 mod crashing;
 mod enrolling;
@@ -61,6 +62,7 @@ impl Agent {
             ca_file: None,
             extra_integrations: Vec::new(),
             collect: None,
+            backend_collect: true,
             limits,
         };
         let agent = Self { dir, config };

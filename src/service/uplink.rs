@@ -1,6 +1,7 @@
 //! Everything that passes between the service and the backend: the only HTTP of this crate.
 
 pub(crate) mod backoff;
+pub(crate) mod collecting;
 pub(crate) mod courier;
 pub(crate) mod crashes;
 pub(crate) mod http;

@@ -8,6 +8,7 @@ mod ecs;
 mod http;
 mod influxdb;
 mod kills;
+mod ordered;
 mod otlp;
 mod poller;
 mod prometheus;

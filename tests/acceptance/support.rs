@@ -146,6 +146,11 @@ impl Stack {
         self.dir.path().join("root")
     }
 
+    /// What a call of the client comes to.
+    pub(crate) fn ask<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(call)
+    }
+
     /// A link that logs a browser in.
     pub(crate) fn login_link(&self) -> String {
         self.runtime.block_on(self.client.login_link()).unwrap()

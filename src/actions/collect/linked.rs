@@ -132,6 +132,7 @@ fn failed(err: &CollectError) -> RpcError {
         CollectError::Outputs(SetupError::Backlog { .. }) => (Fault::Host, Retry::Later),
         CollectError::Config(_)
         | CollectError::NoSection { .. }
+        | CollectError::Ordered(_)
         | CollectError::Outputs(_)
         | CollectError::Poller(_) => (Fault::Host, Retry::No),
         _ => (Fault::Host, Retry::Later),

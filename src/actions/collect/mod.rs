@@ -1,6 +1,6 @@
 //! `collect`: measures this host at an interval and delivers the samples to outputs, until it is stopped.
 //!
-//! *Linked*, it reads its section of config.json when the service calls `collect`, tells how it goes, and ends by a `cancel`
+//! *Linked*, it reads its section, of config.json or of the backend's order, when the service calls `collect`, tells how it goes, and ends by a `cancel`
 //! or with the link. *By hand* it does the same until a signal, with the log on a stream of the caller's. The log is also in
 //! `logs/collect`, which holds the last run.
 //!

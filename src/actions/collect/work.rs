@@ -10,7 +10,9 @@ use outrider_collect::poller::{Poller, Sink, StartError, TellPolls};
 use outrider_collect::sampler::Sampler;
 use outrider_collect::sampling::Sampling;
 use outrider_collect::settings::{EnvironmentFault, from_environment};
-use outrider_home::{CollectConfig, Config, ConfigErrors, ConfigFault, Limits, Root};
+use outrider_home::{
+    CollectConfig, Config, ConfigErrors, ConfigFault, Limits, OrderedCollect, OrderedError, Root,
+};
 use outrider_protocol::collect::{CollectReport, Credential, LinkTls, Output, Settings, To};
 use outrider_protocol::log::{Fields, Level};
 
@@ -27,8 +29,14 @@ pub enum CollectError {
     /// config.json is not valid.
     #[error("read the agent's configuration")]
     Config(#[source] ConfigErrors),
-    /// config.json does not say what to collect.
-    #[error("{} has no section `collect`; add one, or name a file that holds it with --config FILE", path.display())]
+    /// What the backend ordered cannot be used.
+    #[error(transparent)]
+    Ordered(#[from] OrderedError),
+    /// Neither config.json nor the backend says what to collect.
+    #[error(
+        "{} has no section `collect`, and no backend ordered one; add one, or name a file that holds it with --config FILE",
+        path.display()
+    )]
     NoSection {
         /// Which file.
         path: PathBuf,
@@ -95,11 +103,12 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// As config.json of a root says.
+    /// As config.json of a root says; where it says nothing, as its backend ordered.
     pub(super) fn of(root: &Root) -> Result<Self, CollectError> {
         let config = Config::load(root).map_err(CollectError::Config)?;
         let missing = || CollectError::NoSection { path: root.config_path() };
-        let collect = config.collect.ok_or_else(missing)?;
+        let ordered = if config.collect.is_none() { OrderedCollect::load(root)? } else { None };
+        let collect = config.collects(ordered.as_ref()).map(|it| it.1.clone()).ok_or_else(missing)?;
         Ok(Self { collect, limits: config.limits, cursors: cursors(root) })
     }
 

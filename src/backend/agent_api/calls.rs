@@ -1,10 +1,11 @@
 //! The agent's calls, one function each.
 
 use jiff::Timestamp;
+use outrider_protocol::collect::ordered::CollectingParams;
 use outrider_protocol::control::{
-    Accepted, CommandParams, Crashed, CrashedParams, Ended, EndedParams, Hello, HelloParams, HelloReply,
-    Integrations, Log, LogParams, Measured, MeasuredParams, OAuthAccessToken, Ping, PingParams, Poll,
-    ProgressChanged, ProgressParams, Running,
+    Accepted, CollectingChanged, CommandParams, Crashed, CrashedParams, Ended, EndedParams, Hello,
+    HelloParams, HelloReply, Integrations, Log, LogParams, Measured, MeasuredParams, OAuthAccessToken, Ping,
+    PingParams, Poll, ProgressChanged, ProgressParams, Running,
 };
 use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, chain, code};
 use outrider_protocol::ids::{AgentId, CommandId};
@@ -45,6 +46,10 @@ pub(super) async fn dispatch(
             reply::<Integrations>(integrations(app, agent, &read::<Integrations>(params)?).await)
         }
         Measured::NAME => reply::<Measured>(measured(app, agent, read::<Measured>(params)?)),
+        CollectingChanged::NAME => {
+            let params = read::<CollectingChanged>(params)?;
+            reply::<CollectingChanged>(collecting(app, agent, &params).await)
+        }
         Crashed::NAME => reply::<Crashed>(crashed(app, agent, &read::<Crashed>(params)?).await),
         OAuthAccessToken::NAME => {
             let params = read::<OAuthAccessToken>(params)?;
@@ -182,6 +187,14 @@ async fn integrations(app: &App, agent: &AgentId, report: &DescribeReport) -> An
 fn measured(app: &App, agent: &AgentId, params: MeasuredParams) -> Answer<Measured> {
     app.plots.take(agent, params.readings);
     app.hub.changed(Change::Measured(agent.clone()));
+    Ok(Empty {})
+}
+
+async fn collecting(app: &App, agent: &AgentId, params: &CollectingParams) -> Answer<CollectingChanged> {
+    let news = app.store.set_collecting(agent, params, Timestamp::now()).await;
+    if news.map_err(|err| storage(&err))? {
+        app.hub.changed(Change::Agents);
+    }
     Ok(Empty {})
 }
 

@@ -5,9 +5,9 @@ use outrider_protocol::ids::AgentId;
 
 use super::live::Fragment;
 use super::parts::{ago, bytes, commands, counted};
-use super::{integrations, measured, upgrades};
+use super::{collecting, integrations, measured, upgrades};
 use crate::admin::{Agent, CommandFilter, CrashFilter};
-use crate::admin_api::integrations_of;
+use crate::admin_api::{collecting_of, integrations_of};
 use crate::app::Shared;
 use crate::http_error::ApiError;
 
@@ -36,6 +36,7 @@ pub(super) async fn one(app: &Shared, id: &AgentId) -> Result<Vec<Fragment>, Api
     let recent = app.store.commands(&filter).await?;
     let upgraded = app.store.upgrades(id, None, UPGRADES_SHOWN).await?;
     let known = integrations_of(app, id).await?;
+    let collecting = collecting_of(app, id).await?;
     let earlier =
         if known.configured.is_empty() { app.store.configured_beside(id).await? } else { Vec::new() };
     let crashes = CrashFilter { agent: Some(id.clone()), limit: Some(CRASHES_SHOWN) };
@@ -46,6 +47,7 @@ pub(super) async fn one(app: &Shared, id: &AgentId) -> Result<Vec<Fragment>, Api
         Fragment::new("upgrade-order", upgrades::form(&agent)),
         Fragment::new("configured", integrations::configured(&known, &earlier)),
         Fragment::new("commands", html! { h2 { "Commands" } (commands(&recent, false)) }),
+        Fragment::new("collecting", collecting::collecting(&collecting)),
         Fragment::new("measured", measured::plots(&app.plots.of(id))),
         Fragment::new("crashes", integrations::crashes(&crashes)),
         Fragment::new("installed", integrations::installed(&known)),

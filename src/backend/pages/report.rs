@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
+use outrider_protocol::collect::ordered::{CollectOrderReport, CollectSource};
 use outrider_protocol::crash::Crash;
-use outrider_protocol::integration::ProjectState;
+use outrider_protocol::integration::{ConfigError, ProjectState};
 use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportMode, ExportReport, IntegrationOutcome, IntegrationReport,
     ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
@@ -26,7 +27,30 @@ pub(super) fn report(report: &ActionReport) -> Markup {
         ActionReport::ExportOnboardData(report) => onboarding(report),
         ActionReport::DescribeIntegrations(report) => described(report),
         ActionReport::Upgrade(report) => upgrades::outcome(report, None),
+        ActionReport::ConfigureCollect(report) => collect_order(report),
     }
+}
+
+fn collect_order(report: &CollectOrderReport) -> Markup {
+    let in_effect = report.in_effect.map_or("none", CollectSource::word);
+    html! {
+        @if report.errors.is_empty() {
+            div.notice.good {
+                p {
+                    @if report.kept { "The agent keeps the section." } @else { "The agent keeps no section of this backend." }
+                    " In effect: " (in_effect) "."
+                }
+                @if let Some(idle) = &report.idle { p { "It is not in effect: " (idle) } }
+            }
+        } @else {
+            ul { @for it in &report.errors { (place(it)) } }
+        }
+    }
+}
+
+/// What is wrong, with its place.
+fn place(error: &ConfigError) -> Markup {
+    html! { li { code { (if error.path.is_empty() { "config" } else { &error.path }) } " " (error.message) } }
 }
 
 fn described(report: &DescribeReport) -> Markup {
@@ -187,9 +211,7 @@ fn validation(report: &ValidateReport) -> Markup {
             div.notice.bad {
                 p { "The configuration of " strong { (report.integration) } " is not valid." }
                 ul {
-                    @for error in &report.errors {
-                        li { code { (if error.path.is_empty() { "config" } else { &error.path }) } " " (error.message) }
-                    }
+                    @for error in &report.errors { (place(error)) }
                 }
             }
         }

@@ -68,8 +68,8 @@ impl Store {
         Ok(lost)
     }
 
-    /// Takes the configurations of integrations out of the orders of commands that have ended, a bounded number at
-    /// once; names and ids stay. Answers how many orders that were.
+    /// Takes the configurations of integrations, and the sections `collect`, out of the orders of commands that have ended, a
+    /// bounded number at once; names and ids stay. Answers how many orders that were.
     pub(crate) async fn drop_configs(&self) -> Result<usize, StoreError> {
         const WHAT: &str = "take configurations out of the orders of ended commands";
         let mut tx = self.begin().await.during(WHAT)?;
@@ -129,6 +129,11 @@ fn blanked(order: &str) -> Result<String, StoreError> {
     for integration in order.integrations_mut() {
         integration.config = serde_json::value::to_raw_value(&Empty {}).during(WHAT)?;
         integration.secrets = None;
+    }
+    if let Order::ConfigureCollect(order) = &mut order
+        && let Some(section) = &mut order.section
+    {
+        *section = serde_json::value::to_raw_value(&Empty {}).during(WHAT)?;
     }
     to_json(&order, WHAT)
 }

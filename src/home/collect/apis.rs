@@ -4,11 +4,12 @@ use outrider_protocol::Raw;
 use outrider_protocol::collect::Output;
 use outrider_protocol::collect::apis::{ApiGroup, Bounds, Level, Login, Node, System, Tls, Vdc};
 
+use super::author::Author;
 use super::outputs::{address, credential, url};
 use super::{DAY_S, tags};
-use crate::config_read::{inside, one_line, quoted};
+use crate::ConfigFault;
+use crate::config_read::{one_line, quoted};
 use crate::members::{Members, child, kind};
-use crate::{ConfigFault, Root};
 
 mod call;
 
@@ -40,11 +41,11 @@ const LOGINS: &str = "none, basic, bearer, header or token";
 pub(super) const DAY_MS: u64 = DAY_S * 1000;
 
 /// Reads the array. Faults are noted.
-pub(super) fn groups(members: &mut Members<'_>, root: &Root) -> Vec<ApiGroup> {
+pub(super) fn groups(members: &mut Members<'_>, author: Author<'_>) -> Vec<ApiGroup> {
     let place = members.place("apis");
     let Some(raw) = members.take("apis") else { return Vec::new() };
     let groups = each(&place, &raw, "an array of groups of APIs", members.faults(), |place, raw, faults| {
-        group(place, raw, root, faults)
+        group(place, raw, author, faults)
     });
     once_each(&place, groups.iter().map(|it| it.name.as_str()), members.faults());
     groups
@@ -97,15 +98,15 @@ fn once_each<'n>(place: &str, names: impl Iterator<Item = &'n str>, faults: &mut
     }
 }
 
-fn group(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) -> Option<ApiGroup> {
+fn group(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFault>) -> Option<ApiGroup> {
     let mut members = Members::read(place, raw.get(), FIELDS, faults)?;
     let name = members.needed("name", "a name of one line", one_line);
     let mut interval_ms = 60_000;
     members.number_into("interval_ms", 100, DAY_MS, &mut interval_ms);
     let bounds = bounds(&mut members);
-    let tls = tls(&mut members, root);
+    let tls = tls(&mut members, author);
     let systems = each_needed(&mut members, "systems", "an array of systems", |place, raw, faults| {
-        system(place, raw, root, faults)
+        system(place, raw, author, faults)
     });
     let apis = each_needed(&mut members, "apis", "an array of APIs", |place, raw, faults| {
         call::api(place, raw, interval_ms, faults)
@@ -135,12 +136,12 @@ fn bounds(members: &mut Members<'_>) -> Bounds {
     it
 }
 
-fn tls(members: &mut Members<'_>, root: &Root) -> Option<Tls> {
+fn tls(members: &mut Members<'_>, author: Author<'_>) -> Option<Tls> {
     let file = "the path of a file in PEM";
-    let ca_file = members.text("ca_file", file, |text| inside(root, &text));
-    let cert = members.text("client_cert_file", file, |text| inside(root, &text));
-    let key = members.text("client_key_file", file, |text| inside(root, &text));
-    let danger = flag(members, "danger_accept_any_certificate").unwrap_or_default();
+    let ca_file = author.path(members, "ca_file", file);
+    let cert = author.path(members, "client_cert_file", file);
+    let key = author.path(members, "client_key_file", file);
+    let danger = members.flag("danger_accept_any_certificate").unwrap_or_default();
     let client = match (cert, key) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
@@ -154,22 +155,12 @@ fn tls(members: &mut Members<'_>, root: &Root) -> Option<Tls> {
     Some(Tls { ca_file, client, danger_accept_any_certificate: danger })
 }
 
-pub(super) fn flag(members: &mut Members<'_>, name: &str) -> Option<bool> {
-    let place = members.place(name);
-    let raw = members.take(name)?;
-    let flag = serde_json::from_str::<bool>(raw.get()).ok();
-    if flag.is_none() {
-        members.fault(ConfigFault::new(&place, kind(raw.get()), "true or false"));
-    }
-    flag
-}
-
-fn system(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) -> Option<System> {
+fn system(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFault>) -> Option<System> {
     let mut members = Members::read(place, raw.get(), &["name", "login", "tags", "vdcs"], faults)?;
     let name = members.needed("name", "a name of one line", one_line);
     let login_place = members.place("login");
     let login = match members.take("login") {
-        Some(raw) => login(&login_place, &raw, root, members.faults()),
+        Some(raw) => login(&login_place, &raw, author, members.faults()),
         None => Some(Login::None),
     };
     let tags = tags(&mut members);
@@ -211,24 +202,24 @@ fn node_url(text: String) -> Result<String, String> {
     url(text).map(|it| it.trim_end_matches('/').to_owned())
 }
 
-fn login(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) -> Option<Login> {
+fn login(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFault>) -> Option<Login> {
     let (word, mut members) = call::of_kind(place, raw, LOGIN_FIELDS, LOGINS, faults)?;
     let user = |members: &mut Members<'_>| members.needed("user", "a user's name", one_line);
     match word {
         "basic" => {
             let user = user(&mut members);
-            let password = needed(&mut members, "password", "password_file", root);
+            let password = needed(&mut members, "password", "password_file", author);
             Some(Login::Basic { user: user?, password: password? })
         }
-        "bearer" => needed(&mut members, "token", "token_file", root).map(Login::Bearer),
+        "bearer" => needed(&mut members, "token", "token_file", author).map(Login::Bearer),
         "header" => {
             let name = members.needed("name", "a header's name", header);
-            let value = needed(&mut members, "value", "value_file", root);
+            let value = needed(&mut members, "value", "value_file", author);
             Some(Login::Header { name: name?, value: value? })
         }
         "token" => {
             let user = user(&mut members);
-            let password = needed(&mut members, "password", "password_file", root);
+            let password = needed(&mut members, "password", "password_file", author);
             let path = members.needed("path", "the path where a token is fetched, as /login", call::path);
             let header = members.needed("header", "a header's name, as X-SDS-AUTH-TOKEN", header);
             let logout = members.text("logout", "the path where a token is given back", call::path);
@@ -245,10 +236,10 @@ fn needed(
     members: &mut Members<'_>,
     name: &str,
     file: &str,
-    root: &Root,
+    author: Author<'_>,
 ) -> Option<outrider_protocol::collect::Credential> {
     let before = members.faults().len();
-    let found = credential(members, name, file, root);
+    let found = credential(members, name, file, author);
     // One that is there and wrong was told.
     if found.is_none() && members.faults().len() == before {
         let place = members.place(name);

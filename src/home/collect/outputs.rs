@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use outrider_protocol::Raw;
 use outrider_protocol::collect::{Access, Credential, InfluxStore, LinkTls, OtlpProtocol, Output, To};
 
-use crate::config_read::{inside, one_line, quoted};
+use super::author::Author;
+use crate::ConfigFault;
+use crate::config_read::{one_line, quoted};
 use crate::members::{Members, child, kind};
-use crate::{ConfigFault, Root};
 
 const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
     ("stdout", &[]),
@@ -53,6 +54,9 @@ const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
 ];
 const KINDS: &str =
     "stdout, json_lines, statsd, influx, datadog, remote_write, otlp, elasticsearch, aggregator or publish";
+/// Those that the backend may order.
+const KINDS_ORDERED: &str = "statsd, influx, datadog, remote_write, otlp, elasticsearch, aggregator or publish, as the backend orders it";
+const PEM: &str = "the path of a file of PEM";
 /// What waits on the disk for an aggregator where nothing else is said.
 const QUEUE_BYTES: u64 = 256 << 20;
 /// Points that wait for an output where nothing else is said: some minutes of a host with a hundred containers, in some
@@ -60,7 +64,7 @@ const QUEUE_BYTES: u64 = 256 << 20;
 const QUEUE_POINTS: u64 = 200_000;
 const GIB: u64 = 1 << 30;
 
-pub(crate) fn outputs(members: &mut Members<'_>, root: &Root) -> Vec<Output> {
+pub(crate) fn outputs(members: &mut Members<'_>, author: Author<'_>) -> Vec<Output> {
     let place = members.place("outputs");
     let Some(raw) = members.take("outputs") else { return Vec::new() };
     let Ok(elements) = serde_json::from_str::<Vec<Raw>>(raw.get()) else {
@@ -70,7 +74,7 @@ pub(crate) fn outputs(members: &mut Members<'_>, root: &Root) -> Vec<Output> {
     let mut outputs: Vec<Output> = Vec::new();
     for (at, raw) in elements.iter().enumerate() {
         let place = child(&place, &at.to_string());
-        let Some(output) = output(&place, raw, root, members.faults()) else { continue };
+        let Some(output) = output(&place, raw, author, members.faults()) else { continue };
         if outputs.iter().any(|it| it.name == output.name) {
             let found = format!("{:?} a second time", output.name);
             let fault = ConfigFault::new(&child(&place, "name"), found, "a name of its own for each output");
@@ -81,7 +85,7 @@ pub(crate) fn outputs(members: &mut Members<'_>, root: &Root) -> Vec<Output> {
     outputs
 }
 
-fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) -> Option<Output> {
+fn output(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFault>) -> Option<Output> {
     #[derive(serde::Deserialize)]
     struct Head {
         kind: Option<String>,
@@ -93,6 +97,10 @@ fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) ->
         faults.push(ConfigFault::new(&child(place, "kind"), found, KINDS));
         return None;
     };
+    if let Some(found) = author.refuses(word) {
+        faults.push(ConfigFault::new(&child(place, "kind"), found, KINDS_ORDERED));
+        return None;
+    }
     let fields: Vec<_> =
         ["kind", "name", "queue_points", "queue_bytes"].iter().chain(own.iter()).copied().collect();
     let mut members = Members::read(place, raw.get(), &fields, faults)?;
@@ -102,20 +110,20 @@ fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) ->
     members.number_into("queue_points", 1, 100_000_000, &mut queue_points);
     // No other number is in the range: nothing was said.
     let mut queue_bytes = if *word == "aggregator" { QUEUE_BYTES } else { 0 };
-    members.number_into("queue_bytes", 1 << 20, 1024 * GIB, &mut queue_bytes);
+    members.number_into("queue_bytes", 1 << 20, author.queue_most(), &mut queue_bytes);
     let queue_bytes = Some(queue_bytes).filter(|it| *it > 0);
     let to = match *word {
-        "json_lines" => json_lines(&mut members, root),
+        "json_lines" => json_lines(&mut members, author),
         "statsd" => {
             let address = members.needed("address", "host:port, as 127.0.0.1:8125", address);
             address.map(|address| To::Statsd { address })
         }
-        "influx" => influx(&mut members, root),
-        "datadog" => datadog(&mut members, root),
+        "influx" => influx(&mut members, author),
+        "datadog" => datadog(&mut members, author),
         "remote_write" => {
             let example = "the receiver's whole address, as https://prometheus.example/api/v1/write";
             let url = members.needed("url", example, url);
-            access(&mut members, root).zip(url).map(|(access, url)| To::RemoteWrite { url, access })
+            access(&mut members, author).zip(url).map(|(access, url)| To::RemoteWrite { url, access })
         }
         "otlp" => {
             let url = members.needed(
@@ -130,27 +138,32 @@ fn output(place: &str, raw: &Raw, root: &Root, faults: &mut Vec<ConfigFault>) ->
                 _ => Err(quoted(&text)),
             });
             let protocol = protocol.unwrap_or(OtlpProtocol::Http);
-            access(&mut members, root).zip(url).map(|(access, url)| To::Otlp { url, protocol, access })
+            access(&mut members, author).zip(url).map(|(access, url)| To::Otlp { url, protocol, access })
         }
-        "elasticsearch" => elasticsearch(&mut members, root),
-        "aggregator" => aggregator(&mut members, root),
-        "publish" => publish(&mut members, root),
+        "elasticsearch" => elasticsearch(&mut members, author),
+        "aggregator" => aggregator(&mut members, author),
+        "publish" => publish(&mut members, author),
         _ => Some(To::Stdout),
     };
     // The links have one too, which is read with the rest of their TLS.
-    let ca_file = if members.knows("ca_file") { ca_file(&mut members, root) } else { None };
+    let ca_file = members.knows("ca_file").then(|| author.path(&mut members, "ca_file", PEM)).flatten();
     Some(Output { name, queue_points, queue_bytes, ca_file, to: to? })
 }
 
-fn json_lines(members: &mut Members<'_>, root: &Root) -> Option<To> {
-    let path = members.needed("path", "the path of a file", |text| inside(root, &text));
+fn json_lines(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
+    let place = members.place("path");
+    let is_there = members.has("path");
+    let path = author.path(members, "path", "the path of a file");
+    if !is_there {
+        members.fault(ConfigFault::new(&place, "nothing", "the path of a file"));
+    }
     let (mut file_bytes, mut files_kept) = (64 << 20, 5);
     members.number_into("file_bytes", 4096, 1024 * GIB, &mut file_bytes);
     members.number_into("files_kept", 0, 1000, &mut files_kept);
     Some(To::JsonLines { path: path?, file_bytes, files_kept })
 }
 
-fn influx(members: &mut Members<'_>, root: &Root) -> Option<To> {
+fn influx(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
     let url = members.needed("url", "the address of an InfluxDB, as http://127.0.0.1:8086", url);
     let measurement = members.text("measurement", "a measurement's name", one_line);
     let mut text = |name, expected| members.text(name, expected, one_line);
@@ -159,8 +172,8 @@ fn influx(members: &mut Members<'_>, root: &Root) -> Option<To> {
     let user = text("user", "a user's name");
     let org = text("org", "an organisation's name");
     let bucket = text("bucket", "a bucket's name");
-    let password = credential(members, "password", "password_file", root);
-    let token = credential(members, "token", "token_file", root);
+    let password = credential(members, "password", "password_file", author);
+    let token = credential(members, "token", "token_file", author);
     let store = match (database, org, bucket, token) {
         (Some(database), None, None, None) => {
             let login = match (user, password) {
@@ -188,9 +201,9 @@ fn influx(members: &mut Members<'_>, root: &Root) -> Option<To> {
     Some(To::Influx { url: url?, measurement, store })
 }
 
-fn datadog(members: &mut Members<'_>, root: &Root) -> Option<To> {
+fn datadog(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
     let address = members.text("url", "the address of Datadog's API, as https://api.datadoghq.eu", url);
-    let key = credential(members, "api_key", "api_key_file", root);
+    let key = credential(members, "api_key", "api_key_file", author);
     if key.is_none() {
         let place = members.place("api_key");
         members.fault(ConfigFault::new(&place, "nothing", "an API key here, or in the file `api_key_file`"));
@@ -201,25 +214,21 @@ fn datadog(members: &mut Members<'_>, root: &Root) -> Option<To> {
 
 const AGGREGATOR: &str = "the aggregator's host:port, as 10.0.0.7:8000";
 
-fn aggregator(members: &mut Members<'_>, root: &Root) -> Option<To> {
+fn aggregator(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
     let address = members.needed("address", AGGREGATOR, address);
-    let tls = link_tls(members, root);
+    let tls = link_tls(members, author);
     Some(To::Aggregator { address: address?, tls })
 }
 
-fn publish(members: &mut Members<'_>, root: &Root) -> Option<To> {
+fn publish(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
     let address = members.needed("address", AGGREGATOR, address);
-    let tls = link_tls(members, root);
+    let tls = link_tls(members, author);
     Some(To::Publish { address: address?, tls })
 }
 
-fn ca_file(members: &mut Members<'_>, root: &Root) -> Option<PathBuf> {
-    members.text("ca_file", "the path of a file of PEM", |text| inside(root, &text))
-}
-
 /// TLS where there is a `ca_file`; mutual TLS where there are the two other files too.
-fn link_tls(members: &mut Members<'_>, root: &Root) -> Option<LinkTls> {
-    let mut file = |name| members.text(name, "the path of a file of PEM", |text| inside(root, &text));
+fn link_tls(members: &mut Members<'_>, author: Author<'_>) -> Option<LinkTls> {
+    let mut file = |name| author.path(members, name, PEM);
     let (ca, certificate, key) = (file("ca_file"), file("certificate_file"), file("key_file"));
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((Credential::File(certificate), Credential::File(key))),
@@ -242,11 +251,11 @@ fn link_tls(members: &mut Members<'_>, root: &Root) -> Option<LinkTls> {
     Some(LinkTls { ca: Credential::File(ca?), identity })
 }
 
-fn elasticsearch(members: &mut Members<'_>, root: &Root) -> Option<To> {
+fn elasticsearch(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
     let url = members.needed("url", "the cluster's address, as https://elastic.example:9200", url);
     let index =
         members.text("index", "the name of a data stream or an index, as metrics-outrider-%Y.%m", index);
-    let access = access(members, root);
+    let access = access(members, author);
     Some(To::Elasticsearch {
         url: url?,
         index: index.unwrap_or_else(|| "outrider".to_owned()),
@@ -263,12 +272,12 @@ fn index(text: String) -> Result<String, String> {
 }
 
 /// One way in: name and password, a token, or an API key where there are such.
-fn access(members: &mut Members<'_>, root: &Root) -> Option<Access> {
+fn access(members: &mut Members<'_>, author: Author<'_>) -> Option<Access> {
     let user = members.text("user", "a user's name", one_line);
-    let password = credential(members, "password", "password_file", root);
-    let token = credential(members, "token", "token_file", root);
+    let password = credential(members, "password", "password_file", author);
+    let token = credential(members, "token", "token_file", author);
     let key =
-        members.knows("api_key").then(|| credential(members, "api_key", "api_key_file", root)).flatten();
+        members.knows("api_key").then(|| credential(members, "api_key", "api_key_file", author)).flatten();
     match (user, password, token, key) {
         (None, None, None, None) => Some(Access::Open),
         (Some(user), Some(password), None, None) => Some(Access::Basic(user, password)),
@@ -292,7 +301,7 @@ pub(super) fn credential(
     members: &mut Members<'_>,
     name: &str,
     file: &str,
-    root: &Root,
+    author: Author<'_>,
 ) -> Option<Credential> {
     let secret = |text: String| {
         let fits = !text.is_empty() && !text.contains(char::is_control) && text.len() <= 4096;
@@ -304,7 +313,7 @@ pub(super) fn credential(
         }
     };
     let given = members.text(name, "a secret of one line", secret).map(Credential::Given);
-    let path: Option<PathBuf> = members.text(file, "the path of a file", |text| inside(root, &text));
+    let path: Option<PathBuf> = author.path(members, file, "the path of a file");
     match (given, path) {
         (Some(given), Some(_)) => {
             let place = members.place(file);

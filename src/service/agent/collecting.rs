@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use outrider_home::CollectConfig;
 use tokio::time::Instant;
 
 use super::{Agent, Setup};
 use crate::collecting::process::{Job, NAME, failed, run};
-use crate::collecting::{Act, Signal};
+use crate::collecting::{Act, Section, Signal};
 use crate::crashes::of_action;
 use crate::event::{CollectSaid, Event};
 use crate::outcome::{Answer, RunEnd};
@@ -15,7 +14,7 @@ use crate::redaction::Redaction;
 use crate::task::guarded;
 
 impl Agent {
-    /// Starts or stops it, as config.json says by now.
+    /// Starts or stops it, as config.json and the backend say by now.
     pub(super) fn collect_if_due(&mut self, now: Instant) {
         if self.collecting.at().is_none_or(|at| at > now) {
             return;
@@ -23,10 +22,13 @@ impl Agent {
         if self.collecting.looks(now) {
             self.look_at_config();
         }
-        let section = self.setup.config.collect.as_ref().map(|it| it.raw().get());
-        if let Act::Start(signal) = self.collecting.decide(section, now) {
+        let section = self.setup.config.collects(self.ordered.kept.as_ref());
+        let section =
+            section.map(|(source, section)| Section { source, text: section.raw().get().to_owned() });
+        if let Act::Start(signal) = self.collecting.decide(section.as_ref(), now) {
             self.start_collect(signal);
         }
+        self.tell_collecting();
     }
 
     /// Reads config.json when it has changed. One that is broken was said in the log, once for each change.
@@ -40,12 +42,14 @@ impl Agent {
 
     fn start_collect(&mut self, signal: Signal) {
         let Setup { config, program, root, .. } = &self.setup;
-        let secrets = config.collect.iter().flat_map(CollectConfig::secrets);
+        let section = config.collects(self.ordered.kept.as_ref());
+        let secrets = section.iter().flat_map(|(_, section)| section.secrets());
+        self.collect_redaction = Arc::new(Redaction::of_texts(secrets, &config.token));
         let job = Job {
             program: program.clone(),
             root: root.path().to_owned(),
             limits: config.limits.clone(),
-            redaction: Arc::new(Redaction::of_texts(secrets, &config.token)),
+            redaction: Arc::clone(&self.collect_redaction),
         };
         tracing::info!("Collecting starts.");
         let events = self.events.clone();
@@ -61,6 +65,7 @@ impl Agent {
             CollectSaid::Started { pid } => self.collecting.started(pid),
             CollectSaid::Report(report) => self.collecting.reported(report),
         }
+        self.tell_collecting();
     }
 
     pub(super) fn collect_ended(&mut self, end: Option<&RunEnd>) {
@@ -76,5 +81,6 @@ impl Agent {
             }
             None => tracing::info!(why, "Collecting has ended."),
         }
+        self.tell_collecting();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use outrider_protocol::action::{LogBatch, SealedFile};
+use outrider_protocol::action::{LogBatch, Order, SealedFile};
 use outrider_protocol::control::{Command, EndState, Outcome};
 use outrider_protocol::crash::Crash;
 use outrider_protocol::fault::chain;
@@ -37,6 +37,9 @@ impl Agent {
         let Some(command) = held.command.take() else { return };
         tracing::info!(command = %id, action = held.action, "Command starts.");
         held.config_fault = config_fault;
+        if let Order::ConfigureCollect(order) = &command.order {
+            return self.configure_collect(&id, order);
+        }
         let (stop, stopped) = watch::channel(None);
         held.stop = Some(stop);
         let Setup { config, program, root, .. } = &self.setup;

@@ -256,6 +256,11 @@ impl Backend {
         })
     }
 
+    /// Every call, answered or not: its method and parameters.
+    pub(super) fn all_calls(&self) -> Vec<(String, Value)> {
+        self.look(|it| it.calls.clone())
+    }
+
     /// How often a method was called, answered or not.
     pub(super) fn called(&self, method: &str) -> usize {
         self.look(|it| it.calls.iter().filter(|(name, _)| name == method).count())

@@ -32,7 +32,7 @@ pub(crate) async fn tell(mut known: watch::Receiver<Known>, insist: Insist) {
 }
 
 /// Which connection it is.
-fn connected(link: &LinkStatus) -> Option<Timestamp> {
+pub(super) fn connected(link: &LinkStatus) -> Option<Timestamp> {
     match link {
         LinkStatus::Connected { since, .. } => Some(*since),
         LinkStatus::Connecting | LinkStatus::Away { .. } | LinkStatus::Refused { .. } => None,

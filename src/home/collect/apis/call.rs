@@ -3,7 +3,7 @@
 use outrider_protocol::Raw;
 use outrider_protocol::collect::apis::{Api, History, Ids, Level, Mapping, Pages, TimeFormat, Window};
 
-use super::{DAY_MS, flag};
+use super::DAY_MS;
 use crate::ConfigFault;
 use crate::config_read::{one_line, quoted};
 use crate::members::{Members, child, kind};
@@ -74,7 +74,7 @@ pub(super) fn api(place: &str, raw: &Raw, interval_ms: u64, faults: &mut Vec<Con
     let mut interval_ms = interval_ms;
     members.number_into("interval_ms", 100, DAY_MS, &mut interval_ms);
     let level = level(&mut members);
-    let any_node = flag(&mut members, "any_node").unwrap_or_default();
+    let any_node = members.flag("any_node").unwrap_or_default();
     let path = match level {
         Some(Level::Dtinfo { .. }) => Some(String::new()),
         _ => members.needed("path", "a path, as /api/nodes", path),
@@ -242,14 +242,14 @@ fn ids(place: &str, raw: &Raw, faults: &mut Vec<ConfigFault>) -> Option<Ids> {
 
 fn mapping(members: &mut Members<'_>) -> Option<Mapping> {
     let split = members.text("split", FIELD, one_line);
-    let split_may_miss = flag(members, "split_may_miss").unwrap_or_default();
+    let split_may_miss = members.flag("split_may_miss").unwrap_or_default();
     let jq = members.text("jq", "a program of jq", |text| {
         let fits = !text.trim().is_empty() && text.len() <= LONGEST;
         if fits { Ok(text) } else { Err(format!("a text of {} bytes", text.len())) }
     });
     let drop = texts(members, "drop");
     let numbers = texts(members, "numbers");
-    let flatten = flag(members, "flatten").unwrap_or_default();
+    let flatten = members.flag("flatten").unwrap_or_default();
     let place = members.place("time");
     let time = members.take("time").map(|raw| {
         let mut inner = Members::read(&place, raw.get(), &["field", "format"], members.faults())?;
