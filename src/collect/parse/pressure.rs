@@ -6,11 +6,11 @@ use super::{Fault, digits, lines};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stall {
     /// Percent of the last 10 s.
-    pub avg10: f32,
+    pub avg10: f64,
     /// Percent of the last minute.
-    pub avg60: f32,
+    pub avg60: f64,
     /// Percent of the last 5 minutes.
-    pub avg300: f32,
+    pub avg300: f64,
     /// In all, in nanoseconds.
     pub total: u64,
 }
@@ -53,8 +53,8 @@ fn stall(text: &str) -> Option<Stall> {
 
 /// Two digits after the point, as the kernel writes it.
 #[expect(clippy::cast_precision_loss, reason = "five digits at the most")]
-fn percent(text: &str) -> Option<f32> {
+fn percent(text: &str) -> Option<f64> {
     let (whole, part) = text.split_once('.')?;
     let (whole, part) = (digits(whole)?, digits(part).filter(|it| *it < 100)?);
-    (whole <= 100).then_some((whole * 100 + part) as f32 / 100.0)
+    (whole <= 100).then_some((whole * 100 + part) as f64 / 100.0)
 }
