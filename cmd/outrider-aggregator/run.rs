@@ -14,15 +14,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::report::Error;
 use crate::say;
 
-/// Takes what collectors measure, keeps it on its disk until it is sent on, and sends it on. Without --config it reads the
-/// variables `AGGREGATOR_*` of the original aggregator.
+/// Takes what collectors measure, keeps it on its disk or in NATS `JetStream` until it is sent on, and sends it on. Without
+/// --config it reads the variables `AGGREGATOR_*` of the original aggregator, and `OUTRIDER_AGGREGATOR_NATS*`.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// A file of JSON: listen, tls, pages, data, bounds, prefix, outputs
+    /// A file of JSON: listen, tls, pages, data, queue, bounds, prefix, outputs
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     config: Option<PathBuf>,
-    /// The folder of what is kept, where there is no file
+    /// The folder of what is kept, where there is neither a file nor NATS
     #[arg(
         long,
         value_name = "DIR",

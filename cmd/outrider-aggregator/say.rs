@@ -3,12 +3,19 @@
 use outrider_aggregator::Aggregator;
 use outrider_collect::outputs::News;
 use outrider_protocol::collect::OutputReport;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// Begins the log. stdout is for an output.
+/// Begins the log. stdout is for an output. What the client of NATS has to say the outputs say, and once.
 pub(crate) fn start() {
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(std::io::stderr);
-    subscriber.with_max_level(tracing::Level::INFO).init();
+    let lines = tracing_subscriber::fmt::layer();
+    let lines = lines.with_ansi(false).with_target(false).with_writer(std::io::stderr);
+    let told = Targets::new().with_default(Level::INFO).with_target("async_nats", LevelFilter::OFF);
+    tracing_subscriber::registry().with(lines.with_filter(told)).init();
 }
 
 pub(crate) fn started(aggregator: &Aggregator) {
@@ -24,7 +31,7 @@ pub(crate) fn ended(reports: &[OutputReport]) {
             waiting = it.waiting,
             dropped = it.dropped,
             refused = it.refused,
-            "An output has ended; what waits for it is sent after the next start."
+            "An output has ended; what waits for it outlives this."
         );
     }
 }
@@ -51,6 +58,13 @@ pub(crate) fn news(output: &str, news: News) {
                 output,
                 points,
                 "Points were dropped, the oldest first: more waited than queue_bytes."
+            );
+        }
+        News::DroppedBatches { batches } => {
+            tracing::warn!(
+                output,
+                batches,
+                "Batches were dropped, the oldest first: the stream held more than queue_bytes."
             );
         }
         News::SetAside { to, why } => {

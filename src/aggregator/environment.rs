@@ -1,4 +1,4 @@
-//! The variables of the original aggregator.
+//! The variables of the original aggregator, and ours for what it had not.
 //!
 //! # Invariants
 //! - Every fault is told at once, by the name of its variable, and no value of one that holds a secret.
@@ -9,14 +9,23 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use outrider_collect::settings::go_duration;
-use outrider_protocol::aggregator::{Bounds, ServerTls, Settings};
-use outrider_protocol::collect::{Credential, InfluxStore, Output, To};
+use outrider_protocol::aggregator::{
+    Bounds, Jetstream, NATS_ADDRESSES, NatsTls, Queue, ServerTls, Settings, is_stream_name, nats_addresses,
+};
+use outrider_protocol::collect::{Access, Credential, InfluxStore, Output, To};
 use serde::Deserialize;
 
 const DATADOG: &str = "AGGREGATOR_DATADOG_CONFIGURATION";
 const INFLUX: &str = "AGGREGATOR_INFLUXDB_CONFIGURATION";
 const TEXT: &str = "AGGREGATOR_TEXT_CONFIGURATION";
 const FREQUENCY: &str = "AGGREGATOR_MINIMUM_PUBLISH_FREQUENCY";
+/// Where NATS is, in place of the folder.
+const NATS: &str = "OUTRIDER_AGGREGATOR_NATS";
+const NATS_STREAM: &str = "OUTRIDER_AGGREGATOR_NATS_STREAM";
+const NATS_USER: &str = "OUTRIDER_AGGREGATOR_NATS_USER";
+const NATS_PASSWORD_FILE: &str = "OUTRIDER_AGGREGATOR_NATS_PASSWORD_FILE";
+const NATS_TOKEN_FILE: &str = "OUTRIDER_AGGREGATOR_NATS_TOKEN_FILE";
+const NATS_CA_FILE: &str = "OUTRIDER_AGGREGATOR_NATS_CA_FILE";
 /// Where the original listened.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8000);
 /// What it put before the names of its fields for Datadog.
@@ -75,13 +84,18 @@ pub fn from_environment(
         listen: LISTEN,
         tls: None,
         pages: None,
-        data,
+        queue: Queue::Embedded(data),
         bounds: Bounds { batch_ms: 15_000, ..Bounds::default() },
         prefix: String::new(),
         outputs: Vec::new(),
     };
     match output(&get, &mut settings) {
         Ok(output) => settings.outputs.push(output),
+        Err(fault) => faults.push(fault),
+    }
+    match jetstream(&get) {
+        Ok(None) => {}
+        Ok(Some(found)) => settings.queue = Queue::Jetstream(found),
         Err(fault) => faults.push(fault),
     }
     if let Some(text) = get(FREQUENCY).filter(|it| !it.is_empty()) {
@@ -109,6 +123,39 @@ pub fn from_environment(
         });
     }
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
+}
+
+/// The stream, where there is an address. Secrets come from files alone.
+fn jetstream(get: &impl Fn(&str) -> Option<String>) -> Result<Option<Jetstream>, EnvironmentFault> {
+    let get = |name: &str| get(name).filter(|it| !it.is_empty());
+    let broken = |variable, why, expected| EnvironmentFault::Broken { variable, why, expected };
+    let Some(text) = get(NATS) else { return Ok(None) };
+    let servers =
+        nats_addresses(&text).map_err(|found| broken(NATS, format!("found {found}"), NATS_ADDRESSES))?;
+    let mut found = Jetstream::at(servers);
+    if let Some(name) = get(NATS_STREAM) {
+        if !is_stream_name(&name) {
+            let why = "it is no name of a stream".to_owned();
+            return Err(broken(NATS_STREAM, why, "a name of letters, digits, - and _"));
+        }
+        found.stream = name;
+    }
+    let file = |name: &str| get(name).map(|it| Credential::File(it.into()));
+    found.access = match (get(NATS_USER), file(NATS_PASSWORD_FILE), file(NATS_TOKEN_FILE)) {
+        (None, None, None) => Access::Open,
+        (Some(user), Some(password), None) => Access::Basic(user, password),
+        (None, None, Some(token)) => Access::Bearer(token),
+        _ => {
+            let why = "it is one part of several ways in".to_owned();
+            return Err(broken(
+                NATS_USER,
+                why,
+                "a user's name together with OUTRIDER_AGGREGATOR_NATS_PASSWORD_FILE, or set OUTRIDER_AGGREGATOR_NATS_TOKEN_FILE alone",
+            ));
+        }
+    };
+    found.tls = get(NATS_CA_FILE).map(|it| NatsTls { ca: Some(it.into()), identity: None });
+    Ok(Some(found))
 }
 
 fn output(
@@ -191,6 +238,35 @@ mod tests {
         assert_eq!((&found.outputs[0].to, found.prefix.as_str()), (&to, "enclave."));
         assert_eq!((found.bounds.answer_s, found.bounds.batch_ms), (7, 15_000));
         assert_eq!(read(&[(TEXT, "")]).unwrap().outputs[0].to, To::Stdout);
+    }
+
+    #[test]
+    fn a_stream_is_named_by_variables_of_ours() {
+        let found = read(&[
+            (TEXT, ""),
+            (NATS, "nats://n:4222"),
+            (NATS_STREAM, "s"),
+            (NATS_TOKEN_FILE, "/t"),
+            (NATS_CA_FILE, "/ca"),
+        ])
+        .unwrap();
+        let expected = Jetstream {
+            stream: "s".into(),
+            access: Access::Bearer(Credential::File("/t".into())),
+            tls: Some(NatsTls { ca: Some("/ca".into()), identity: None }),
+            ..Jetstream::at(vec!["nats://n:4222".into()])
+        };
+        assert_eq!(found.queue, Queue::Jetstream(expected));
+        assert_eq!(read(&[(TEXT, "")]).unwrap().queue, Queue::Embedded("/data".into()));
+        for wrong in [(NATS, "nats://u:hunter22@n:1"), (NATS_STREAM, "a.b"), (NATS_USER, "u")] {
+            let faults = read(
+                &[(TEXT, ""), (NATS, "nats://n:4222"), wrong]
+                    .map(|it| if it.0 == wrong.0 { wrong } else { it }),
+            )
+            .unwrap_err();
+            let told = faults[0].to_string();
+            assert!(faults.len() == 1 && told.starts_with(wrong.0) && !told.contains("hunter22"), "{told}");
+        }
     }
 
     #[test]

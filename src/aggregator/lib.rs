@@ -1,13 +1,15 @@
-//! The aggregator: takes what collectors measure, keeps it on its disk until it is sent on, and sends it on.
+//! The aggregator: takes what collectors measure, keeps it until it is sent on, and sends it on.
 //!
 //! ```text
-//!  collectors ──(link D)───────────> receive ─> backlog ─┬─ cursor ─> task ─> output
-//!  old ones ───(/Aggregator/Publish)─┘          (disk)   └─ cursor ─> task ─> output
+//!  collectors ──(link D)───────────> receive ─> store ─┬─ place ─> task ─> output
+//!  old ones ───(/Aggregator/Publish)─┘                 └─ place ─> task ─> output
 //! ```
 //!
+//! The store is a file on its disk with a cursor for each output, or a stream of NATS JetStream with a consumer for each.
+//!
 //! # Invariants
-//! - What is acknowledged, or answered with success, is on the disk. What cannot be kept is answered with an error.
-//! - No output waits for another: each has a cursor and a task of its own.
+//! - What is acknowledged, or answered with success, is in the store. What cannot be kept is answered with an error.
+//! - No output waits for another: each has a place of its own in the store, and a task.
 //! - The end is bounded. What is not sent by then is sent after the next start.
 //! - No message holds a secret.
 
@@ -20,8 +22,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrider_collect::backlog::Backlog;
-use outrider_collect::outputs::{Batching, Inlet, OnDisk, Outputs, SetupError, Tell, Timing};
+use outrider_collect::outputs::{Batching, Behind, Inlet, Outputs, SetupError, Tell, Timing};
+use outrider_collect::store::Store;
 use outrider_collect::wire::MESSAGE_BYTES;
 use outrider_collect::wire::generated::collect::collect_server::CollectServer;
 use outrider_collect::wire::generated::publish::aggregator_server::AggregatorServer;
@@ -89,7 +91,7 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// Opens the disk, begins to send what waits there, and then to listen.
+    /// Opens the store, begins to send what waits there, and then to listen. NATS is not waited for.
     ///
     /// # Errors
     /// When an address is taken, or TLS, the outputs or the disk cannot be set up.
@@ -106,13 +108,13 @@ impl Aggregator {
             bytes: bounds.batch_bytes,
             wait: Duration::from_millis(bounds.batch_ms),
         };
-        let disk = OnDisk {
-            folder: &settings.data,
+        let behind = Behind {
+            queue: &settings.queue,
             most_bytes: bounds.queue_bytes,
             batching,
             prefix: &settings.prefix,
         };
-        let (outputs, backlog) = Outputs::on_disk(&settings.outputs, &disk, timing, tell)?;
+        let (outputs, store) = Outputs::behind(&settings.outputs, &behind, timing, tell)?;
         let mut started = Self {
             address: settings.listen,
             pages: None,
@@ -121,9 +123,9 @@ impl Aggregator {
             stop: watch::Sender::new(false),
         };
         let counts = Arc::new(Counts::default());
-        started.receive(settings, backlog.clone(), Arc::clone(&counts)).await?;
+        started.receive(settings, store.clone(), Arc::clone(&counts)).await?;
         if let Some(address) = settings.pages {
-            started.show(address, started.outputs.inlet(), backlog, counts).await?;
+            started.show(address, started.outputs.inlet(), store, counts).await?;
         }
         Ok(started)
     }
@@ -131,7 +133,7 @@ impl Aggregator {
     async fn receive(
         &mut self,
         settings: &Settings,
-        backlog: Backlog,
+        store: Store,
         counts: Arc<Counts>,
     ) -> Result<(), AggregatorError> {
         let mut server = Server::builder()
@@ -147,7 +149,7 @@ impl Aggregator {
         }
         let (listener, address) = listen(settings.listen).await?;
         self.address = address;
-        let receiver = Receiver::new(backlog, settings.bounds.streams, self.stop.subscribe(), counts);
+        let receiver = Receiver::new(store, settings.bounds.streams, self.stop.subscribe(), counts);
         let router = server
             .add_service(CollectServer::new(receiver.clone()).max_decoding_message_size(MESSAGE_BYTES))
             .add_service(AggregatorServer::new(receiver).max_decoding_message_size(64 << 10));
@@ -166,12 +168,12 @@ impl Aggregator {
         &mut self,
         address: SocketAddr,
         inlet: Inlet,
-        backlog: Backlog,
+        store: Store,
         counts: Arc<Counts>,
     ) -> Result<(), AggregatorError> {
         let (listener, address) = listen(address).await?;
         self.pages = Some(address);
-        let served = axum::serve(listener, pages::router(inlet, backlog, counts));
+        let served = axum::serve(listener, pages::router(inlet, store, counts));
         let served = served.with_graceful_shutdown(stopping(&self.stop));
         self.servers.spawn(async move {
             if let Err(err) = served.await {

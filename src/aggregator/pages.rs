@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use outrider_collect::backlog::Backlog;
 use outrider_collect::outputs::Inlet;
+use outrider_collect::store::{Batches, Store};
 use outrider_protocol::collect::OutputReport;
 
 use crate::counts::Counts;
@@ -18,26 +18,28 @@ use crate::counts::Counts;
 #[derive(Clone)]
 struct Shown {
     inlet: Inlet,
-    backlog: Backlog,
+    store: Store,
     counts: Arc<Counts>,
 }
 
-pub(crate) fn router(inlet: Inlet, backlog: Backlog, counts: Arc<Counts>) -> Router {
+pub(crate) fn router(inlet: Inlet, store: Store, counts: Arc<Counts>) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(Shown {
         inlet,
-        backlog,
+        store,
         counts,
     })
 }
 
 async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
-    let bytes = shown.backlog.fill().borrow().bytes;
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text(&shown.counts, bytes, &shown.inlet.report()))
+    let reports = shown.inlet.report();
+    let names: Vec<_> = reports.iter().map(|it| it.name.clone()).collect();
+    let text = text(&shown.counts, shown.store.bytes(), &reports, &shown.store.batches(&names));
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
-/// Well as long as its disk is written: an output that is away is what it is there for.
+/// Well as long as batches can be kept: an output that is away is what it is there for.
 async fn health(State(shown): State<Shown>) -> impl IntoResponse {
-    match shown.backlog.advance("", 0).await {
+    match shown.store.check().await {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(err) => (StatusCode::SERVICE_UNAVAILABLE, format!("{err}\n")),
     }
@@ -46,14 +48,18 @@ async fn health(State(shown): State<Shown>) -> impl IntoResponse {
 /// Name, kind, help, and each row's labels with its number.
 type Family<'a> = (&'a str, &'a str, &'a str, Vec<(String, u64)>);
 
-fn text(counts: &Counts, backlog_bytes: u64, outputs: &[OutputReport]) -> String {
+fn text(counts: &Counts, bytes: u64, outputs: &[OutputReport], batches: &[Batches]) -> String {
     let mut text = String::new();
     let of = |number: u64| vec![(String::new(), number)];
     let each = |number: fn(&OutputReport) -> u64| {
         let one = |it: &OutputReport| (format!("{{output=\"{}\"}}", escaped(&it.name)), number(it));
         outputs.iter().map(one).collect()
     };
-    let families: [Family<'_>; 12] = [
+    let of_batches = |number: fn(&Batches) -> u64| {
+        let one = |it: &Batches| (format!("{{output=\"{}\"}}", escaped(&it.output)), number(it));
+        batches.iter().map(one).collect()
+    };
+    let families: [Family<'_>; 14] = [
         ("received_batches_total", "counter", "Batches and calls that were kept.", of(counts.batches.get())),
         ("received_points_total", "counter", "Points and events that were kept.", of(counts.points.get())),
         (
@@ -71,11 +77,11 @@ fn text(counts: &Counts, backlog_bytes: u64, outputs: &[OutputReport]) -> String
         (
             "not_kept_batches_total",
             "counter",
-            "Batches and calls that the disk refused.",
+            "Batches and calls that the disk or NATS refused.",
             of(counts.not_kept.get()),
         ),
         ("open_streams", "gauge", "Streams and calls that are open.", of(counts.open.get())),
-        ("backlog_bytes", "gauge", "Bytes that wait on the disk.", of(backlog_bytes)),
+        ("backlog_bytes", "gauge", "Bytes that wait on the disk or at NATS.", of(bytes)),
         ("output_sent_points_total", "counter", "Points that an output took.", each(|it| it.sent)),
         ("output_refused_points_total", "counter", "Points that an output refused.", each(|it| it.refused)),
         (
@@ -86,13 +92,25 @@ fn text(counts: &Counts, backlog_bytes: u64, outputs: &[OutputReport]) -> String
         ),
         ("output_waiting_points", "gauge", "Points that wait for an output.", each(|it| it.waiting)),
         (
+            "output_waiting_batches",
+            "gauge",
+            "Batches that wait for an output at NATS.",
+            of_batches(|it| it.waiting),
+        ),
+        (
+            "output_dropped_batches_total",
+            "counter",
+            "Batches at NATS that an output will not get.",
+            of_batches(|it| it.dropped),
+        ),
+        (
             "output_failing",
             "gauge",
             "Whether an output takes nothing.",
             each(|it| u64::from(it.failing.is_some())),
         ),
     ];
-    for (name, kind, help, rows) in families {
+    for (name, kind, help, rows) in families.into_iter().filter(|it| !it.3.is_empty()) {
         let name = format!("outrider_aggregator_{name}");
         // Writing to a text never fails.
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -116,12 +134,17 @@ mod tests {
         let counts = Counts::default();
         counts.points.add(7);
         let report = OutputReport { name: "a\"b".into(), waiting: 3, ..OutputReport::default() };
-        let text = text(&counts, 5, &[report]);
+        let batches = Batches { output: "s".into(), waiting: 2, dropped: 9 };
+        let without = text(&counts, 5, std::slice::from_ref(&report), &[]);
+        assert!(!without.contains("batches{") && !without.contains("waiting_batches"), "{without}");
+        let text = text(&counts, 5, &[report], &[batches]);
         for line in [
             "# TYPE outrider_aggregator_received_points_total counter",
             "outrider_aggregator_received_points_total 7",
             "outrider_aggregator_backlog_bytes 5",
             "outrider_aggregator_output_waiting_points{output=\"a\\\"b\"} 3",
+            "outrider_aggregator_output_waiting_batches{output=\"s\"} 2",
+            "outrider_aggregator_output_dropped_batches_total{output=\"s\"} 9",
             "outrider_aggregator_output_failing{output=\"a\\\"b\"} 0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");

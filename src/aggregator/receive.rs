@@ -8,8 +8,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use outrider_collect::backlog::{Backlog, BacklogError, Entry, Kept};
+use outrider_collect::backlog::{BacklogError, Entry, Kept};
 use outrider_collect::encode::points;
+use outrider_collect::jetstream::JetstreamError;
+use outrider_collect::store::{Store, StoreError};
 use outrider_collect::wire;
 use outrider_collect::wire::generated::collect as proto;
 use outrider_collect::wire::generated::collect::collect_server::Collect;
@@ -27,7 +29,7 @@ use crate::counts::Counts;
 /// What both services are made of. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Receiver {
-    backlog: Backlog,
+    store: Store,
     places: Arc<Semaphore>,
     most: usize,
     stop: watch::Receiver<bool>,
@@ -48,12 +50,12 @@ impl Drop for Place {
 
 impl Receiver {
     pub(crate) fn new(
-        backlog: Backlog,
+        store: Store,
         streams: usize,
         stop: watch::Receiver<bool>,
         counts: Arc<Counts>,
     ) -> Self {
-        Self { backlog, places: Arc::new(Semaphore::new(streams)), most: streams, stop, counts }
+        Self { store, places: Arc::new(Semaphore::new(streams)), most: streams, stop, counts }
     }
 
     fn place(&self) -> Result<Place, Status> {
@@ -80,7 +82,7 @@ impl Receiver {
 
     async fn append(&self, entry: Entry) -> Result<Kept, Status> {
         let points = u64::from(entry.points);
-        match self.backlog.append(entry).await {
+        match self.store.append(entry).await {
             Ok(Kept::Now) => {
                 self.counts.batches.add(1);
                 self.counts.points.add(points);
@@ -128,13 +130,16 @@ impl Receiver {
     }
 }
 
-/// A full disk is told in the log once, by the one who may do something about it; the other end learns that it has to wait.
-fn not_kept(err: &BacklogError) -> Status {
+/// A full disk, or NATS that is away, is told in the log, by the one who may do something about it; the other end learns that
+/// it has to wait.
+fn not_kept(err: &StoreError) -> Status {
     tracing::error!(err = %err, "A batch was not kept, and not acknowledged; its sender has to send it again.");
     match err {
-        BacklogError::Disk { .. } => {
+        StoreError::Disk(BacklogError::Disk { .. }) => {
             Status::resource_exhausted("the aggregator's disk refuses: nothing was kept")
         }
+        // It would be too large for ever.
+        StoreError::Stream(JetstreamError::TooLarge { .. }) => Status::invalid_argument(err.to_string()),
         _ => Status::unavailable("the aggregator cannot keep it now"),
     }
 }

@@ -12,10 +12,11 @@
 //! - Parsers ([`parse`]) are pure functions of texts; readers are thin; what happens next is decided by pure functions of
 //!   (what was, what is, how long between).
 //! - A file that is missing or broken costs its own metrics and nothing else, and is told once.
-//! - Only [`outputs`] and [`poller`] know a network, or files that are written; nothing here knows a command or another process of ours.
+//! - Only [`outputs`], [`poller`] and [`jetstream`] know a network, or files that are written; nothing here knows a command or another process of ours.
 //! - Measuring waits for no output, and no output waits for another: each has a bounded queue and a task of its own.
 
 mod descriptors;
+mod plain;
 mod reading;
 mod secret;
 mod surroundings;
@@ -28,6 +29,7 @@ pub mod discover;
 pub mod encode;
 pub mod files;
 pub mod identify;
+pub mod jetstream;
 pub mod labels;
 pub mod latest;
 pub mod model;
@@ -41,6 +43,7 @@ pub mod rates;
 pub mod sampler;
 pub mod sampling;
 pub mod settings;
+pub mod store;
 pub mod wire;
 
 pub use collector::{Collector, Event, Trouble};

@@ -1,12 +1,12 @@
 //! Delivering samples: each output has a bounded queue and a task, so that one that is slow or dead holds nothing else up.
-//! The queue is in memory, or a cursor of a [`Backlog`] on the disk.
+//! The queue is in memory, a cursor of a [`Backlog`] on the disk, or a consumer of a [`Jetstream`].
 //!
 //! # Invariants
 //! - Feeding never waits: what a full queue cannot hold is dropped, the oldest first, counted and told.
 //! - A body that may arrive later is tried again with growing, jittered pauses; one that an output refuses for what is in
 //!   it is counted, told and not sent again. A refused key, database or address is told once and keeps what waits.
 //! - The end is bounded: [`Outputs::finish`] sends what it can within its time, and counts the rest as dropped.
-//! - What waits on the disk outlives the process: it is neither dropped nor counted at the end.
+//! - What waits on the disk or in a stream outlives the process: it is neither dropped nor counted at the end.
 //! - No message holds a secret, and none is repeated as long as it says the same.
 
 mod file;
@@ -14,6 +14,7 @@ mod http;
 mod link;
 mod login;
 mod otlp_grpc;
+mod pull;
 mod queue;
 mod set_up;
 mod shared;
@@ -29,14 +30,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use outrider_protocol::aggregator;
 use outrider_protocol::collect::{Output, OutputReport, To};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::backlog::{Backlog, BacklogError};
+use crate::jetstream::Jetstream;
 use crate::model::{Event, Sample};
+use crate::plain::word;
+use crate::store::Store;
+use pull::Pull;
 use queue::Batch;
-use set_up::{client, folder, telling};
+use set_up::{client, telling, telling_batches};
 use shared::Shared;
 pub use supply::Batching;
 use supply::{Cursor, Supply};
@@ -81,6 +87,11 @@ pub enum News {
     Dropped {
         /// How many since this was told last.
         points: usize,
+    },
+    /// Batches were dropped in a stream, where nobody knows their points.
+    DroppedBatches {
+        /// How many since this was told last.
+        batches: usize,
     },
     /// The file of what waited was damaged; it is set aside, and an empty one begun.
     SetAside {
@@ -160,11 +171,18 @@ enum Waits {
     InMemory,
     /// In a backlog, behind the cursor of the output's name.
     OnDisk(Backlog),
+    /// In a stream, behind the consumer of the output's name.
+    InStream,
 }
 
 impl Sink {
     fn push(&self, batch: &Batch) {
-        let Waits::OnDisk(backlog) = &self.waits else { return self.shared.push(batch.clone()) };
+        let backlog = match &self.waits {
+            Waits::InMemory => return self.shared.push(batch.clone()),
+            Waits::OnDisk(backlog) => backlog,
+            // Putting something in takes an answer, for which whoever measures does not wait.
+            Waits::InStream => return self.shared.count_dropped(batch.points),
+        };
         for entry in supply::entries(&batch.items) {
             let points = entry.points as usize;
             if let Err(err) = backlog.offer(entry) {
@@ -221,11 +239,11 @@ impl Inlet {
     }
 }
 
-/// The backlog that all outputs draw from, each by a cursor of its own.
+/// The store that all outputs draw from, each by a place of its own.
 #[derive(Debug)]
-pub struct OnDisk<'a> {
-    /// Where it is.
-    pub folder: &'a Path,
+pub struct Behind<'a> {
+    /// Which.
+    pub queue: &'a aggregator::Queue,
     /// How large it may be.
     pub most_bytes: u64,
     /// How much goes to an output at once.
@@ -255,7 +273,7 @@ impl Outputs {
             let (supply, waits) = if let Some(queue_bytes) = output.queue_bytes {
                 let told = telling(vec![Arc::clone(&shared)], tell);
                 let names = [output.name.clone()];
-                let opened = Backlog::open(&state.join(folder(&output.name)), queue_bytes, &names, told);
+                let opened = Backlog::open(&state.join(word(&output.name)), queue_bytes, &names, told);
                 let name = output.name.clone();
                 let backlog = opened.map_err(|err| SetupError::Backlog { name: name.clone(), err })?;
                 let batching = if matches!(output.to, To::Aggregator { .. }) { ONE } else { JOINED };
@@ -269,35 +287,50 @@ impl Outputs {
         Ok(Self { inlet: Inlet(all.into()), tasks })
     }
 
-    /// Starts a task for each, which all take from one backlog.
+    /// Starts a task for each, which all take from one store.
     ///
     /// # Errors
     /// When an address is none, or the HTTP client or the backlog cannot be set up.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn on_disk(
+    pub fn behind(
         outputs: &[Output],
-        disk: &OnDisk<'_>,
+        behind: &Behind<'_>,
         timing: Timing,
         tell: &Tell,
-    ) -> Result<(Self, Backlog), SetupError> {
+    ) -> Result<(Self, Store), SetupError> {
         let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
         let names: Vec<_> = outputs.iter().map(|it| it.name.clone()).collect();
         let shared = |it: &Output| Arc::new(Shared::new(&it.name, it.queue_points, Arc::clone(tell)));
         let shared: Vec<_> = outputs.iter().map(shared).collect();
-        let told = telling(shared.clone(), tell);
-        let opened = Backlog::open(disk.folder, disk.most_bytes, &names, told);
-        let backlog = opened.map_err(|err| SetupError::Backlog { name: names.join(", "), err })?;
+        let store = match behind.queue {
+            aggregator::Queue::Embedded(folder) => {
+                let opened = Backlog::open(folder, behind.most_bytes, &names, telling(shared.clone(), tell));
+                Store::Disk(opened.map_err(|err| SetupError::Backlog { name: names.join(", "), err })?)
+            }
+            aggregator::Queue::Jetstream(settings) => {
+                let times = (timing.connect, timing.answer);
+                let told = telling_batches(shared.clone());
+                Store::Stream(Jetstream::open(settings, &names, behind.most_bytes, times, told))
+            }
+        };
         for (output, shared) in outputs.iter().zip(shared) {
             let way = Way::new(output, &client(timing, output)?, timing.connect)?;
-            let supply = Supply::Disk(
-                Cursor::new(backlog.clone(), output.name.clone(), disk.batching).with_prefix(disk.prefix),
-            );
+            let (supply, waits) = match &store {
+                Store::Disk(backlog) => {
+                    let cursor = Cursor::new(backlog.clone(), output.name.clone(), behind.batching);
+                    (Supply::Disk(cursor.with_prefix(behind.prefix)), Waits::OnDisk(backlog.clone()))
+                }
+                Store::Stream(jetstream) => {
+                    let pull = Pull::new(jetstream, &output.name, behind.batching, behind.prefix);
+                    (Supply::Stream(Box::new(pull)), Waits::InStream)
+                }
+            };
             tasks.spawn(task::deliver(way, supply, Arc::clone(&shared), timing));
-            all.push(Sink { shared, waits: Waits::OnDisk(backlog.clone()) });
+            all.push(Sink { shared, waits });
         }
-        Ok((Self { inlet: Inlet(all.into()), tasks }, backlog))
+        Ok((Self { inlet: Inlet(all.into()), tasks }, store))
     }
 
     /// Where samples go in.

@@ -180,7 +180,7 @@ impl Taker<'_> {
     fn pressure(&mut self, pressure: Pressure, [some, full, some_10]: [&'static Metric; 3]) {
         self.counter(some, Some(pressure.some.total));
         self.counter(full, pressure.full.map(|it| it.total));
-        self.rate(some_10, Some(pressure.some.avg10.into()));
+        self.rate(some_10, Some(pressure.some.avg10));
     }
 
     fn io_stat(&mut self, text: &str) -> Result<(), Fault> {

@@ -2,19 +2,42 @@
 
 use std::net::SocketAddr;
 
-use outrider_protocol::aggregator::{Bounds, ServerTls, Settings};
+use outrider_protocol::aggregator::{
+    Bounds, Jetstream, NATS_ADDRESSES, NatsTls, Queue, ServerTls, Settings, is_stream_name, nats_addresses,
+};
 use outrider_protocol::collect::Credential;
 
 use crate::collect::Author;
-use crate::collect::outputs::outputs;
+use crate::collect::outputs::{access, outputs};
 use crate::config_read::{inside, quoted};
 use crate::members::Members;
 use crate::{ConfigFault, Root};
 
-const FIELDS: &[&str] = &["listen", "tls", "pages", "data", "bounds", "prefix", "outputs"];
+const FIELDS: &[&str] = &["listen", "tls", "pages", "data", "queue", "bounds", "prefix", "outputs"];
 const TLS_FIELDS: &[&str] = &["certificate_file", "key_file", "client_ca_file"];
 const BOUND_FIELDS: &[&str] =
     &["queue_bytes", "batch_points", "batch_bytes", "batch_ms", "streams", "answer_s", "retry_s"];
+const QUEUE_FIELDS: &[(&str, &[&str])] = &[
+    ("embedded", &["kind"]),
+    (
+        "jetstream",
+        &[
+            "kind",
+            "address",
+            "stream",
+            "replicas",
+            "duplicates_s",
+            "user",
+            "password",
+            "password_file",
+            "token",
+            "token_file",
+            "ca_file",
+            "certificate_file",
+            "key_file",
+        ],
+    ),
+];
 const ADDRESS: &str = "an address with a port, as 127.0.0.1:8000 or [::1]:8000";
 const HOUR_S: u64 = 3600;
 
@@ -36,7 +59,7 @@ fn read(text: &str, folder: &Root, faults: &mut Vec<ConfigFault>) -> Option<Sett
     let listen =
         members.text("listen", ADDRESS, |text| address(&text)).unwrap_or(([127, 0, 0, 1], 8000).into());
     let pages = members.text("pages", ADDRESS, |text| address(&text));
-    let data = members.needed("data", "the path of a folder", |text| inside(folder, &text));
+    let queue = queue(&mut members, folder);
     let prefix = members.text("prefix", "a text, as enclave.", Ok).unwrap_or_default();
     let tls = tls(&mut members, folder);
     let mut bounds = Bounds::default();
@@ -45,7 +68,71 @@ fn read(text: &str, folder: &Root, faults: &mut Vec<ConfigFault>) -> Option<Sett
     if outputs.is_empty() && members.faults().is_empty() {
         members.fault(ConfigFault::new("/outputs", "none", "at least one output"));
     }
-    Some(Settings { listen, tls, pages, data: data?, bounds, prefix, outputs })
+    Some(Settings { listen, tls, pages, queue: queue?, bounds, prefix, outputs })
+}
+
+/// `data` is the folder of the embedded queue, and says nothing where the queue is elsewhere.
+fn queue(members: &mut Members<'_>, folder: &Root) -> Option<Queue> {
+    const FOLDER: &str = "the path of a folder";
+    let Some(raw) = members.take("queue") else {
+        return members.needed("data", FOLDER, |text| inside(folder, &text)).map(Queue::Embedded);
+    };
+    #[derive(serde::Deserialize)]
+    struct Head {
+        kind: Option<String>,
+    }
+    let place = members.place("queue");
+    let word = serde_json::from_str::<Head>(raw.get()).ok().and_then(|it| it.kind);
+    let known = word.as_deref().and_then(|word| QUEUE_FIELDS.iter().find(|it| it.0 == word));
+    let Some((word, fields)) = known else {
+        let found = word.map_or_else(|| "nothing, or no text".to_owned(), |it| quoted(&it));
+        members.fault(ConfigFault::new(&format!("{place}/kind"), found, "embedded or jetstream"));
+        // Only what it belongs to would say whether it is right.
+        drop(members.take("data"));
+        return None;
+    };
+    if *word == "embedded" {
+        Members::read(&place, raw.get(), fields, members.faults())?;
+        return members.needed("data", FOLDER, |text| inside(folder, &text)).map(Queue::Embedded);
+    }
+    if members.take("data").is_some() {
+        let place = members.place("data");
+        let expected = "nothing, as all that waits is in the stream";
+        members.fault(ConfigFault::new(&place, "a folder", expected).advise("remove it"));
+    }
+    let mut inner = Members::read(&place, raw.get(), fields, members.faults())?;
+    drop(inner.take("kind"));
+    jetstream(&mut inner, folder).map(Queue::Jetstream)
+}
+
+fn jetstream(members: &mut Members<'_>, folder: &Root) -> Option<Jetstream> {
+    let servers = members.needed("address", NATS_ADDRESSES, |text| nats_addresses(&text));
+    let name = |text: String| if is_stream_name(&text) { Ok(text) } else { Err(quoted(&text)) };
+    let stream = members.text("stream", "a name of letters, digits, - and _", name);
+    let access = access(members, Author::Operator(folder));
+    let tls = nats_tls(members, folder);
+    let mut read = Jetstream::at(servers.unwrap_or_default());
+    members.number_into("replicas", 1, 5, &mut read.replicas);
+    members.number_into("duplicates_s", 1, 24 * HOUR_S, &mut read.duplicates_s);
+    read.stream = stream.unwrap_or(read.stream);
+    let complete = !read.servers.is_empty();
+    complete.then_some(Jetstream { access: access?, tls, ..read })
+}
+
+fn nats_tls(members: &mut Members<'_>, folder: &Root) -> Option<NatsTls> {
+    let mut file = |name| members.text(name, "the path of a file of PEM", |text| inside(folder, &text));
+    let (ca, certificate, key) = (file("ca_file"), file("certificate_file"), file("key_file"));
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            let place = members.place("key_file");
+            let expected = "`certificate_file` and `key_file`, both or neither";
+            members.fault(ConfigFault::new(&place, "one of two files", expected));
+            None
+        }
+    };
+    (ca.is_some() || identity.is_some()).then_some(NatsTls { ca, identity })
 }
 
 fn tls(members: &mut Members<'_>, folder: &Root) -> Option<ServerTls> {
@@ -98,11 +185,51 @@ mod tests {
             "outputs": [{ "kind": "stdout" }, { "kind": "publish", "address": "old:8000" }] }"#;
         let found = aggregator(text, &Root::at("/etc/outrider")).unwrap();
         assert_eq!((found.listen.port(), found.bounds.batch_ms), (9000, 0));
-        assert_eq!(found.data, std::path::Path::new("/etc/outrider/kept"));
+        assert_eq!(found.queue, Queue::Embedded("/etc/outrider/kept".into()));
         let tls = found.tls.unwrap();
         assert_eq!(tls.certificate, Credential::File("/etc/outrider/c.pem".into()));
         assert_eq!((tls.key, tls.client_ca), (Credential::File("/k.pem".into()), None));
         assert_eq!(found.outputs[1].to, To::Publish { address: "old:8000".into(), tls: None });
+    }
+
+    #[test]
+    fn a_stream_takes_the_place_of_the_folder() {
+        let text = r#"{ "queue": { "kind": "jetstream", "address": "tls://n1:4222,nats://n2:4222", "stream": "s",
+            "user": "u", "password_file": "p", "ca_file": "ca.pem", "replicas": 3, "duplicates_s": 600 },
+            "outputs": [{ "kind": "stdout" }] }"#;
+        let Queue::Jetstream(found) = aggregator(text, &Root::at("/etc/outrider")).unwrap().queue else {
+            panic!("no stream");
+        };
+        assert_eq!(found.servers, ["tls://n1:4222", "nats://n2:4222"]);
+        assert_eq!((found.stream.as_str(), found.replicas, found.duplicates_s), ("s", 3, 600));
+        let secret = Credential::File("/etc/outrider/p".into());
+        assert_eq!(found.access, outrider_protocol::collect::Access::Basic("u".into(), secret));
+        assert_eq!(found.tls, Some(NatsTls { ca: Some("/etc/outrider/ca.pem".into()), identity: None }));
+        let embedded =
+            r#"{ "queue": { "kind": "embedded" }, "data": "d", "outputs": [{ "kind": "stdout" }] }"#;
+        let found = aggregator(embedded, &Root::at("/etc/outrider")).unwrap();
+        assert_eq!(found.queue, Queue::Embedded("/etc/outrider/d".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_stream_is_told_without_its_secrets() {
+        let text = r#"{ "data": "d", "queue": { "kind": "jetstream", "address": "nats://u:hunter22@n:1", "stream": "a.b",
+            "user": "u", "token": "hunter23", "key_file": "k", "bytes": 1 }, "outputs": [{ "kind": "stdout" }] }"#;
+        let told = told(text);
+        let places = [
+            "/data",
+            "/queue/address",
+            "/queue/stream",
+            "/queue/key_file",
+            "/queue/bytes",
+            "/queue: found parts",
+        ];
+        for place in places {
+            assert!(told.contains(place), "{place}\n{told}");
+        }
+        assert!(!told.contains("hunter"), "{told}");
+        let told = self::told(r#"{ "queue": { "kind": "kafka" }, "outputs": [{ "kind": "stdout" }] }"#);
+        assert_eq!(told, "/queue/kind: found \"kafka\", expected embedded or jetstream");
     }
 
     #[test]

@@ -57,6 +57,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         &["outrider-home", "outrider-collect"],
         "the small store is home's, the backlog of points is collect's",
     ),
+    ("async-nats", &["outrider-collect"], "the stream of batches is collect's, as the backlog is"),
     ("sqlx", &["outrider-backend"], "the database is the backend's"),
     ("tough", &["outrider-releases"], "signed metadata are read and made in one place"),
     ("jsonrpsee", &["outrider-peer", "outrider-backend"], "the links are peer's"),

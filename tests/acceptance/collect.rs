@@ -7,6 +7,7 @@ mod datadog;
 mod ecs;
 mod http;
 mod influxdb;
+mod jetstream;
 mod kills;
 mod ordered;
 mod otlp;

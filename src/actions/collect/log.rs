@@ -140,6 +140,11 @@ fn line(news: News) -> (Level, &'static str, Vec<(String, serde_json::Value)>) {
             "Batches on the disk are not what was written; they are left out.",
             vec![field("batches", batches.into())],
         ),
+        News::DroppedBatches { batches } => (
+            Level::Warn,
+            "Batches were dropped, the oldest first: a stream held more than it may.",
+            vec![field("batches", batches.into())],
+        ),
         News::Dropped { points } => (
             Level::Warn,
             "Points were dropped, the oldest first: more waited for an output than its queue holds, or the end came.",

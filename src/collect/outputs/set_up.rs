@@ -8,6 +8,7 @@ use outrider_protocol::fault::chain;
 use super::shared::Shared;
 use super::{News, SetupError, Tell, Timing};
 use crate::backlog::{TellBacklog, Told};
+use crate::jetstream::TellDropped;
 
 /// An output's own: it believes the authorities that are named for it beside those of the system.
 pub(super) fn client(timing: Timing, output: &Output) -> Result<reqwest::Client, SetupError> {
@@ -32,14 +33,6 @@ pub(super) fn client(timing: Timing, output: &Output) -> Result<reqwest::Client,
         .map_err(SetupError::Client)
 }
 
-/// The folder of an output's backlog: its name, with all that could lead elsewhere written as numbers.
-pub(super) fn folder(name: &str) -> String {
-    let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
-    name.bytes()
-        .map(|it| if plain(&it) { char::from(it).to_string() } else { format!("%{it:02x}") })
-        .collect()
-}
-
 /// Drops are told by the outputs that they are of, all else by the first of them.
 pub(super) fn telling(all: Vec<Arc<Shared>>, tell: &Tell) -> TellBacklog {
     let tell = Arc::clone(tell);
@@ -62,5 +55,14 @@ pub(super) fn telling(all: Vec<Arc<Shared>>, tell: &Tell) -> TellBacklog {
             Told::Damaged { batches } => News::Damaged { batches },
         };
         tell(all.first().map_or("", |it| it.name()), news);
+    })
+}
+
+/// Batches that a stream dropped are told by the outputs that they are of.
+pub(super) fn telling_batches(all: Vec<Arc<Shared>>) -> TellDropped {
+    Arc::new(move |output, batches| {
+        if let Some(shared) = all.iter().find(|it| it.name() == output) {
+            shared.count_dropped_batches(usize::try_from(batches).unwrap_or(usize::MAX));
+        }
     })
 }

@@ -28,7 +28,14 @@ struct State {
     queue: Queue,
     hand: Hand,
     report: OutputReport,
-    unsaid: usize,
+    points: Unsaid,
+    batches: Unsaid,
+}
+
+/// Drops that are not told yet.
+#[derive(Debug, Default)]
+struct Unsaid {
+    number: usize,
     said_at: Option<Instant>,
 }
 
@@ -63,13 +70,8 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn new(name: &str, queue_points: usize, tell: Tell) -> Self {
         let report = OutputReport { name: name.to_owned(), ..OutputReport::default() };
-        let state = State {
-            queue: Queue::new(queue_points),
-            hand: Hand::default(),
-            report,
-            unsaid: 0,
-            said_at: None,
-        };
+        let (points, batches) = (Unsaid::default(), Unsaid::default());
+        let state = State { queue: Queue::new(queue_points), hand: Hand::default(), report, points, batches };
         Self {
             name: name.to_owned(),
             tell,
@@ -102,11 +104,15 @@ impl Shared {
         let due = {
             let mut state = self.lock();
             state.report.dropped += points as u64;
-            state.unsaid += points;
-            let due = state.said_at.is_none_or(|at| at.elapsed() >= DROPS_EVERY);
-            due.then(|| state.drops_to_say()).flatten()
+            state.points.add(points)
         };
         self.say(due.map(|points| News::Dropped { points }));
+    }
+
+    /// Batches that will not arrive, of which nobody knows how many points they had.
+    pub(crate) fn count_dropped_batches(&self, batches: usize) {
+        let due = self.lock().batches.add(batches);
+        self.say(due.map(|batches| News::DroppedBatches { batches }));
     }
 
     /// The oldest batch, when there is one; nothing when none will come any more.
@@ -164,10 +170,10 @@ impl Shared {
         let news = {
             let mut state = self.lock();
             let was = state.report.failing.take();
-            let dropped = was.as_ref().and_then(|_| state.drops_to_say());
-            (dropped.map(|points| News::Dropped { points }), was.map(|it| News::Works { since: it.since }))
+            let dropped = was.as_ref().map(|_| state.drops_to_say()).unwrap_or_default();
+            (dropped, was.map(|it| News::Works { since: it.since }))
         };
-        self.say(news.0);
+        news.0.into_iter().for_each(|it| self.say(it));
         self.say(news.1);
     }
 
@@ -214,7 +220,7 @@ impl Shared {
         refused.into_iter().for_each(|(points, why)| self.say(Some(News::Refused { points, why })));
         self.count_dropped(points);
         let rest = self.lock().drops_to_say();
-        self.say(rest.map(|points| News::Dropped { points }));
+        rest.into_iter().for_each(|it| self.say(it));
     }
 
     pub(crate) fn report(&self) -> OutputReport {
@@ -240,12 +246,26 @@ impl State {
         (hand.sent + refused + hand.left_out, hand.refused)
     }
 
-    fn drops_to_say(&mut self) -> Option<usize> {
-        let points = std::mem::take(&mut self.unsaid);
-        if points == 0 {
+    fn drops_to_say(&mut self) -> [Option<News>; 2] {
+        let points = self.points.take().map(|points| News::Dropped { points });
+        [points, self.batches.take().map(|batches| News::DroppedBatches { batches })]
+    }
+}
+
+impl Unsaid {
+    /// Adds some, and answers how many are to be told now.
+    fn add(&mut self, number: usize) -> Option<usize> {
+        self.number += number;
+        let due = self.said_at.is_none_or(|at| at.elapsed() >= DROPS_EVERY);
+        due.then(|| self.take()).flatten()
+    }
+
+    fn take(&mut self) -> Option<usize> {
+        let number = std::mem::take(&mut self.number);
+        if number == 0 {
             return None;
         }
         self.said_at = Some(Instant::now());
-        Some(points)
+        Some(number)
     }
 }

@@ -1,4 +1,4 @@
-//! Where the task of an output takes its batches from: memory, or a cursor of a backlog on the disk.
+//! Where the task of an output takes its batches from: memory, a cursor of a backlog on the disk, or a stream.
 //!
 //! # Invariants
 //! - What a batch of the disk holds is passed by its cursor only when the output has dealt with it: whatever ends the
@@ -11,6 +11,7 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::pull::Pull;
 use super::queue::{Batch, Items};
 use super::shared::Shared;
 use crate::backlog::{Backlog, Entry, Fill, Stored};
@@ -40,6 +41,8 @@ pub(crate) enum Supply {
     Memory,
     /// A cursor, which is named as the output is.
     Disk(Cursor),
+    /// The consumer of the output's name.
+    Stream(Box<Pull>),
 }
 
 #[derive(Debug)]
@@ -71,6 +74,7 @@ impl Supply {
         match self {
             Self::Memory => shared.next().await,
             Self::Disk(cursor) => cursor.next(shared).await,
+            Self::Stream(pull) => pull.next(shared).await,
         }
     }
 
@@ -79,12 +83,20 @@ impl Supply {
         match self {
             Self::Memory => shared.settle(),
             Self::Disk(cursor) => cursor.settle(shared).await,
+            Self::Stream(pull) => pull.settle(shared).await,
         }
     }
 
-    /// Whether what is given up now comes again with the next start.
+    /// Whether what is given up now comes again: with the next start, or elsewhere.
     pub(crate) fn outlives(&self) -> bool {
-        matches!(self, Self::Disk(_))
+        !matches!(self, Self::Memory)
+    }
+
+    /// Nothing more is taken: what was not dealt with is given back, where somebody else may have it.
+    pub(crate) async fn release(&mut self) {
+        if let Self::Stream(pull) = self {
+            pull.release().await;
+        }
     }
 }
 

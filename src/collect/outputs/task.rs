@@ -21,14 +21,15 @@ pub(crate) async fn deliver(way: Way, mut supply: Supply, shared: Arc<Shared>, t
         let fate = delivery.send(&batch).await;
         let rest = shared.count_hand(batch.points);
         match fate {
-            // It waits on the disk for the next start.
-            Fate::GivenUp if supply.outlives() => return,
+            // It waits on the disk for the next start, or in the stream for whoever takes it.
+            Fate::GivenUp if supply.outlives() => break,
             Fate::GivenUp => shared.count_dropped(rest),
             Fate::Settled if rest > 0 => shared.count_refused(rest, delivery.way.unfit().to_owned()),
             Fate::Settled => {}
         }
         supply.settle(&shared).await;
     }
+    supply.release().await;
 }
 
 /// What became of a batch.

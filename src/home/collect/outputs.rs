@@ -272,7 +272,7 @@ fn index(text: String) -> Result<String, String> {
 }
 
 /// One way in: name and password, a token, or an API key where there are such.
-fn access(members: &mut Members<'_>, author: Author<'_>) -> Option<Access> {
+pub(crate) fn access(members: &mut Members<'_>, author: Author<'_>) -> Option<Access> {
     let user = members.text("user", "a user's name", one_line);
     let password = credential(members, "password", "password_file", author);
     let token = credential(members, "token", "token_file", author);
@@ -285,7 +285,11 @@ fn access(members: &mut Members<'_>, author: Author<'_>) -> Option<Access> {
         (None, None, None, Some(key)) => Some(Access::ApiKey(key)),
         _ => {
             let place = members.place("");
-            let expected = "one of them: `user` with `password`, `token`, or (for Elasticsearch) `api_key`";
+            let expected = if members.knows("api_key") {
+                "one of them: `user` with `password`, `token`, or (for Elasticsearch) `api_key`"
+            } else {
+                "one of them: `user` with `password`, or `token`"
+            };
             members.fault(ConfigFault::new(
                 place.trim_end_matches('/'),
                 "parts of several ways in",

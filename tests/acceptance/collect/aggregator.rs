@@ -37,7 +37,7 @@ impl Stand {
         Self::with(folder, outputs, |_| {})
     }
 
-    fn with(folder: &Path, outputs: &Value, change: impl FnOnce(&mut Value)) -> Self {
+    pub(super) fn with(folder: &Path, outputs: &Value, change: impl FnOnce(&mut Value)) -> Self {
         let mut config = json!({
             "data": "kept", "outputs": outputs,
             "bounds": { "batch_ms": 20, "answer_s": 5, "retry_s": 1 },
@@ -85,7 +85,7 @@ pub(super) fn runtime() -> Runtime {
 }
 
 /// Ten points whose values nobody else has: of batch 3, those from 30 to 39.
-fn numbered(collector: &str, sequence: u64) -> Batch {
+pub(super) fn numbered(collector: &str, sequence: u64) -> Batch {
     let source = Arc::new(Source { key: "k".into(), tags: Tags::new([("who", collector)]) });
     let samples: Vec<_> = (0..10)
         .map(|number| Sample {
@@ -104,8 +104,8 @@ fn numbered(collector: &str, sequence: u64) -> Batch {
 
 /// A stream of link D, from a client that is made of the committed protocol and nothing else.
 pub(super) struct Stream {
-    out: mpsc::Sender<Batch>,
-    back: Streaming<Acknowledgement>,
+    pub(super) out: mpsc::Sender<Batch>,
+    pub(super) back: Streaming<Acknowledgement>,
 }
 
 impl Stream {
@@ -124,7 +124,7 @@ impl Stream {
 }
 
 /// How often each value arrived, in InfluxDB's lines.
-fn arrived(receiver: &Receiver) -> BTreeMap<u64, usize> {
+pub(super) fn arrived(receiver: &Receiver) -> BTreeMap<u64, usize> {
     let mut counted = BTreeMap::new();
     for got in receiver.got() {
         for line in String::from_utf8(got.body).unwrap().lines() {
@@ -136,7 +136,7 @@ fn arrived(receiver: &Receiver) -> BTreeMap<u64, usize> {
     counted
 }
 
-fn influx(name: &str, port: u16) -> Value {
+pub(super) fn influx(name: &str, port: u16) -> Value {
     json!({ "kind": "influx", "name": name, "url": format!("http://127.0.0.1:{port}"), "database": "d" })
 }
 
@@ -253,7 +253,7 @@ fn what_is_measured_while_the_aggregator_is_away_waits_on_the_disk() {
     assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
 }
 
-fn page(port: u16, path: &str) -> String {
+pub(super) fn page(port: u16, path: &str) -> String {
     super::http::ask(port, &format!("GET {path}")).unwrap_or_default()
 }
 
@@ -467,12 +467,12 @@ fn mini_collectors_variables_are_enough_and_only_who_has_a_certificate_gets_in()
 }
 
 /// An authority with a certificate for a server and one for a client, as files.
-struct Keys {
+pub(super) struct Keys {
     ca: String,
 }
 
 impl Keys {
-    fn make(folder: &Path) -> Self {
+    pub(super) fn make(folder: &Path) -> Self {
         use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

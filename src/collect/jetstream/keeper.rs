@@ -1,0 +1,157 @@
+//! The task that keeps the stream usable: connects, makes what is missing, and looks how full it is.
+//!
+//! # Invariants
+//! - Nobody is told that the stream is ready before it and the consumers of all outputs are there, on this very connection: a
+//!   server may come back without what it had.
+//! - It never ends by itself: whatever is wrong is tried again.
+//! - What is in the stream and waits for no consumer any more is put in again: a server that is killed may forget what it had
+//!   given out (seen with 2.9.10). Then it may arrive twice, and is not lost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::connection::State;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::Stream;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::gaps::Seen;
+use super::link::{Heard, connect};
+use super::place::{Unusable, consumer, stream};
+use super::{Condition, Open, Plan, StreamFill, chain_once};
+
+/// Between two looks, and between two tries of what did not work.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The most that are looked for at once of what was forgotten.
+const AGAIN: u64 = 1000;
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    plan: Arc<Plan>,
+    condition: watch::Sender<Condition>,
+    fill: watch::Sender<StreamFill>,
+    seen: Arc<Seen>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        condition: watch::Sender<Condition>,
+        fill: watch::Sender<StreamFill>,
+        seen: Arc<Seen>,
+    ) -> Self {
+        Self { plan, condition, fill, seen }
+    }
+
+    pub(super) async fn keep(self) {
+        let (hear, mut heard) = watch::channel(Heard::default());
+        let client = loop {
+            match connect(&self.plan, hear.clone()).await {
+                Ok(client) => break client,
+                Err(unusable) => self.away(unusable),
+            }
+            sleep(LOOK).await;
+        };
+        let context = ContextBuilder::new().timeout(self.plan.answer).build(client.clone());
+        let mut open: Option<(u64, Arc<Open>)> = None;
+        let mut forgotten = None;
+        loop {
+            let now = heard.borrow_and_update().clone();
+            open = open.filter(|(connection, _)| *connection == now.connections);
+            let usable = if client.connection_state() != State::Connected {
+                Err(now.unusable())
+            } else if let Some((_, open)) = &open {
+                self.look(open, &mut forgotten).await
+            } else {
+                self.prepare(&client, &context).await.map(|made| open = Some((now.connections, made)))
+            };
+            if let Err(unusable) = usable {
+                open = None;
+                // A server that forbids something says it beside the answer, which does not come.
+                let said = heard.borrow().trouble.clone().filter(|it| !unusable.why.contains(it));
+                let why = said.map_or_else(|| unusable.why.clone(), |it| format!("{} ({it})", unusable.why));
+                self.away(Unusable { why, ..unusable });
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                // The other end is in the client, which is here.
+                _ = heard.changed() => {}
+            }
+        }
+    }
+
+    fn away(&self, Unusable { why, denied }: Unusable) {
+        self.condition.send_replace(Condition::Away { why, denied });
+    }
+
+    /// Makes the stream and the consumers where they are not, and lets everybody use them.
+    async fn prepare(&self, client: &Client, context: &Context) -> Result<Arc<Open>, Unusable> {
+        let stream = stream(context, &self.plan).await?;
+        let first = stream.cached_info().state.first_sequence;
+        let mut consumers = HashMap::new();
+        for output in &self.plan.outputs {
+            let consumer = consumer(&stream, output, &self.plan).await?;
+            let at = consumer.cached_info().delivered;
+            // A server that was killed may have forgotten how far it was: what is gone by now is not counted.
+            let passed = at.stream_sequence.max(first.saturating_sub(1));
+            self.seen.begin(output, passed, at.consumer_sequence);
+            consumers.insert(output.clone(), consumer);
+        }
+        let open = Arc::new(Open { client: client.clone(), context: context.clone(), consumers });
+        self.condition.send_replace(Condition::Ready(Arc::clone(&open)));
+        Ok(open)
+    }
+
+    /// How full it is, and whether it is there at all. The stream is looked at first: what it has dropped by then, and a
+    /// consumer has not delivered afterwards, is not delivered any more.
+    async fn look(&self, open: &Open, forgotten: &mut Option<(u64, u64)>) -> Result<(), Unusable> {
+        let cannot = |what: String, err: &dyn std::error::Error| Unusable {
+            why: format!("{what}: {}", chain_once(err)),
+            denied: false,
+        };
+        let stream = open.context.get_stream(&self.plan.settings.stream).await;
+        let stream = stream.map_err(|err| cannot("look at it".to_owned(), &err))?;
+        let state = &stream.cached_info().state;
+        let mut fill = StreamFill { bytes: state.bytes, waiting: HashMap::new() };
+        for (output, consumer) in &open.consumers {
+            let info = consumer.get_info().await;
+            let info = info.map_err(|err| cannot(format!("look at the consumer of {output:?}"), &err))?;
+            self.seen.look(output, state.first_sequence, info.delivered.stream_sequence);
+            fill.waiting.insert(output.clone(), info.num_pending + info.num_ack_pending as u64);
+        }
+        let is_idle =
+            fill.waiting.values().all(|it| *it == 0) && state.consumer_count == open.consumers.len();
+        self.fill.send_replace(fill);
+        let now = (is_idle && state.messages > 0).then_some((state.first_sequence, state.last_sequence));
+        // What is on its way at one look is gone, or waits for somebody, at the next.
+        if let (Some(before), Some(now)) = (*forgotten, now)
+            && before.0 == now.0
+        {
+            self.again(open, &stream, before).await.map_err(|why| Unusable { why, denied: false })?;
+        }
+        *forgotten = now;
+        Ok(())
+    }
+
+    /// Puts in again what the stream has in this range. The id keeps two aggregators from doing it both.
+    async fn again(&self, open: &Open, stream: &Stream, (first, last): (u64, u64)) -> Result<(), String> {
+        for sequence in first..=last.min(first.saturating_add(AGAIN)) {
+            // Most are not there any more.
+            let Ok(found) = stream.get_raw_message(sequence).await else { continue };
+            let created = format!("{:?}", stream.cached_info().created);
+            let message = PublishMessage::build().payload(found.payload);
+            let message = message.message_id(format!("again:{created}:{sequence}"));
+            let sent = open.context.send_publish(self.plan.subject(), message).await;
+            let kept = sent.map_err(|err| chain_once(&err))?.await;
+            kept.map_err(|err| chain_once(&err))?;
+            stream.delete_message(sequence).await.map_err(|err| chain_once(&err))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! The stream and its consumers as they have to be: made where they are missing, refused where they are something else.
+//!
+//! # Invariants
+//! - Of a stream that is there, only the bound and the time of duplicates are changed; the aggregator that began last decides.
+//! - A stream that was made for something else is left alone, and said so.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::{Context, ErrorCode};
+
+use super::{Plan, chain_once};
+use crate::plain::word;
+
+/// The most batches of a consumer that are with aggregators at once. It bounds what comes twice after a kill.
+const HELD: i64 = 1000;
+
+/// Why the stream cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unusable {
+    pub(super) why: String,
+    /// Whether a person has to do something about it.
+    pub(super) denied: bool,
+}
+
+impl Unusable {
+    fn later(operation: &str, err: &dyn std::error::Error) -> Self {
+        Self { why: format!("{operation}: {}", chain_once(err)), denied: false }
+    }
+}
+
+/// What a stream that is there is good for.
+#[derive(Debug, PartialEq)]
+enum Fit {
+    AsItIs,
+    With(Box<Config>),
+    Not(Unusable),
+}
+
+/// What is asked for. All else is the server's own.
+fn config(plan: &Plan) -> Config {
+    Config {
+        name: plan.settings.stream.clone(),
+        subjects: vec![plan.subject()],
+        retention: RetentionPolicy::Interest,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        max_bytes: i64::try_from(plan.most_bytes).unwrap_or(i64::MAX),
+        num_replicas: plan.settings.replicas,
+        duplicate_window: Duration::from_secs(plan.settings.duplicates_s),
+        description: Some("What outrider-aggregator has received and not sent on".to_owned()),
+        ..Config::default()
+    }
+}
+
+fn fit(found: &Config, asked: &Config) -> Fit {
+    let not = |found: String, expected: &str| {
+        let why = format!(
+            "the stream is there and is no queue of an aggregator: found {found}, expected {expected}; name another stream"
+        );
+        Fit::Not(Unusable { why, denied: true })
+    };
+    if found.subjects != asked.subjects {
+        return not(format!("the subjects {:?}", found.subjects), &format!("{:?}", asked.subjects));
+    }
+    if found.retention != asked.retention {
+        return not(format!("the retention {:?}", found.retention), "Interest");
+    }
+    if found.storage != asked.storage {
+        return not(format!("the storage {:?}", found.storage), "File");
+    }
+    if found.discard != asked.discard {
+        return not(format!("the discard policy {:?}", found.discard), "Old");
+    }
+    if (found.max_bytes, found.duplicate_window) == (asked.max_bytes, asked.duplicate_window) {
+        return Fit::AsItIs;
+    }
+    let (max_bytes, duplicate_window) = (asked.max_bytes, asked.duplicate_window);
+    Fit::With(Box::new(Config { max_bytes, duplicate_window, ..found.clone() }))
+}
+
+/// The stream, made or changed where that is needed.
+pub(super) async fn stream(context: &Context, plan: &Plan) -> Result<Stream, Unusable> {
+    let asked = config(plan);
+    match context.get_stream(&asked.name).await {
+        Ok(stream) => match fit(&stream.cached_info().config, &asked) {
+            Fit::AsItIs => Ok(stream),
+            Fit::Not(unusable) => Err(unusable),
+            Fit::With(config) => {
+                let updated = context.update_stream(*config).await;
+                updated.map_err(|err| Unusable::later("change its bound", &err))?;
+                Ok(stream)
+            }
+        },
+        Err(err) if is_missing(&err.kind()) => {
+            context.create_stream(asked).await.map_err(|err| Unusable::later("make it", &err))
+        }
+        Err(err) => Err(Unusable::later("look for it", &err)),
+    }
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(err) if err.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// An output's name as that of a consumer. NATS takes a percent sign and then formats subjects with it.
+fn name(output: &str) -> String {
+    word(output).replace('%', "=")
+}
+
+/// The consumer of an output. A new one begins with what comes next.
+pub(super) async fn consumer(stream: &Stream, output: &str, plan: &Plan) -> Result<PullConsumer, Unusable> {
+    let name = name(output);
+    let asked = pull::Config {
+        durable_name: Some(name.clone()),
+        // Not as `New`: a server that was killed before it noted where that begins would begin after what waits by then.
+        deliver_policy: DeliverPolicy::ByStartSequence {
+            start_sequence: stream.cached_info().state.last_sequence + 1,
+        },
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: plan.answer,
+        max_ack_pending: HELD,
+        ..pull::Config::default()
+    };
+    let found = stream.get_or_create_consumer(&name, asked).await;
+    let found =
+        found.map_err(|err| Unusable::later(&format!("find or make the consumer {name:?} in it"), &err))?;
+    let config = &found.cached_info().config;
+    if config.ack_policy != AckPolicy::Explicit || !config.filter_subject.is_empty() {
+        let why = format!(
+            "the consumer {name:?} is there and is none of an aggregator: expected one that acknowledges each batch and \
+             filters nothing; delete it, or name the output otherwise"
+        );
+        return Err(Unusable { why, denied: true });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(most_bytes: u64) -> Plan {
+        let settings = outrider_protocol::aggregator::Jetstream::at(vec!["nats://n:4222".into()]);
+        let second = Duration::from_secs(1);
+        Plan { settings, outputs: vec!["a".into()], most_bytes, connect: second, answer: second }
+    }
+
+    #[test]
+    fn a_stream_of_ours_is_used_and_only_its_bounds_are_changed() {
+        let asked = config(&plan(5));
+        assert_eq!(asked.subjects, ["outrider.batches"]);
+        // The server fills in what was not asked for.
+        let found = Config { max_messages: -1, num_replicas: 3, ..asked.clone() };
+        assert_eq!(fit(&found, &asked), Fit::AsItIs);
+        let larger = config(&plan(6));
+        let Fit::With(changed) = fit(&found, &larger) else { panic!() };
+        assert_eq!(*changed, Config { max_bytes: 6, ..found });
+        assert_eq!(config(&plan(u64::MAX)).max_bytes, i64::MAX);
+    }
+
+    #[test]
+    fn a_consumer_is_named_as_its_output_without_what_subjects_cannot_carry() {
+        assert_eq!(name("influx-1_a"), "influx-1_a");
+        assert_eq!(name("a slow.one%"), "a=20slow=2eone=25");
+        assert_ne!(name("a=20b"), name("a b"));
+    }
+
+    #[test]
+    fn a_stream_of_somebody_else_is_left_alone() {
+        let asked = config(&plan(5));
+        for (found, word) in [
+            (Config { subjects: vec!["orders.>".into()], ..asked.clone() }, "orders"),
+            (Config { retention: RetentionPolicy::Limits, ..asked.clone() }, "Limits"),
+            (Config { storage: StorageType::Memory, ..asked.clone() }, "Memory"),
+            (Config { discard: DiscardPolicy::New, ..asked.clone() }, "New"),
+        ] {
+            let Fit::Not(unusable) = fit(&found, &asked) else { panic!("{word}") };
+            assert!(unusable.denied && unusable.why.contains(word), "{}", unusable.why);
+            assert!(unusable.why.contains("name another stream"), "{}", unusable.why);
+        }
+    }
+}
