@@ -21,6 +21,7 @@ pub(crate) fn unit(program: &Path, args: &[impl AsRef<OsStr>], folder: &Path, fo
          ExecStart={}\n\
          WorkingDirectory={}\n\
          Restart=always\n\
+         OOMPolicy=continue\n\
          RestartSec=1\n\
          \n\
          [Install]\n\

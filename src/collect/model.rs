@@ -249,7 +249,7 @@ pub struct Point {
 }
 
 /// What is measured: a container, a process, a host, an API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Tells it from all others of its host that ever were.
     pub key: Box<str>,

@@ -42,7 +42,7 @@ use crate::plain::word;
 use crate::store::Store;
 use pull::Pull;
 use queue::Batch;
-use set_up::{client, telling, telling_batches};
+use set_up::{Clients, telling, telling_batches};
 use shared::Shared;
 pub use supply::Batching;
 use supply::{Cursor, Supply};
@@ -210,26 +210,33 @@ impl Inlet {
         }
     }
 
-    /// Gives what one poll found to every output, and waits until it is on the disk where an output's queue is there.
+    /// Gives what one poll found to every output, and waits until it is on the disk where an output's queue is there. A disk
+    /// that refuses it costs that output alone.
     ///
     /// # Errors
-    /// Which output's queue did not keep it, and why. Others may have.
+    /// Which output's queue did not keep it, and why, where that was told and counted there. All others have it.
     pub async fn keep_events(&self, events: Vec<Event>) -> Result<(), String> {
         let batch = Batch::of_events(events);
         if batch.points == 0 {
             return Ok(());
         }
-        for sink in &*self.0 {
+        let keep = self.0.iter().map(|sink| async {
             let Waits::OnDisk(backlog) = &sink.waits else {
                 sink.shared.push(batch.clone());
-                continue;
+                return Ok(());
             };
+            let mut kept = Ok(());
             for entry in supply::entries(&batch.items) {
-                let kept = backlog.append(entry).await;
-                kept.map_err(|err| format!("keep events for the output {:?}: {err}", sink.shared.name()))?;
+                let points = entry.points as usize;
+                if let Err(err) = backlog.append(entry).await {
+                    sink.shared.fails(err.to_string(), false);
+                    sink.shared.count_dropped(points);
+                    kept = Err(format!("keep events for the output {:?}: {err}", sink.shared.name()));
+                }
             }
-        }
-        Ok(())
+            kept
+        });
+        futures_util::future::join_all(keep).await.into_iter().collect()
     }
 
     /// How each output is.
@@ -257,6 +264,25 @@ const ONE: Batching = Batching { points: 1, bytes: 1, wait: Duration::ZERO };
 /// What any other output finds there goes at once, together where more than one batch waits.
 const JOINED: Batching = Batching { points: 10_000, bytes: 1 << 20, wait: Duration::ZERO };
 
+/// Removes what waits in a folder for outputs that are none of these.
+///
+/// # Errors
+/// When something cannot be looked at or removed.
+pub fn sweep(outputs: &[Output], state: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(state) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_named = outputs.iter().any(|it| *entry.file_name() == *word(&it.name));
+        if entry.file_type()?.is_dir() && !is_named {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl Outputs {
     /// Starts a task for each. What waits for one on the disk is in a folder of its own below `state`.
     ///
@@ -266,9 +292,9 @@ impl Outputs {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(outputs: &[Output], state: &Path, timing: Timing, tell: &Tell) -> Result<Self, SetupError> {
-        let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
+        let (mut tasks, mut all, mut clients) = (JoinSet::new(), Vec::new(), Clients::new(timing));
         for output in outputs {
-            let way = Way::new(output, &client(timing, output)?, timing.connect)?;
+            let way = Way::new(output, &mut clients)?;
             let shared = Arc::new(Shared::new(&output.name, output.queue_points, Arc::clone(tell)));
             let (supply, waits) = if let Some(queue_bytes) = output.queue_bytes {
                 let told = telling(vec![Arc::clone(&shared)], tell);
@@ -300,7 +326,7 @@ impl Outputs {
         timing: Timing,
         tell: &Tell,
     ) -> Result<(Self, Store), SetupError> {
-        let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
+        let (mut tasks, mut all, mut clients) = (JoinSet::new(), Vec::new(), Clients::new(timing));
         let names: Vec<_> = outputs.iter().map(|it| it.name.clone()).collect();
         let shared = |it: &Output| Arc::new(Shared::new(&it.name, it.queue_points, Arc::clone(tell)));
         let shared: Vec<_> = outputs.iter().map(shared).collect();
@@ -316,7 +342,7 @@ impl Outputs {
             }
         };
         for (output, shared) in outputs.iter().zip(shared) {
-            let way = Way::new(output, &client(timing, output)?, timing.connect)?;
+            let way = Way::new(output, &mut clients)?;
             let (supply, waits) = match &store {
                 Store::Disk(backlog) => {
                     let cursor = Cursor::new(backlog.clone(), output.name.clone(), behind.batching);

@@ -134,6 +134,7 @@ pub(crate) fn section(
     let apis = apis::groups(&mut members, author);
     let outputs = outputs::outputs(&mut members, author);
     let host = names_target || apis.is_empty();
+    author.confine(&mut members, &apis, &outputs);
     Some(CollectConfig { settings, host, apis, outputs, raw })
 }
 

@@ -85,6 +85,12 @@ impl Root {
         self.state().join("collect")
     }
 
+    /// The same where the backend ordered what is measured: neither author's data go to the other's outputs.
+    #[must_use]
+    pub fn collect_ordered(&self) -> PathBuf {
+        self.state().join("collect-ordered")
+    }
+
     /// What the backend ordered to be collected: see [`crate::OrderedCollect`].
     #[must_use]
     pub fn ordered_collect(&self) -> PathBuf {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use outrider_home::{
-    CONFIG_VERSION, Config, ConfigErrors, FileError, Identity, Limits, LockError, Root, RootLock, Secret,
-    StateError, atomic,
+    CONFIG_VERSION, Config, ConfigErrors, FileError, Identity, Limits, LockError, OrderedCollect, Root,
+    RootLock, Secret, StateError, atomic,
 };
 use outrider_protocol::bulk::{ENROLL_PATH, EnrollReply, EnrollRequest};
 use reqwest::{Method, StatusCode, Url};
@@ -45,6 +45,9 @@ pub enum EnrollError {
     /// A service runs on it, or another enrollment.
     #[error(transparent)]
     InUse(LockError),
+    /// What the backend before ordered to be collected is still there.
+    #[error("forget what a backend ordered to be collected before")]
+    Ordered(#[source] FileError),
     /// A later version wrote the state, or a start was cut short while it changed it.
     #[error(transparent)]
     State(StateError),
@@ -135,6 +138,7 @@ impl EnrollError {
             Self::Refused { .. } => "ask for a new code: `outrider-backend code create`",
             Self::InUse(_)
             | Self::State(_)
+            | Self::Ordered(_)
             | Self::Address { .. }
             | Self::Code { .. }
             | Self::Setup(_)
@@ -228,6 +232,8 @@ pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Enrolled, Enr
     // Before the configuration, so that no service ever runs with another's work.
     let set_aside =
         Identity::of(&config).take(root, &lock, Timestamp::now()).map_err(|err| at_root(root, err))?;
+    // What an enrollment before this one was ordered to collect is no order to this one.
+    OrderedCollect::clear(root).map_err(EnrollError::Ordered)?;
     config.save(root).map_err(EnrollError::Config)?;
     // It holds the code; should it stay behind, the next enrollment has another code and replaces it.
     drop(std::fs::remove_file(root.enrollment_path()));

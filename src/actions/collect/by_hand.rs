@@ -52,17 +52,19 @@ pub fn once(root: &Root, config: Option<PathBuf>) -> Result<Once, CollectError> 
     })
 }
 
-/// As config.json says; where it says nothing, as the variables of mini-collector say.
+/// As config.json says; where it says nothing, as the variables of mini-collector say; without these, as the backend ordered.
 fn configured(root: &Root) -> Result<Wanted, CollectError> {
-    let path = match Wanted::of(root) {
+    match Wanted::own(root) {
         // A host need not be an agent for this.
-        Err(CollectError::Config(ConfigErrors::NotEnrolled { path }) | CollectError::NoSection { path }) => {
-            path
+        Err(CollectError::Config(ConfigErrors::NotEnrolled { path })) => {
+            let missing = Err(CollectError::NoSection { path });
+            Wanted::in_environment(root, |name| std::env::var(name).ok()).unwrap_or(missing)
         }
-        wanted => return wanted,
-    };
-    Wanted::in_environment(root, |name| std::env::var(name).ok())
-        .unwrap_or(Err(CollectError::NoSection { path }))
+        Err(CollectError::NoSection { .. }) => {
+            Wanted::in_environment(root, |name| std::env::var(name).ok()).unwrap_or_else(|| Wanted::of(root))
+        }
+        wanted => wanted,
+    }
 }
 
 /// Measures and delivers until `stop`. The log also goes to `out`.
@@ -81,7 +83,7 @@ pub async fn run_by_hand(
     };
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
     let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets())?;
-    let mut work = Work::start(wanted, &root.collect(), false, log.clone())?;
+    let mut work = Work::start(wanted, false, log.clone())?;
     log.say(Level::Info, "Collecting; Ctrl-C ends it.", Fields::new());
     let broken = tokio::select! {
         broken = work.broken() => Some(broken),

@@ -95,7 +95,7 @@ async fn collect(
 ) -> Result<CollectReport, RpcError> {
     let started = Wanted::of(root).and_then(|wanted| {
         let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets())?;
-        Work::start(wanted, &root.collect(), true, log.clone()).map(|work| (work, log))
+        Work::start(wanted, true, log.clone()).map(|work| (work, log))
     });
     let (mut work, log) = started.map_err(|err| failed(&err))?;
     log.say(Level::Info, "Collecting has begun.", Fields::new());

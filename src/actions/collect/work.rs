@@ -1,6 +1,6 @@
 //! Measuring and delivering, whoever started it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use outrider_collect::settings::{EnvironmentFault, from_environment};
 use outrider_home::{
     CollectConfig, Config, ConfigErrors, ConfigFault, Limits, OrderedCollect, OrderedError, Root,
 };
+use outrider_protocol::collect::ordered::CollectSource;
 use outrider_protocol::collect::{CollectReport, Credential, LinkTls, Output, Settings, To};
 use outrider_protocol::log::{Fields, Level};
 
@@ -98,8 +99,12 @@ pub enum CollectError {
 pub(super) struct Wanted {
     pub(super) collect: CollectConfig,
     pub(super) limits: Limits,
+    /// Where what waits for outputs is.
+    queues: PathBuf,
     /// Where the time windows of APIs ended is kept.
     cursors: PathBuf,
+    /// Whether what waits for outputs that are not named any more goes: nobody else removes it where the backend names them.
+    sweeps: bool,
 }
 
 impl Wanted {
@@ -107,9 +112,29 @@ impl Wanted {
     pub(super) fn of(root: &Root) -> Result<Self, CollectError> {
         let config = Config::load(root).map_err(CollectError::Config)?;
         let missing = || CollectError::NoSection { path: root.config_path() };
-        let ordered = if config.collect.is_none() { OrderedCollect::load(root)? } else { None };
-        let collect = config.collects(ordered.as_ref()).map(|it| it.1.clone()).ok_or_else(missing)?;
-        Ok(Self { collect, limits: config.limits, cursors: cursors(root) })
+        let asks = config.collect.is_none() && config.backend_collect;
+        let ordered = if asks { OrderedCollect::load(root)? } else { None };
+        let (source, collect) = config.collects(ordered.as_ref()).ok_or_else(missing)?;
+        let wanted = Self::operators(collect.clone(), config.limits.clone(), root);
+        Ok(match source {
+            CollectSource::Config => wanted,
+            CollectSource::Backend => {
+                let queues = root.collect_ordered();
+                Self { cursors: queues.join("api-windows.json"), queues, sweeps: true, ..wanted }
+            }
+        })
+    }
+
+    /// As config.json of a root says, and nobody else.
+    pub(super) fn own(root: &Root) -> Result<Self, CollectError> {
+        let config = Config::load(root).map_err(CollectError::Config)?;
+        let missing = || CollectError::NoSection { path: root.config_path() };
+        Ok(Self::operators(config.collect.ok_or_else(missing)?, config.limits, root))
+    }
+
+    fn operators(collect: CollectConfig, limits: Limits, root: &Root) -> Self {
+        let cursors = root.state().join("api-windows.json");
+        Self { collect, limits, queues: root.collect(), cursors, sweeps: false }
     }
 
     /// As a file says; relative paths in it begin at the root.
@@ -122,7 +147,7 @@ impl Wanted {
             Ok(collect) => collect,
             Err(faults) => return Err(CollectError::Invalid { path, faults }),
         };
-        Ok(Self { collect, limits: Limits::default(), cursors: cursors(root) })
+        Ok(Self::operators(collect, Limits::default(), root))
     }
 
     /// As mini-collector's variables say, where the one for the aggregator's address is set: in its place, it sends what
@@ -149,12 +174,8 @@ impl Wanted {
             to,
         }];
         let collect = CollectConfig::of_host(read.settings, outputs);
-        Some(Ok(Self { collect, limits: Limits::default(), cursors: cursors(root) }))
+        Some(Ok(Self::operators(collect, Limits::default(), root)))
     }
-}
-
-fn cursors(root: &Root) -> PathBuf {
-    root.state().join("api-windows.json")
 }
 
 /// The thread that measures, and the tasks that poll and deliver.
@@ -167,9 +188,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Begins; what waits on the disk is below `state`. Where stdout is a link, an output to it is left out, and said.
-    pub(super) fn start(wanted: Wanted, state: &Path, linked: bool, log: Log) -> Result<Self, CollectError> {
-        let Wanted { collect, limits, cursors } = wanted;
+    /// Begins. Where stdout is a link, an output to it is left out, and said.
+    pub(super) fn start(wanted: Wanted, linked: bool, log: Log) -> Result<Self, CollectError> {
+        let Wanted { collect, limits, queues, cursors, sweeps } = wanted;
         let CollectConfig { settings, host, apis, mut outputs, .. } = collect;
         if linked {
             let before = outputs.len();
@@ -191,7 +212,14 @@ impl Work {
         let sampler = host.then(|| open(settings.clone(), &log)).transpose()?;
         let telling = log.clone();
         let tell: Tell = Arc::new(move |output, news| telling.news(output, news));
-        let outputs = Outputs::start(&outputs, state, timing, &tell)?;
+        if sweeps && let Err(err) = outrider_collect::outputs::sweep(&outputs, &queues) {
+            log.say(
+                Level::Warn,
+                format!("Old queues below {} stay: {err}.", queues.display()),
+                Fields::new(),
+            );
+        }
+        let outputs = Outputs::start(&outputs, &queues, timing, &tell)?;
         let inlet = outputs.inlet();
         let poller = if apis.is_empty() {
             None

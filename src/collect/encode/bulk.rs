@@ -78,8 +78,8 @@ pub fn only(body: &Body, places: &[usize]) -> Body {
 }
 
 fn document(source: &Source, own: &Tags, time: Time) -> Map<String, Value> {
-    let labels: Map<String, Value> =
-        source.tags.iter().chain(own).map(|it| (undotted(&it.name), it.value.to_string().into())).collect();
+    let tags = source.tags.iter().filter(|it| own.get(&it.name).is_none()).chain(own);
+    let labels = renamed(tags.map(|it| (&*it.name, it.value.to_string().into())));
     let mut document = Map::new();
     document.insert("@timestamp".into(), moment(time).to_string().into());
     document.insert("source".into(), source.key.to_string().into());
@@ -93,13 +93,18 @@ fn undotted(name: &str) -> String {
 
 /// The fields of an event, with those of the objects in it.
 fn fields(all: &Map<String, Value>) -> Map<String, Value> {
+    renamed(all.iter().map(|(name, value)| (name.as_str(), inner(value))))
+}
+
+/// Under names without dots, each of its own.
+fn renamed<'n>(all: impl Iterator<Item = (&'n str, Value)>) -> Map<String, Value> {
     let mut renamed = Map::new();
     for (name, value) in all {
         let mut name = undotted(name);
         while renamed.contains_key(&name) {
             name.push('_');
         }
-        renamed.insert(name, inner(value));
+        renamed.insert(name, value);
     }
     renamed
 }

@@ -1,5 +1,6 @@
 //! Events for what takes points: the numbers and flags of their fields, told apart by their texts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -31,7 +32,7 @@ pub fn event_points(event: &Event) -> usize {
 ///
 /// Short texts that are no times are tags under the names of their fields, since an API that answers a hundred queues tells
 /// them apart by their names: without these they would be one series. A name that the source has a tag of is given behind
-/// the event's.
+/// the event's. What is not told apart even so, of one name, source and time, gets a tag `nth`.
 ///
 /// Every number is a float, whether it has a fraction today or not: receivers with types refuse one that changes.
 #[must_use]
@@ -49,14 +50,31 @@ pub fn as_samples(events: &[Event]) -> Vec<Sample> {
             }
             Leaf::Text(text) if tells_apart(text) => {
                 let own = name.get(prefix..).unwrap_or(name);
-                let name = if event.source.tags.get(own).is_some() { name } else { own };
+                // InfluxDB takes no tag of the second name.
+                let is_taken = event.source.tags.get(own).is_some() || own == "time";
+                let name = if is_taken { name } else { own };
                 texts.push((name.matches('.').count(), name.to_owned(), text.to_owned()));
             }
             Leaf::Text(_) => {}
         });
         Sample { source: told_apart(&event.source, texts), time: event.time, points }
     };
-    events.iter().map(sample).filter(|it| !it.points.is_empty()).collect()
+    let mut alike = HashMap::new();
+    let mut samples = Vec::new();
+    for event in events {
+        let mut found = sample(event);
+        if found.points.is_empty() {
+            continue;
+        }
+        let nth: &mut usize =
+            alike.entry((Arc::clone(&found.source), event.name.clone(), event.time)).or_default();
+        *nth += 1;
+        if *nth > 1 {
+            found.source = told_apart(&found.source, vec![(0, "nth".to_owned(), nth.to_string())]);
+        }
+        samples.push(found);
+    }
+    samples
 }
 
 /// A source with tags of its own; those that are least deep go first where there are too many.
@@ -74,9 +92,13 @@ fn told_apart(source: &Arc<Source>, mut texts: Vec<(usize, String, String)>) -> 
 /// Neither a time, which would begin a series with each poll, nor what only people read.
 fn tells_apart(text: &str) -> bool {
     let fits = !text.is_empty() && text.len() <= TEXT_BYTES && !text.contains(char::is_control);
-    fits && text.parse::<f64>().is_err()
+    let has_clock = text.as_bytes().windows(4).any(|it| {
+        it[0].is_ascii_digit() && it[1] == b':' && it[2].is_ascii_digit() && it[3].is_ascii_digit()
+    });
+    fits && !has_clock
+        && text.parse::<f64>().is_err()
         && text.parse::<Timestamp>().is_err()
-        && text.parse::<jiff::civil::DateTime>().is_err()
+        && text.parse::<jiff::civil::Date>().is_err()
 }
 
 /// What a field holds.
@@ -149,14 +171,25 @@ mod tests {
         let queue = |name: &str| {
             event(&json!({
                 "name": name, "api": "other", "depth": 1, "idle_since": "2026-11-29T10:00:00Z", "size": "12.5",
-                "date": "2026-11-29 10:00:00", "long": "x".repeat(200), "none": "", "in": { "kind": "fast" },
+                "date": "2026-11-29 10:00:00", "http": "Sun, 29 Nov 2026 10:00:00 GMT", "day": "2026-11-29",
+                "clock": "9:15", "time": "now", "long": "x".repeat(200), "none": "", "in": { "kind": "fast" },
             }))
         };
         let [one, other] = as_samples(&[queue("q1"), queue("q2")]).try_into().unwrap();
         assert_ne!(one.source.tags, other.source.tags);
         let tags: Vec<_> = one.source.tags.iter().map(|it| (&*it.name, &*it.value)).collect();
-        let expected = [("api", "queues"), ("name", "q1"), ("in.kind", "fast"), ("queue.api", "other")];
+        let expected = [
+            ("api", "queues"),
+            ("name", "q1"),
+            ("in.kind", "fast"),
+            ("queue.api", "other"),
+            ("queue.time", "now"),
+        ];
         assert_eq!(tags, expected);
+        let same = event(&json!({ "id": 7, "depth": 1 }));
+        let samples = as_samples(&[same.clone(), same.clone(), same]);
+        let nth: Vec<_> = samples.iter().map(|it| it.source.tags.get("nth")).collect();
+        assert_eq!(nth, [None, Some("2"), Some("3")]);
         let many: Map<String, Value> = (0..100).map(|at| (format!("f{at}"), json!("text"))).collect();
         let mut many = event(&Value::Object(many));
         many.fields.insert("n".into(), json!(1));

@@ -60,7 +60,7 @@ impl Keeper {
         };
         let context = ContextBuilder::new().timeout(self.plan.answer).build(client.clone());
         let mut open: Option<(u64, Arc<Open>)> = None;
-        let mut forgotten = None;
+        let (mut forgotten, mut is_first) = (None, true);
         loop {
             let now = heard.borrow_and_update().clone();
             open = open.filter(|(connection, _)| *connection == now.connections);
@@ -69,7 +69,20 @@ impl Keeper {
             } else if let Some((_, open)) = &open {
                 self.look(open, &mut forgotten).await
             } else {
-                self.prepare(&client, &context).await.map(|made| open = Some((now.connections, made)))
+                // Nobody puts anything in before all consumers are known to be there again.
+                self.condition.send_if_modified(|now| {
+                    let was_ready = matches!(now, Condition::Ready(_));
+                    if was_ready {
+                        let why = "the connection is a new one, and is looked at first".to_owned();
+                        *now = Condition::Away { why, denied: false };
+                    }
+                    was_ready
+                });
+                let made = self.prepare(&client, &context, is_first).await;
+                made.map(|made| {
+                    is_first = false;
+                    open = Some((now.connections, made));
+                })
             };
             if let Err(unusable) = usable {
                 open = None;
@@ -91,8 +104,13 @@ impl Keeper {
     }
 
     /// Makes the stream and the consumers where they are not, and lets everybody use them.
-    async fn prepare(&self, client: &Client, context: &Context) -> Result<Arc<Open>, Unusable> {
-        let stream = stream(context, &self.plan).await?;
+    async fn prepare(
+        &self,
+        client: &Client,
+        context: &Context,
+        is_first: bool,
+    ) -> Result<Arc<Open>, Unusable> {
+        let stream = stream(context, &self.plan, is_first).await?;
         let first = stream.cached_info().state.first_sequence;
         let mut consumers = HashMap::new();
         for output in &self.plan.outputs {

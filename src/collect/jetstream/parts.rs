@@ -1,7 +1,8 @@
 //! An entry as messages that NATS takes, each with an id by which it is known when it comes again.
 //!
 //! # Invariants
-//! - The same entry makes the same parts with the same ids, as long as the server takes as much at once.
+//! - The same entry makes the same parts with the same ids, as long as the server takes as much at once; where that changed,
+//!   the parts are others, and so are their ids.
 //! - Nothing of an entry is left out: what cannot be made small enough is an error.
 
 use prost::Message;
@@ -39,7 +40,7 @@ pub(super) fn parts(entry: Entry, payload: usize) -> Result<Vec<Part>, TooLarge>
     let Ok(batch) = proto::Batch::decode(&*entry.bytes) else { return Err(too_large) };
     let mut all = Vec::new();
     split(batch, most, &mut all)?;
-    let part = |(at, bytes)| Part { id: id.as_ref().map(|id| format!("{id}/{at}")), bytes };
+    let part = |(at, bytes)| Part { id: id.as_ref().map(|id| format!("{id}/{most}/{at}")), bytes };
     Ok(all.into_iter().enumerate().map(part).collect())
 }
 
@@ -119,7 +120,7 @@ mod tests {
             let found = parts(large.clone(), payload).unwrap();
             assert!(found.len() > 1 && found.iter().all(|it| it.bytes.len() <= payload - HEADER_BYTES));
             assert_eq!(read(&found), whole);
-            assert_eq!(found[1].id.as_deref(), Some("a%20b%0a:7/1"));
+            assert_eq!(found[1].id.as_deref(), Some("a%20b%0a:7/61440/1"));
             assert_eq!(parts(large, payload).unwrap(), found);
         }
     }

@@ -74,6 +74,13 @@ fn fit(found: &Config, asked: &Config) -> Fit {
     if found.discard != asked.discard {
         return not(format!("the discard policy {:?}", found.discard), "Old");
     }
+    // A server says no bound as 0 or as -1.
+    if found.max_age > Duration::ZERO || found.max_messages > 0 || found.max_messages_per_subject > 0 {
+        return not("bounds in age or in messages".to_owned(), "a bound in bytes alone");
+    }
+    if found.no_ack {
+        return not("that it acknowledges nothing".to_owned(), "acknowledgements");
+    }
     if (found.max_bytes, found.duplicate_window) == (asked.max_bytes, asked.duplicate_window) {
         return Fit::AsItIs;
     }
@@ -81,13 +88,16 @@ fn fit(found: &Config, asked: &Config) -> Fit {
     Fit::With(Box::new(Config { max_bytes, duplicate_window, ..found.clone() }))
 }
 
-/// The stream, made or changed where that is needed.
-pub(super) async fn stream(context: &Context, plan: &Plan) -> Result<Stream, Unusable> {
+/// The stream, made where it is not there. Its bound is set by the first look of a process alone, so that no connection that
+/// is lost and found sets back what another aggregator has set since.
+pub(super) async fn stream(context: &Context, plan: &Plan, is_first: bool) -> Result<Stream, Unusable> {
     let asked = config(plan);
     match context.get_stream(&asked.name).await {
         Ok(stream) => match fit(&stream.cached_info().config, &asked) {
             Fit::AsItIs => Ok(stream),
             Fit::Not(unusable) => Err(unusable),
+            // Another aggregator that began later has its own bound.
+            Fit::With(_) if !is_first => Ok(stream),
             Fit::With(config) => {
                 let updated = context.update_stream(*config).await;
                 updated.map_err(|err| Unusable::later("change its bound", &err))?;
@@ -176,6 +186,8 @@ mod tests {
             (Config { retention: RetentionPolicy::Limits, ..asked.clone() }, "Limits"),
             (Config { storage: StorageType::Memory, ..asked.clone() }, "Memory"),
             (Config { discard: DiscardPolicy::New, ..asked.clone() }, "New"),
+            (Config { max_messages: 7, ..asked.clone() }, "messages"),
+            (Config { no_ack: true, ..asked.clone() }, "acknowledge"),
         ] {
             let Fit::Not(unusable) = fit(&found, &asked) else { panic!("{word}") };
             assert!(unusable.denied && unusable.why.contains(word), "{}", unusable.why);

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A body goes out as it was encoded; nothing takes it apart and puts it together again.
-//! - What comes later is as OTLP says of each status; a key that is refused keeps what waits.
+//! - What comes later is as OTLP says of each status, but for those with which libraries also tell of a lost connection; a
+//!   key that is refused keeps what waits.
 //! - After a failure of the connection the next try connects anew, and reads the secret's and the authority's file anew.
 //! - No message holds a secret.
 
@@ -21,7 +22,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::login::{Login, Secrets};
-use super::verdict::{Answer, Verdict, judge_otlp};
+use super::verdict::{Answer, Verdict, judge_otlp, quoted};
 use crate::encode::Body;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
@@ -125,11 +126,13 @@ impl OtlpGrpc {
 }
 
 fn judge(url: &str, status: &Status) -> Verdict {
-    let why = format!("{url} answers {:?}: {}", status.code(), status.message());
+    let why = format!("{url} answers {:?}: {}", status.code(), quoted(status.message()));
     match status.code() {
-        // Go's and Rust's servers say so of a message above their bound.
+        // The servers of Go, Rust, Java and .NET say so of a message above their bound.
         Code::ResourceExhausted | Code::OutOfRange
-            if ["larger than max", "too large"].iter().any(|it| status.message().contains(it)) =>
+            if ["larger than max", "too large", "exceeds maximum", "exceeds the maximum"]
+                .iter()
+                .any(|it| status.message().contains(it)) =>
         {
             Verdict::TooLarge { why }
         }

@@ -10,8 +10,35 @@ use super::{News, SetupError, Tell, Timing};
 use crate::backlog::{TellBacklog, Told};
 use crate::jetstream::TellDropped;
 
-/// An output's own: it believes the authorities that are named for it beside those of the system.
-pub(super) fn client(timing: Timing, output: &Output) -> Result<reqwest::Client, SetupError> {
+/// Clients of HTTP. One serves all outputs but those that believe authorities of their own, and there is none where no
+/// output speaks HTTP: each holds all the system's authorities in memory.
+pub(super) struct Clients {
+    timing: Timing,
+    shared: Option<reqwest::Client>,
+}
+
+impl Clients {
+    pub(super) fn new(timing: Timing) -> Self {
+        Self { timing, shared: None }
+    }
+
+    pub(super) fn of(&mut self, output: &Output) -> Result<reqwest::Client, SetupError> {
+        if output.ca_file.is_some() {
+            return client(self.timing, output);
+        }
+        if let Some(shared) = &self.shared {
+            return Ok(shared.clone());
+        }
+        Ok(self.shared.insert(client(self.timing, output)?).clone())
+    }
+
+    pub(super) fn connect(&self) -> std::time::Duration {
+        self.timing.connect
+    }
+}
+
+/// It believes the authorities that are named for the output beside those of the system.
+fn client(timing: Timing, output: &Output) -> Result<reqwest::Client, SetupError> {
     // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut builder = reqwest::Client::builder();

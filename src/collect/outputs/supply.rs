@@ -51,8 +51,10 @@ pub(crate) struct Cursor {
     name: String,
     batching: Batching,
     fill: watch::Receiver<Fill>,
-    /// Where the cursor goes when what is in hand is dealt with.
+    /// Where the cursor goes when what is in hand is dealt with, and in which file: places of one that was damaged and set
+    /// aside meanwhile mean nothing in the next.
     passed: u64,
+    file: String,
     /// What is put before the names of mini-collector's fields.
     prefix: String,
 }
@@ -60,7 +62,7 @@ pub(crate) struct Cursor {
 impl Cursor {
     pub(crate) fn new(backlog: Backlog, name: String, batching: Batching) -> Self {
         let fill = backlog.fill();
-        Self { backlog, name, batching, fill, passed: 0, prefix: String::new() }
+        Self { backlog, name, batching, fill, passed: 0, file: String::new(), prefix: String::new() }
     }
 
     pub(crate) fn with_prefix(self, prefix: &str) -> Self {
@@ -166,10 +168,14 @@ impl Cursor {
             }
         }
         self.passed = last + 1;
-        Batch::stored(all, self.backlog.id(), last)
+        self.file = self.backlog.id();
+        Batch::stored(all, self.file.clone(), last)
     }
 
     async fn settle(&mut self, shared: &Shared) {
+        if self.file != self.backlog.id() {
+            return;
+        }
         while let Err(err) = self.backlog.advance(&self.name, self.passed).await {
             shared.fails(err.to_string(), false);
             if shared.is_closing() {

@@ -69,6 +69,15 @@ enum Piece {
 /// Refusals in a row of parts of one body, all of one time, after which no more is found out about the rest: whatever is
 /// refused as a whole then goes as a whole, so that a receiver that refuses everything is not asked for each point.
 const REFUSALS: usize = 64;
+/// The same of parts that are taken apart by their times: as many rounds as come again after a kill, at the least.
+const ROUNDS: usize = 256;
+
+/// Refusals in a row.
+#[derive(Debug, Default)]
+struct Refused {
+    rounds: usize,
+    parts: usize,
+}
 
 impl Delivery {
     /// Sends a batch, or gives it up when it is the oldest of too many.
@@ -91,7 +100,7 @@ impl Delivery {
     /// Sends a body, and what is left of it by itself where its receiver takes it apart.
     async fn send_body(&mut self, whole: &Body) -> Sent {
         let mut waiting = vec![Cow::Borrowed(whole)];
-        let mut refusals = 0;
+        let mut refusals = Refused::default();
         while let Some(body) = waiting.pop() {
             match self.send_one(&body, &mut refusals).await {
                 Piece::Done => {}
@@ -103,14 +112,14 @@ impl Delivery {
         Sent::Done
     }
 
-    async fn send_one(&mut self, body: &Body, refusals: &mut usize) -> Piece {
+    async fn send_one(&mut self, body: &Body, refusals: &mut Refused) -> Piece {
         loop {
             let (why, denied, after) = match self.way.send(body, self.timing.answer).await {
                 Verdict::Taken => {
                     self.works();
                     self.way.grow();
                     self.shared.took(body.points);
-                    *refusals = 0;
+                    *refusals = Refused::default();
                     return Piece::Done;
                 }
                 Verdict::Partly { refused, why } => {
@@ -128,12 +137,17 @@ impl Delivery {
                 }
                 Verdict::Refused { why } => {
                     self.works();
-                    // Not counted: many rounds come again after a kill, and what follows them is new.
                     if let Some(halves) = self.way.rounds(body) {
-                        return Piece::Apart(halves.into());
+                        // Many rounds come again after a kill, and what follows them is new.
+                        refusals.rounds += 1;
+                        if refusals.rounds <= ROUNDS {
+                            return Piece::Apart(halves.into());
+                        }
+                    } else {
+                        refusals.parts += 1;
                     }
-                    *refusals += 1;
-                    if let Some(halves) = self.way.halves(body).filter(|_| *refusals <= REFUSALS) {
+                    let is_worth_it = refusals.rounds <= ROUNDS && refusals.parts <= REFUSALS;
+                    if let Some(halves) = self.way.halves(body).filter(|_| is_worth_it) {
                         return Piece::Apart(halves.into());
                     }
                     self.shared.refused(body.points, why);

@@ -417,6 +417,27 @@ async fn only_the_documents_that_may_work_later_are_sent_to_elasticsearch_again(
     );
 }
 
+#[test]
+fn what_waits_for_outputs_that_are_gone_can_be_swept_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Output {
+        name: "a b".into(),
+        queue_points: 1,
+        queue_bytes: None,
+        ca_file: None,
+        to: To::Statsd { address: "h:1".into() },
+    };
+    sweep(std::slice::from_ref(&output), &dir.path().join("none")).unwrap();
+    for name in ["a%20b", "gone"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("api-windows.json"), "{}").unwrap();
+    sweep(&[output], dir.path()).unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["a%20b", "api-windows.json"]);
+}
+
 /// Whether a body of remote write has a point that is tagged with a hundred, or a multiple of it.
 fn has_a_hundred(body: &[u8]) -> bool {
     let plain = snap::raw::Decoder::new().decompress_vec(body).unwrap();

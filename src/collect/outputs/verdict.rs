@@ -212,7 +212,7 @@ fn dropped(body: &str) -> Option<usize> {
 }
 
 /// The start of a text, on one line.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED).collect();
     line.trim().to_owned()
 }

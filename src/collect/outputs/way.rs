@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrider_protocol::collect::{OtlpProtocol, Output, To};
-use reqwest::Client;
 use tokio::net::UdpSocket;
 
 use super::SetupError;
@@ -14,6 +13,7 @@ use super::http::Post;
 use super::link::{Link, Place, Publish};
 use super::otlp_grpc::OtlpGrpc;
 use super::queue::{Batch, Items};
+use super::set_up::Clients;
 use super::verdict::Verdict;
 use crate::encode::otlp::Packing;
 use crate::encode::{
@@ -104,7 +104,8 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) fn new(output: &Output, client: &Client, connect: Duration) -> Result<Self, SetupError> {
+    pub(crate) fn new(output: &Output, clients: &mut Clients) -> Result<Self, SetupError> {
+        let connect = clients.connect();
         Ok(match &output.to {
             To::Stdout => Self::Stdout,
             To::JsonLines { path, file_bytes, files_kept } => {
@@ -112,16 +113,16 @@ impl Way {
             }
             To::Statsd { address } => Self::Statsd { address: address.clone(), socket: None },
             To::Influx { url, measurement, store } => Self::Influx {
-                post: Post::influx(client.clone(), url, store)?,
+                post: Post::influx(clients.of(output)?, url, store)?,
                 measurement: measurement.clone(),
                 limit: Limit::new(INFLUX_BYTES, LEAST_BYTES),
             },
             To::Datadog { url, key } => Self::Datadog {
-                post: Post::datadog(client.clone(), url, key)?,
+                post: Post::datadog(clients.of(output)?, url, key)?,
                 limit: Limit::new(datadog::MOST_SENT, LEAST_BYTES),
             },
             To::RemoteWrite { url, access } => Self::RemoteWrite {
-                post: Post::remote_write(client.clone(), url, access)?,
+                post: Post::remote_write(clients.of(output)?, url, access)?,
                 limit: Limit::new(remote_write::SERIES, 1),
             },
             To::Otlp { url, protocol: OtlpProtocol::Grpc, access } => Self::OtlpGrpc {
@@ -129,11 +130,11 @@ impl Way {
                 limit: Limit::new(otlp::POINTS, 1),
             },
             To::Otlp { url, protocol: OtlpProtocol::Http, access } => Self::Otlp {
-                post: Post::otlp(client.clone(), url, access)?,
+                post: Post::otlp(clients.of(output)?, url, access)?,
                 limit: Limit::new(otlp::POINTS, 1),
             },
             To::Elasticsearch { url, index, access } => Self::Bulk {
-                post: Post::bulk(client.clone(), url, access)?,
+                post: Post::bulk(clients.of(output)?, url, access)?,
                 index: index.clone(),
                 limit: Limit::new(bulk::BYTES, LEAST_BYTES),
             },

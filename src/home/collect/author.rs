@@ -1,9 +1,15 @@
 //! Who wrote a section `collect`, and so what it may name.
 //!
 //! **Invariant:** a section of the backend's names no file and no folder of the host, neither to be read nor to be written:
-//! whoever takes a backend over gets no further than to the addresses that the host can reach.
+//! whoever takes a backend over gets no further than to the addresses that the host can reach, this host's own among them.
+//!
+//! **Invariant:** what a section of the backend's takes of disk and memory has bounds that an operator's need not have: it is
+//! not the backend's host.
 
 use std::path::PathBuf;
+
+use outrider_protocol::collect::Output;
+use outrider_protocol::collect::apis::ApiGroup;
 
 use crate::config_read::inside;
 use crate::members::Members;
@@ -11,8 +17,16 @@ use crate::{ConfigFault, Root};
 
 /// What may wait on the disk for an aggregator, at most, where the operator says; in bytes.
 const QUEUE_MOST: u64 = 1 << 40;
-/// The same where the backend does: it cannot see the disk.
-const QUEUE_MOST_ORDERED: u64 = 1 << 30;
+/// The same where the backend does: it cannot see the disk. A gibibyte for as many outputs as it may name.
+const QUEUE_MOST_ORDERED: u64 = 64 << 20;
+const OUTPUTS_ORDERED: usize = 16;
+/// Points that wait in memory, of all outputs.
+const POINTS_ORDERED: usize = 4_000_000;
+/// What is polled by itself: an API of a system, a VDC or a node counts once for each node.
+const POLLED_ORDERED: usize = 5_000;
+/// Of one API's answers.
+const ANSWER_BYTES_ORDERED: u64 = 64 << 20;
+const EVENTS_ORDERED: u64 = 100_000;
 
 /// Who wrote a section.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +65,31 @@ impl Author<'_> {
         }
     }
 
-    /// What may wait on the disk for an aggregator, in bytes.
+    /// Tells what of a section is more than its author may ask of the host.
+    pub(super) fn confine(self, members: &mut Members<'_>, apis: &[ApiGroup], outputs: &[Output]) {
+        let Self::Backend = self else { return };
+        let mut bound = |place: &str, found: u64, what: &str, most: u64| {
+            if found > most {
+                let place = members.place(place);
+                let expected = format!("at most {most} in a section that the backend orders");
+                members.fault(ConfigFault::new(&place, format!("{found} {what}"), expected));
+            }
+        };
+        bound("outputs", outputs.len() as u64, "outputs", OUTPUTS_ORDERED as u64);
+        let points: usize = outputs.iter().map(|it| it.queue_points).fold(0, usize::saturating_add);
+        bound("outputs", points as u64, "points that may wait in memory", POINTS_ORDERED as u64);
+        let nodes =
+            |it: &ApiGroup| it.systems.iter().flat_map(|it| &it.vdcs).map(|it| it.nodes.len()).sum::<usize>();
+        let polled: usize =
+            apis.iter().map(|it| it.apis.len().saturating_mul(nodes(it))).fold(0, usize::saturating_add);
+        bound("apis", polled as u64, "APIs of nodes", POLLED_ORDERED as u64);
+        for group in apis {
+            bound("apis", group.bounds.answer_bytes as u64, "bytes of an answer", ANSWER_BYTES_ORDERED);
+            bound("apis", group.bounds.events as u64, "events of a poll", EVENTS_ORDERED);
+        }
+    }
+
+    /// What may wait on the disk for an output, in bytes.
     pub(super) fn queue_most(self) -> u64 {
         match self {
             Self::Operator(_) => QUEUE_MOST,

@@ -99,16 +99,21 @@ impl OrderedCollect {
         atomic::write(&path, &bytes, atomic::PRIVATE)
     }
 
-    /// Forgets what is kept, durably.
+    /// Forgets what is kept, durably, and with it what waits for its outputs.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub fn clear(root: &Root) -> Result<(), FileError> {
         let path = root.ordered_collect();
         match std::fs::remove_file(&path) {
-            Ok(()) => atomic::sync_folder(&root.state()),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(err) => Err(FileError::at("remove", &path)(err)),
+            Ok(()) => atomic::sync_folder(&root.state())?,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => return Err(FileError::at("remove", &path)(err)),
+        }
+        let waits = root.collect_ordered();
+        match std::fs::remove_dir_all(&waits) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(FileError::at("remove", &waits)(err)),
+            _ => Ok(()),
         }
     }
 }
@@ -155,7 +160,8 @@ mod tests {
         {"kind": "otlp", "url": "http://127.0.0.1:4318", "token": "not-a-real-token"}],
         "apis": [{"name": "a", "systems": [{"name": "s", "vdcs": [{"name": "v", "nodes": ["10.0.0.1:1"]}],
             "login": {"kind": "header", "name": "X-Key", "value": "not-a-real-value"}}],
-            "apis": [{"name": "b", "level": "system", "path": "/b", "body": {"again": "it is not-a-real-value"}}]}]}"#;
+            "apis": [{"name": "b", "level": "system", "path": "/b?key=not-a-real-key",
+                "body": {"again": "it is not-a-real-value", "client_secret": "not-a-real-secret"}}]}]}"#;
 
     fn ordered(section: &str) -> OrderedCollect {
         let section = CollectConfig::read_ordered(section).unwrap();
@@ -175,8 +181,11 @@ mod tests {
             let mode = std::fs::metadata(root.ordered_collect()).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+        let waits = root.collect_ordered().join("influx");
+        std::fs::create_dir_all(&waits).unwrap();
         OrderedCollect::clear(&root).unwrap();
         OrderedCollect::clear(&root).unwrap();
+        assert!(!root.collect_ordered().exists(), "nor does anything wait for its outputs");
         assert!(OrderedCollect::load(&root).unwrap().is_none());
     }
 
@@ -187,6 +196,50 @@ mod tests {
         assert_eq!(shown["outputs"][0]["token"], "***");
         assert_eq!(shown["apis"][0]["systems"][0]["login"]["value"], "***");
         assert_eq!(shown["outputs"][0]["url"], "http://127.0.0.1:4318");
+        assert_eq!(
+            (&shown["apis"][0]["apis"][0]["path"], &shown["apis"][0]["apis"][0]["body"]),
+            (&"/b?***".into(), &"***".into())
+        );
+    }
+
+    #[test]
+    fn what_it_takes_of_the_host_is_bounded() {
+        let output = |at: usize, more: &str| {
+            format!(r#"{{"kind": "statsd", "name": "{at}", "address": "h:1"{more}}}"#)
+        };
+        let outputs = |count: usize, more: &str| {
+            let all: Vec<_> = (0..count).map(|at| output(at, more)).collect();
+            format!(r#"{{"outputs": [{}]}}"#, all.join(","))
+        };
+        let nodes: Vec<_> = (0..100).map(|at| format!(r#""10.0.0.1:{}""#, at + 1)).collect();
+        let apis: Vec<_> =
+            (0..51).map(|at| format!(r#"{{"name": "{at}", "level": "node", "path": "/"}}"#)).collect();
+        let polled = |more: &str| {
+            format!(
+                r#"{{"apis": [{{"name": "a"{more}, "systems": [{{"name": "s", "vdcs": [{{"name": "v", "nodes": [{}]}}]}}],
+                    "apis": [{}]}}]}}"#,
+                nodes.join(","),
+                apis.join(",")
+            )
+        };
+        for (section, expected) in [
+            (outputs(17, ""), "17 outputs, expected at most 16"),
+            (outputs(5, r#", "queue_points": 1000000"#), "5000000 points that may wait in memory"),
+            (outputs(1, r#", "queue_bytes": 67108865"#), "from 1048576 to 67108864"),
+            (polled(""), "5100 APIs of nodes"),
+            (polled(r#", "answer_bytes": 1073741824"#), "1073741824 bytes of an answer"),
+            (polled(r#", "events": 10000000"#), "10000000 events of a poll"),
+        ] {
+            let faults = CollectConfig::read_ordered(&section).unwrap_err();
+            let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            assert!(told.iter().any(|it| it.contains(expected)), "{expected}: {told:?}");
+            let (_folder, root) = fresh();
+            let operators = CollectConfig::read(&section, &root);
+            assert!(operators.is_ok(), "an operator may: {operators:?}");
+        }
+        let aggregator = r#"{"outputs": [{"kind": "aggregator", "address": "h:1"}]}"#;
+        let section = CollectConfig::read_ordered(aggregator).unwrap();
+        assert_eq!(section.outputs[0].queue_bytes, Some(64 << 20));
     }
 
     #[test]

@@ -109,7 +109,7 @@ fn output(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFau
     let mut queue_points = usize::try_from(QUEUE_POINTS).unwrap_or(usize::MAX);
     members.number_into("queue_points", 1, 100_000_000, &mut queue_points);
     // No other number is in the range: nothing was said.
-    let mut queue_bytes = if *word == "aggregator" { QUEUE_BYTES } else { 0 };
+    let mut queue_bytes = if *word == "aggregator" { QUEUE_BYTES.min(author.queue_most()) } else { 0 };
     members.number_into("queue_bytes", 1 << 20, author.queue_most(), &mut queue_bytes);
     let queue_bytes = Some(queue_bytes).filter(|it| *it > 0);
     let to = match *word {

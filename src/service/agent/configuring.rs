@@ -80,7 +80,11 @@ impl Agent {
                 self.ordered = Ordered::of(kept);
                 done(self.ordered.kept.as_ref(), &self.setup.config)
             }
-            Err(err) => not_kept(&err),
+            Err(err) => {
+                // It may have failed after the file was in its place: what holds is what is there.
+                self.ordered = Ordered::load(root);
+                not_kept(&err)
+            }
         }
     }
 

@@ -45,14 +45,14 @@ pub(crate) fn done(kept: Option<&OrderedCollect>, config: &Config) -> Outcome {
     Outcome { state: EndState::Done, report: Some(ActionReport::ConfigureCollect(report)), error: None }
 }
 
-/// The answer when the disk refused: what was kept before is kept still.
+/// The answer when the disk refused.
 pub(crate) fn not_kept(err: &FileError) -> Outcome {
     let message = format!("keep the section `collect`: {}", chain(err));
     let error = Failure {
         message,
         fault: Fault::Host,
         retry: Retry::Later,
-        hint: Some("what was kept before is unchanged; order it again once the disk is well".to_owned()),
+        hint: Some("the agent's page tells what is kept; order it again once the disk is well".to_owned()),
         last_lines: Vec::new(),
     };
     failed(error, None)

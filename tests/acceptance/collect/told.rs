@@ -42,7 +42,8 @@ impl Point {
     }
 }
 
-/// All points of lines; the numbers and flags of events are points too, each under its event's name.
+/// All points of lines; the numbers and flags of events are points too, each under its event's name and with its event's
+/// texts as tags.
 pub(super) fn points(lines: &[Value]) -> Vec<Point> {
     let mut all = Vec::new();
     for line in lines {
@@ -62,6 +63,9 @@ pub(super) fn points(lines: &[Value]) -> Vec<Point> {
         if let Some(fields) = line["fields"].as_object() {
             let mut found = Vec::new();
             flattened(fields, line["event"].as_str().unwrap(), &mut found);
+            let texts = fields.iter().filter_map(|(name, it)| Some((name.clone(), it.as_str()?.to_owned())));
+            let source: Tags =
+                source.iter().map(|(name, it)| (name.clone(), it.clone())).chain(texts).collect();
             all.extend(found.into_iter().map(|(metric, value)| Point {
                 time,
                 source: source.clone(),
