@@ -8,7 +8,7 @@ use outrider_protocol::aggregator::{
 use outrider_protocol::collect::Credential;
 
 use crate::collect::Author;
-use crate::collect::outputs::{access, outputs};
+use crate::collect::outputs::{access, client_files, outputs};
 use crate::config_read::{inside, quoted};
 use crate::members::Members;
 use crate::{ConfigFault, Root};
@@ -110,29 +110,14 @@ fn jetstream(members: &mut Members<'_>, folder: &Root) -> Option<Jetstream> {
     let name = |text: String| if is_stream_name(&text) { Ok(text) } else { Err(quoted(&text)) };
     let stream = members.text("stream", "a name of letters, digits, - and _", name);
     let access = access(members, Author::Operator(folder));
-    let tls = nats_tls(members, folder);
+    let (ca, identity) = client_files(members, Author::Operator(folder));
+    let tls = (ca.is_some() || identity.is_some()).then_some(NatsTls { ca, identity });
     let mut read = Jetstream::at(servers.unwrap_or_default());
     members.number_into("replicas", 1, 5, &mut read.replicas);
     members.number_into("duplicates_s", 1, 24 * HOUR_S, &mut read.duplicates_s);
     read.stream = stream.unwrap_or(read.stream);
     let complete = !read.servers.is_empty();
     complete.then_some(Jetstream { access: access?, tls, ..read })
-}
-
-fn nats_tls(members: &mut Members<'_>, folder: &Root) -> Option<NatsTls> {
-    let mut file = |name| members.text(name, "the path of a file of PEM", |text| inside(folder, &text));
-    let (ca, certificate, key) = (file("ca_file"), file("certificate_file"), file("key_file"));
-    let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            let place = members.place("key_file");
-            let expected = "`certificate_file` and `key_file`, both or neither";
-            members.fault(ConfigFault::new(&place, "one of two files", expected));
-            None
-        }
-    };
-    (ca.is_some() || identity.is_some()).then_some(NatsTls { ca, identity })
 }
 
 fn tls(members: &mut Members<'_>, folder: &Root) -> Option<ServerTls> {

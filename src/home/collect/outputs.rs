@@ -228,18 +228,8 @@ fn publish(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
 
 /// TLS where there is a `ca_file`; mutual TLS where there are the two other files too.
 fn link_tls(members: &mut Members<'_>, author: Author<'_>) -> Option<LinkTls> {
-    let mut file = |name| author.path(members, name, PEM);
-    let (ca, certificate, key) = (file("ca_file"), file("certificate_file"), file("key_file"));
-    let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((Credential::File(certificate), Credential::File(key))),
-        (None, None) => None,
-        _ => {
-            let place = members.place("key_file");
-            let expected = "`certificate_file` and `key_file`, both or neither";
-            members.fault(ConfigFault::new(&place, "one of two files", expected));
-            None
-        }
-    };
+    let (ca, identity) = client_files(members, author);
+    let identity = identity.map(|(certificate, key)| (Credential::File(certificate), Credential::File(key)));
     if ca.is_none() && identity.is_some() {
         let place = members.place("ca_file");
         members.fault(ConfigFault::new(
@@ -249,6 +239,21 @@ fn link_tls(members: &mut Members<'_>, author: Author<'_>) -> Option<LinkTls> {
         ));
     }
     Some(LinkTls { ca: Credential::File(ca?), identity })
+}
+
+/// The files of a client of TLS: the authorities, and its own certificate with the key of that.
+pub(crate) fn client_files(
+    members: &mut Members<'_>,
+    author: Author<'_>,
+) -> (Option<PathBuf>, Option<(PathBuf, PathBuf)>) {
+    let mut file = |name| author.path(members, name, PEM);
+    let (ca, certificate, key) = (file("ca_file"), file("certificate_file"), file("key_file"));
+    if certificate.is_some() != key.is_some() {
+        let place = members.place("key_file");
+        let expected = "`certificate_file` and `key_file`, both or neither";
+        members.fault(ConfigFault::new(&place, "one of two files", expected));
+    }
+    (ca, certificate.zip(key))
 }
 
 fn elasticsearch(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
