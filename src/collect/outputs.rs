@@ -214,7 +214,7 @@ impl Inlet {
     /// that refuses it costs that output alone.
     ///
     /// # Errors
-    /// Which output's queue did not keep it, and why, where that was told and counted there. All others have it.
+    /// Which output's queue did not keep it, and why: told by that output, and counted as dropped there. All others have it.
     pub async fn keep_events(&self, events: Vec<Event>) -> Result<(), String> {
         let batch = Batch::of_events(events);
         if batch.points == 0 {

@@ -79,15 +79,15 @@ impl Root {
         self.0.join("state")
     }
 
-    /// What waits on the disk for an aggregator of what is measured.
+    /// What waits on the disk for the outputs of what is measured.
     #[must_use]
-    pub fn collect(&self) -> PathBuf {
+    pub fn collect_queues(&self) -> PathBuf {
         self.state().join("collect")
     }
 
-    /// The same where the backend ordered what is measured: neither author's data go to the other's outputs.
+    /// The same where the backend ordered what is measured, so that neither author's data go to the other's outputs.
     #[must_use]
-    pub fn collect_ordered(&self) -> PathBuf {
+    pub fn ordered_queues(&self) -> PathBuf {
         self.state().join("collect-ordered")
     }
 

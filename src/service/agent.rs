@@ -161,7 +161,7 @@ impl Agent {
             let (command, starts) = (&entry.id, entry.starts.len());
             match entry.state {
                 State::Queued(_) => {
-                    tracing::warn!(%command, starts, "The service went down while an export ran; it is started again.");
+                    tracing::warn!(%command, starts, "The service went down while this command ran; it is started again.");
                 }
                 _ => {
                     tracing::warn!(%command, starts, "A command was ended by the last death of the service.");

@@ -119,7 +119,7 @@ impl Wanted {
         Ok(match source {
             CollectSource::Config => wanted,
             CollectSource::Backend => {
-                let queues = root.collect_ordered();
+                let queues = root.ordered_queues();
                 Self { cursors: queues.join("api-windows.json"), queues, sweeps: true, ..wanted }
             }
         })
@@ -134,7 +134,7 @@ impl Wanted {
 
     fn operators(collect: CollectConfig, limits: Limits, root: &Root) -> Self {
         let cursors = root.state().join("api-windows.json");
-        Self { collect, limits, queues: root.collect(), cursors, sweeps: false }
+        Self { collect, limits, queues: root.collect_queues(), cursors, sweeps: false }
     }
 
     /// As a file says; relative paths in it begin at the root.

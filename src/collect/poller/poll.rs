@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A window's end is kept after its events were given away, and only if all of its pages came: what failed is asked for
-//!   again, and nothing twice.
+//!   again. Where a disk did not keep the events for one output, all outputs get them again.
 //! - The events of a window are given away together, or none of them.
 
 use std::sync::Arc;

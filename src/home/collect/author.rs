@@ -15,7 +15,7 @@ use crate::config_read::inside;
 use crate::members::Members;
 use crate::{ConfigFault, Root};
 
-/// What may wait on the disk for an aggregator, at most, where the operator says; in bytes.
+/// What may wait on the disk for an output, at most, where the operator says; in bytes.
 const QUEUE_MOST: u64 = 1 << 40;
 /// The same where the backend does: it cannot see the disk. A gibibyte for as many outputs as it may name.
 const QUEUE_MOST_ORDERED: u64 = 64 << 20;

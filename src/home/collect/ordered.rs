@@ -110,7 +110,7 @@ impl OrderedCollect {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {}
             Err(err) => return Err(FileError::at("remove", &path)(err)),
         }
-        let waits = root.collect_ordered();
+        let waits = root.ordered_queues();
         match std::fs::remove_dir_all(&waits) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(FileError::at("remove", &waits)(err)),
             _ => Ok(()),
@@ -181,11 +181,11 @@ mod tests {
             let mode = std::fs::metadata(root.ordered_collect()).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        let waits = root.collect_ordered().join("influx");
+        let waits = root.ordered_queues().join("influx");
         std::fs::create_dir_all(&waits).unwrap();
         OrderedCollect::clear(&root).unwrap();
         OrderedCollect::clear(&root).unwrap();
-        assert!(!root.collect_ordered().exists(), "nor does anything wait for its outputs");
+        assert!(!root.ordered_queues().exists(), "nor does anything wait for its outputs");
         assert!(OrderedCollect::load(&root).unwrap().is_none());
     }
 
