@@ -1,5 +1,6 @@
 //! Collecting on an agent's host: whether it runs, by whose section, what does not work, and what was ordered.
 
+use jiff::Timestamp;
 use maud::{Markup, html};
 use outrider_protocol::collect::ordered::{CollectingParams, CollectingState, OrderedSection};
 
@@ -14,7 +15,7 @@ pub(super) fn collecting(of: &AgentCollecting) -> Markup {
         @if told.is_some() || of.ordered.is_some() {
             h2 { "Collecting" }
             @if let Some(told) = told {
-                (state(told))
+                (state(told, of.told_at))
                 @if let Some(end) = &told.last_end {
                     div.notice.bad { p { "It ended by itself " (ago(end.at)) ": " strong { (end.error) } } }
                 }
@@ -30,7 +31,8 @@ pub(super) fn collecting(of: &AgentCollecting) -> Markup {
     }
 }
 
-fn state(told: &CollectingParams) -> Markup {
+/// An agent that is away, or was rolled back to a version that says nothing of this, still has what it said last.
+fn state(told: &CollectingParams, at: Option<Timestamp>) -> Markup {
     let class = match told.state {
         CollectingState::Off => "queued",
         CollectingState::Running => "done",
@@ -41,6 +43,7 @@ fn state(told: &CollectingParams) -> Markup {
             div { dt { "State" } dd { span.chip.(class) { (told.state.word()) } } }
             @if let Some(source) = told.source { div { dt { "Section of" } dd { (source.word()) } } }
             @if let Some(since) = told.since { div { dt { "Since" } dd { (ago(since)) } } }
+            @if let Some(at) = at { div { dt { "Told" } dd { (ago(at)) } } }
         }
     }
 }
@@ -69,14 +72,14 @@ fn ordered(it: &CollectOrdered) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use outrider_protocol::collect::ordered::{CollectEnd, CollectSource};
 
     use super::*;
 
     fn shown(told: Option<CollectingParams>) -> String {
         let agent = "a1".parse().unwrap();
-        collecting(&AgentCollecting { agent, told, told_at: None, ordered: None }).into_string()
+        let told_at = told.as_ref().map(|_| Timestamp::UNIX_EPOCH);
+        collecting(&AgentCollecting { agent, told, told_at, ordered: None }).into_string()
     }
 
     #[test]
@@ -101,9 +104,15 @@ mod tests {
                 idle: Some("config.json wins".into()),
             }),
         }));
-        for part in
-            ["waiting", "config.json", "&lt;script&gt;", "output o: no", "config.json wins", "interval_ms"]
-        {
+        for part in [
+            "waiting",
+            "config.json",
+            "Told",
+            "&lt;script&gt;",
+            "output o: no",
+            "config.json wins",
+            "interval_ms",
+        ] {
             assert!(page.contains(part), "{part}: {page}");
         }
     }

@@ -88,7 +88,8 @@ fn short(told: &CollectingParams) -> Result<String, StoreError> {
         command: it.command.clone(),
         at: it.at,
         section: serde_json::Value::Null,
-        idle: None,
+        // Without it the section would be shown as if it were in effect.
+        idle: it.idle.clone(),
     });
     let (source, state, since) = (told.source, told.state, told.since);
     to_json(&CollectingParams { source, state, since, ordered, ..CollectingParams::default() }, WHAT)

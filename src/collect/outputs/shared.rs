@@ -28,8 +28,8 @@ struct State {
     queue: Queue,
     hand: Hand,
     report: OutputReport,
-    points: Unsaid,
-    batches: Unsaid,
+    points_dropped: Unsaid,
+    batches_dropped: Unsaid,
 }
 
 /// Drops that are not told yet.
@@ -70,8 +70,14 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn new(name: &str, queue_points: usize, tell: Tell) -> Self {
         let report = OutputReport { name: name.to_owned(), ..OutputReport::default() };
-        let (points, batches) = (Unsaid::default(), Unsaid::default());
-        let state = State { queue: Queue::new(queue_points), hand: Hand::default(), report, points, batches };
+        let (points_dropped, batches_dropped) = (Unsaid::default(), Unsaid::default());
+        let state = State {
+            queue: Queue::new(queue_points),
+            hand: Hand::default(),
+            report,
+            points_dropped,
+            batches_dropped,
+        };
         Self {
             name: name.to_owned(),
             tell,
@@ -104,14 +110,14 @@ impl Shared {
         let due = {
             let mut state = self.lock();
             state.report.dropped += points as u64;
-            state.points.add(points)
+            state.points_dropped.add(points)
         };
         self.say(due.map(|points| News::Dropped { points }));
     }
 
     /// Batches that will not arrive, of which nobody knows how many points they had.
     pub(crate) fn count_dropped_batches(&self, batches: usize) {
-        let due = self.lock().batches.add(batches);
+        let due = self.lock().batches_dropped.add(batches);
         self.say(due.map(|batches| News::DroppedBatches { batches }));
     }
 
@@ -247,8 +253,8 @@ impl State {
     }
 
     fn drops_to_say(&mut self) -> [Option<News>; 2] {
-        let points = self.points.take().map(|points| News::Dropped { points });
-        [points, self.batches.take().map(|batches| News::DroppedBatches { batches })]
+        let points = self.points_dropped.take().map(|points| News::Dropped { points });
+        [points, self.batches_dropped.take().map(|batches| News::DroppedBatches { batches })]
     }
 }
 
