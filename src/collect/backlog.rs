@@ -12,6 +12,7 @@
 //!   passed it or the bound drops it.
 //! - A batch of a sender is kept once: a sequence that is not above the last one kept is left out.
 //! - Above the bound the oldest goes first, is counted for each cursor that had not passed it, and told. The newest stays.
+//!   What a cursor's owner has in hand, which is what it read last, is left to that owner to count: it may still arrive.
 //! - A file that is damaged is set aside and told, and an empty one begun: it never stops the next start.
 //! - After an error of the disk nothing of that commit is kept; the next one opens the file again.
 
@@ -130,8 +131,28 @@ pub struct Fill {
     pub bytes: u64,
     /// The place after the last entry.
     pub next: u64,
-    /// Of each cursor: the points that it has not passed, and those it will not see since they were dropped.
-    pub cursors: HashMap<String, (u64, u64)>,
+    /// Of each cursor.
+    pub cursors: HashMap<String, CursorFill>,
+}
+
+/// How it is with a cursor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CursorFill {
+    /// The place of what it has not passed. Above what was read last, that was dropped meanwhile.
+    pub at: u64,
+    /// The points that it has not passed.
+    pub waiting: u64,
+    /// The points that it will not see, since they were dropped.
+    pub dropped: u64,
+}
+
+/// How much is read at once: at least one entry where there is one, and then as many as fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// In points.
+    pub points: u64,
+    /// In bytes.
+    pub bytes: usize,
 }
 
 /// Where an answer goes.
@@ -140,7 +161,7 @@ type Reply<T> = oneshot::Sender<Result<T, BacklogError>>;
 enum Request {
     Append(Entry, Option<Reply<Kept>>),
     Advance { cursor: String, to: u64, done: Reply<()> },
-    Read { cursor: String, most_bytes: usize, reply: Reply<Vec<Stored>> },
+    Read { cursor: String, most: Most, reply: Reply<Vec<Stored>> },
 }
 
 /// A handle; the thread ends, and the file is closed, when the last one is dropped. Cheap to clone.
@@ -208,12 +229,12 @@ impl Backlog {
         })
     }
 
-    /// What a cursor has not passed, the oldest first: at least one entry where there is one, and then as many as fit.
+    /// What a cursor has not passed, the oldest first. It is in hand until the cursor has passed it, or reads again.
     ///
     /// # Errors
     /// When the disk says no.
-    pub async fn read(&self, cursor: &str, most_bytes: usize) -> Result<Vec<Stored>, BacklogError> {
-        self.ask(|reply| Request::Read { cursor: cursor.to_owned(), most_bytes, reply }).await
+    pub async fn read(&self, cursor: &str, most: Most) -> Result<Vec<Stored>, BacklogError> {
+        self.ask(|reply| Request::Read { cursor: cursor.to_owned(), most, reply }).await
     }
 
     /// A cursor has passed everything below a place.
@@ -270,7 +291,7 @@ struct Group {
     replies: Vec<Option<Reply<Kept>>>,
     advances: Vec<(String, u64)>,
     done: Vec<Reply<()>>,
-    reads: Vec<(String, usize, Reply<Vec<Stored>>)>,
+    reads: Vec<(String, Most, Reply<Vec<Stored>>)>,
 }
 
 impl Group {
@@ -285,7 +306,7 @@ impl Group {
                 self.advances.push((cursor, to));
                 self.done.push(done);
             }
-            Request::Read { cursor, most_bytes, reply } => self.reads.push((cursor, most_bytes, reply)),
+            Request::Read { cursor, most, reply } => self.reads.push((cursor, most, reply)),
         }
     }
 
@@ -315,8 +336,8 @@ impl Group {
                 drop(done.send(committed.as_ref().map(drop).map_err(Clone::clone)));
             }
         }
-        for (cursor, most_bytes, reply) in self.reads {
-            drop(reply.send(core.read(&cursor, most_bytes)));
+        for (cursor, most, reply) in self.reads {
+            drop(reply.send(core.read(&cursor, most)));
         }
     }
 }

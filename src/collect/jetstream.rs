@@ -110,8 +110,27 @@ pub type TellDropped = Arc<dyn Fn(&str, u64) + Send + Sync>;
 pub struct StreamFill {
     /// Bytes in the stream.
     pub bytes: u64,
+    /// The number of the oldest batch that it has.
+    pub first: u64,
+    /// Whether it is so full that it drops the oldest for what comes.
+    pub is_full: bool,
     /// Of each output: the batches that wait for it.
     pub waiting: HashMap<String, u64>,
+}
+
+impl StreamFill {
+    /// As the stream tells it, with the bound that it has. The next batch is not known, and is as large as a server takes at most.
+    fn of(state: &async_nats::jetstream::stream::State, most_bytes: i64, payload: usize) -> Self {
+        let most = u64::try_from(most_bytes).unwrap_or(u64::MAX);
+        // Of a stream that is smaller than a few messages, half is much.
+        let is_full = state.bytes.saturating_add(payload as u64) >= most && state.bytes >= most / 2;
+        Self { bytes: state.bytes, first: state.first_sequence, is_full, waiting: HashMap::new() }
+    }
+
+    /// Whether the bound has dropped a batch of this number, and with it all before.
+    pub(crate) fn has_dropped(&self, number: u64) -> bool {
+        self.is_full && self.first > number
+    }
 }
 
 /// What the stream has to be.

@@ -196,7 +196,7 @@ impl Sink {
         let report = self.shared.report();
         let Waits::OnDisk(backlog) = &self.waits else { return report };
         let fill = backlog.fill();
-        let waiting = fill.borrow().cursors.get(&report.name).map_or(0, |it| it.0);
+        let waiting = fill.borrow().cursors.get(&report.name).map_or(0, |it| it.waiting);
         OutputReport { waiting, ..report }
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
-use super::tables::{ENTRIES, Fault, Head, State, WORDS, advance, append, load, store, trim};
-use super::{BacklogError, Entry, Fill, Kept, Stored, TellBacklog, Told};
+use super::tables::{ENTRIES, Fault, Hand, Head, State, WORDS, advance, append, load, store, trim};
+use super::{BacklogError, CursorFill, Entry, Fill, Kept, Most, Stored, TellBacklog, Told};
 
 /// What redb may keep in memory.
 const CACHE_BYTES: usize = 8 << 20;
@@ -52,7 +52,8 @@ impl Core {
     pub(super) fn fill(&self) -> Fill {
         let state = &self.state;
         let cursor = |it: &super::tables::Cursor| {
-            (it.name.clone(), (state.points.saturating_sub(it.points_before), it.dropped))
+            let waiting = state.points.saturating_sub(it.points_before) + it.hand.uncounted;
+            (it.name.clone(), CursorFill { at: it.at, waiting, dropped: it.dropped })
         };
         Fill {
             bytes: state.bytes.saturating_sub(state.bytes_first),
@@ -98,24 +99,36 @@ impl Core {
         Ok(answer)
     }
 
-    /// What a cursor has not passed: at least one entry, and then as many as fit.
-    pub(super) fn read(&mut self, cursor: &str, most_bytes: usize) -> Result<Vec<Stored>, BacklogError> {
+    /// What a cursor has not passed, which is in hand from now on.
+    pub(super) fn read(&mut self, cursor: &str, most: Most) -> Result<Vec<Stored>, BacklogError> {
+        let (read, hand) = self.look(cursor, most)?;
+        if let Some(cursor) = self.state.cursors.iter_mut().find(|it| it.name == cursor) {
+            cursor.hand = hand;
+        }
+        Ok(read)
+    }
+
+    /// The same without taking it in hand; answers what would be.
+    pub(super) fn look(&mut self, cursor: &str, most: Most) -> Result<(Vec<Stored>, Hand), BacklogError> {
         let mut damaged = 0;
         let read = self.with("read", |core| {
             let database = core.database.as_ref().ok_or(Fault::Damaged("it is closed".to_owned()))?;
             let Some(from) = core.state.cursors.iter().find(|it| it.name == cursor).map(|it| it.at) else {
-                return Ok(Vec::new());
+                return Ok((Vec::new(), Hand::default()));
             };
             let table = database.begin_read()?.open_table(ENTRIES)?;
-            let (mut taken, mut bytes) = (Vec::new(), 0);
+            let (mut taken, mut points, mut bytes, mut hand) = (Vec::new(), 0, 0, Hand::default());
             for row in table.range(from..)? {
                 let (place, value) = row?;
                 let (head, payload) =
                     Head::read(value.value()).ok_or_else(|| Fault::Damaged("a short entry".to_owned()))?;
+                points += u64::from(head.points);
                 bytes += payload.len();
-                if !taken.is_empty() && bytes > most_bytes {
+                if !taken.is_empty() && (points > most.points || bytes > most.bytes) {
                     break;
                 }
+                let points_before = head.points_before + u64::from(head.points);
+                hand = Hand { end: place.value() + 1, points_before, uncounted: 0 };
                 let mut stored =
                     Stored { place: place.value(), points: head.points, bytes: payload.to_vec() };
                 if head.sum(place.value(), payload) != head.sum {
@@ -125,7 +138,7 @@ impl Core {
                 }
                 taken.push(stored);
             }
-            Ok(taken)
+            Ok((taken, hand))
         })?;
         if damaged > 0 {
             (self.tell)(Told::Damaged { batches: damaged });
@@ -182,11 +195,13 @@ impl Core {
         }
         match opened {
             Ok((database, state, id)) => {
-                let dropped = self.state.cursors.iter().map(|it| it.dropped);
-                let before: Vec<_> = dropped.collect();
-                self.state = state;
+                let is_same = self.id == id;
+                let before = std::mem::replace(&mut self.state, state).cursors;
                 // Counts are since the start, and a file that is opened again is no start.
-                self.state.cursors.iter_mut().zip(before).for_each(|(it, before)| it.dropped = before);
+                for (it, before) in self.state.cursors.iter_mut().zip(before) {
+                    it.dropped = before.dropped;
+                    it.hand = if is_same { before.hand } else { Hand::default() };
+                }
                 (self.database, self.id) = (Some(database), id);
                 Ok(())
             }

@@ -79,6 +79,31 @@ pub(super) struct Cursor {
     pub(super) at: u64,
     pub(super) points_before: u64,
     pub(super) dropped: u64,
+    pub(super) hand: Hand,
+}
+
+/// What was read last, up to a place: nothing where that is not above the cursor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hand {
+    pub(super) end: u64,
+    /// Points of all entries that ever were before that place.
+    pub(super) points_before: u64,
+    /// Points of it that the bound dropped, and that its owner has yet to count.
+    pub(super) uncounted: u64,
+}
+
+impl Cursor {
+    /// The bound drops what is before a place.
+    fn drop_before(&mut self, place: u64, points_before: u64) {
+        let in_hand = if self.hand.end > self.at {
+            self.hand.points_before.min(points_before).saturating_sub(self.points_before)
+        } else {
+            0
+        };
+        self.hand.uncounted += in_hand;
+        self.dropped += points_before.saturating_sub(self.points_before + in_hand);
+        (self.at, self.points_before) = (place, points_before);
+    }
 }
 
 /// What is known of the file, and true as of its last commit.
@@ -130,7 +155,8 @@ pub(super) fn load(transaction: &WriteTransaction, names: &[String]) -> Result<S
     for name in names {
         let at = cursors.get(name.as_str())?.map_or(next, |it| it.value()).clamp(first, next);
         let points_before = before(&entries, at)?.map_or(points, |it| it.0);
-        state.cursors.push(Cursor { name: name.clone(), at, points_before, dropped: 0 });
+        let hand = Hand::default();
+        state.cursors.push(Cursor { name: name.clone(), at, points_before, dropped: 0, hand });
     }
     Ok(state)
 }
@@ -203,6 +229,9 @@ pub(super) fn advance(
         let Some(cursor) = state.cursors.iter_mut().find(|it| it.name == *name) else { continue };
         cursor.at = cursor.at.max(*place).min(next);
         cursor.points_before = before(&entries, cursor.at)?.map_or(state.points, |it| it.0);
+        if *place >= cursor.hand.end {
+            cursor.hand = Hand::default();
+        }
     }
     Ok(())
 }
@@ -219,8 +248,7 @@ pub(super) fn trim(transaction: &WriteTransaction, state: &mut State, most: u64)
     let (points_before, bytes_before) = found.unwrap_or((state.points, state.bytes));
     for cursor in &mut state.cursors {
         if cursor.at < first {
-            cursor.dropped += points_before.saturating_sub(cursor.points_before);
-            (cursor.at, cursor.points_before) = (first, points_before);
+            cursor.drop_before(first, points_before);
         }
     }
     if first > state.first {

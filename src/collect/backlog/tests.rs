@@ -46,6 +46,8 @@ struct Model {
     next: u64,
     at: HashMap<String, u64>,
     dropped: HashMap<String, u64>,
+    /// The place after what each has in hand, and how much of that was dropped.
+    hand: HashMap<String, (u64, u64)>,
 }
 
 impl Model {
@@ -63,7 +65,10 @@ impl Model {
             let (place, _) = self.all.pop_front().unwrap();
             for (name, at) in &mut self.at {
                 if *at <= place {
-                    *self.dropped.entry(name.clone()).or_default() += 1;
+                    match self.hand.get_mut(name).filter(|it| it.0 > place) {
+                        Some(hand) => hand.1 += 1,
+                        None => *self.dropped.entry(name.clone()).or_default() += 1,
+                    }
                     *at = place + 1;
                 }
             }
@@ -76,6 +81,8 @@ impl Model {
     }
 }
 
+const ALL: Most = Most { points: u64::MAX, bytes: usize::MAX };
+
 /// The file as a kill would leave it now.
 fn killed(folder: &Path) -> tempfile::TempDir {
     let next = tempfile::tempdir().unwrap();
@@ -86,7 +93,7 @@ fn killed(folder: &Path) -> tempfile::TempDir {
 #[test]
 fn it_does_what_a_list_does_and_a_kill_changes_nothing() {
     const MOST: u64 = 20_000;
-    let mut drops = 0;
+    let (mut drops, mut in_hand) = (0, 0);
     for seed in 0..12 {
         let (tell, told) = quiet();
         let open = |at: &Path| Core::open(at.join("q"), MOST, &names(), Arc::clone(&tell)).unwrap();
@@ -97,7 +104,7 @@ fn it_does_what_a_list_does_and_a_kill_changes_nothing() {
         model.at = names().into_iter().map(|it| (it, 1)).collect();
         let mut dropped_before: HashMap<String, u64> = HashMap::new();
         for step in 0..150_u64 {
-            match random.below(10) {
+            match random.below(13) {
                 0..5 => {
                     let count = 1 + random.below(3);
                     let added: Vec<_> = (0..count).map(|_| entry(step, 1 + random.below(400))).collect();
@@ -110,30 +117,46 @@ fn it_does_what_a_list_does_and_a_kill_changes_nothing() {
                     core.commit(&[], &[(name.clone(), to)]).unwrap();
                     let at = model.at.get_mut(&name).unwrap();
                     *at = (*at).max(to.min(model.next));
+                    model.hand.retain(|it, hand| *it != name || hand.0 > to);
+                }
+                8..11 => {
+                    let name = names()[usize::from(random.below(2) == 1)].clone();
+                    let most = Most { points: 1 + random.below(9), bytes: usize::MAX };
+                    let read = core.read(&name, most).unwrap();
+                    let expected: Vec<_> =
+                        model.seen(&name).into_iter().take(usize::try_from(most.points).unwrap()).collect();
+                    let places: Vec<_> = read.iter().map(|it| it.place).collect();
+                    assert_eq!(places, expected.iter().map(|it| it.0).collect::<Vec<_>>());
+                    model.hand.insert(name, (places.last().map_or(0, |it| it + 1), 0));
                 }
                 _ => {
                     let next = killed(folder.path());
                     core = open(next.path());
                     folder = next;
                     dropped_before.clone_from(&model.dropped);
+                    model.hand.clear();
                 }
             }
             model.trim(MOST);
             let fill = core.fill();
             for name in names() {
-                let read = core.read(&name, usize::MAX).unwrap();
-                let seen: Vec<_> = read.into_iter().map(|it| (it.place, it.bytes)).collect();
+                let (all, _) = core.look(&name, ALL).unwrap();
+                let seen: Vec<_> = all.into_iter().map(|it| (it.place, it.bytes)).collect();
                 assert_eq!(seen, model.seen(&name), "seed {seed}, step {step}, {name}");
                 let of = |it: &HashMap<String, u64>| it.get(&name).copied().unwrap_or_default();
                 let dropped = of(&model.dropped) - of(&dropped_before);
-                assert_eq!(fill.cursors[&name], (seen.len() as u64, dropped), "seed {seed}, step {step}");
+                let uncounted = model.hand.get(&name).map_or(0, |it| it.1);
+                in_hand += uncounted;
+                let waiting = seen.len() as u64 + uncounted;
+                let expected = CursorFill { at: model.at[&name], waiting, dropped };
+                assert_eq!(fill.cursors[&name], expected, "seed {seed}, step {step}");
             }
         }
         let told = told.lock().unwrap();
         assert!(told.iter().all(|it| matches!(it, Told::Dropped { .. })), "seed {seed}: {told:?}");
         drops += told.len();
     }
-    assert!(drops > 100, "the bound was met: {drops}");
+    assert!(drops > 100 && in_hand > 100, "the bound was met: {drops}, in hand {in_hand}");
 }
 
 /// Cuts and overwrites the file at random places: it opens, what comes out is what was put in or is told, and it goes on.
@@ -163,7 +186,7 @@ fn a_damaged_file_is_set_aside_and_told_and_never_stops_a_start() {
         }
         let (tell, told) = quiet();
         let mut core = Core::open(path.clone(), 1 << 30, &names(), tell).unwrap();
-        let read = core.read("a", usize::MAX).unwrap();
+        let read = core.read("a", ALL).unwrap();
         let intact = read.iter().filter(|it| it.points > 0).all(|it| number(it) + 1 == it.place);
         assert!(intact, "seed {seed}");
         let told = told.lock().unwrap().clone();
@@ -180,7 +203,7 @@ fn a_damaged_file_is_set_aside_and_told_and_never_stops_a_start() {
         core.commit(&[entry(7, 1)], &[]).unwrap();
         drop(core);
         let mut again = Core::open(path, 1 << 30, &names(), quiet().0).unwrap();
-        assert_eq!(again.read("a", usize::MAX).unwrap().last().map(number), Some(7), "seed {seed}");
+        assert_eq!(again.read("a", ALL).unwrap().last().map(number), Some(7), "seed {seed}");
     }
     assert!(set_aside > 20, "{set_aside}");
 }
@@ -198,7 +221,10 @@ fn a_batch_that_comes_again_is_kept_once_also_after_a_restart() {
     let next = killed(dir.path());
     let mut core = Core::open(next.path().join("q"), 1 << 30, &names(), quiet().0).unwrap();
     assert_eq!(core.commit(&[from("x", 2), from("x", 3)], &[]).unwrap(), [Kept::Before, Kept::Now]);
-    assert_eq!(core.read("b", 1).unwrap().iter().map(number).collect::<Vec<_>>(), [3]);
+    assert_eq!(
+        core.read("b", Most { points: 1, bytes: 1 }).unwrap().iter().map(number).collect::<Vec<_>>(),
+        [3]
+    );
 }
 
 #[test]
@@ -215,8 +241,8 @@ fn a_new_cursor_begins_with_what_comes_next_and_one_that_is_gone_holds_nothing()
     let mut core = open(&["a", "c"]);
     assert_eq!(core.id(), id);
     core.commit(&[entry(2, 1)], &[]).unwrap();
-    assert_eq!(core.read("a", usize::MAX).unwrap().len(), 2);
-    assert_eq!(core.read("c", usize::MAX).unwrap().len(), 1);
+    assert_eq!(core.read("a", ALL).unwrap().len(), 2);
+    assert_eq!(core.read("c", ALL).unwrap().len(), 1);
     drop(core);
     let mut core = open(&["c"]);
     core.commit(&[], &[("c".to_owned(), 3)]).unwrap();
@@ -237,10 +263,10 @@ async fn many_are_kept_at_once_and_nothing_waits_for_a_slow_reader() {
     }
     let mut fill = backlog.fill();
     fill.wait_for(|it| it.next == 201).await.unwrap();
-    let some = backlog.read("a", 80).await.unwrap();
+    let some = backlog.read("a", Most { bytes: 80, ..ALL }).await.unwrap();
     assert_eq!(some.len(), 10, "bounded by bytes");
     backlog.advance("a", some[9].place + 1).await.unwrap();
-    fill.wait_for(|it| it.cursors["a"].0 == 190 && it.cursors["b"].0 == 200).await.unwrap();
+    fill.wait_for(|it| it.cursors["a"].waiting == 190 && it.cursors["b"].waiting == 200).await.unwrap();
     assert!(matches!(Backlog::open(dir.path(), 1, &names(), quiet().0), Err(BacklogError::InUse(_))));
 }
 

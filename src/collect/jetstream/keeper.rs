@@ -5,7 +5,8 @@
 //!   server may come back without what it had.
 //! - It never ends by itself: whatever is wrong is tried again.
 //! - What is in the stream and waits for no consumer any more is put in again: a server that is killed may forget what it had
-//!   given out (seen with 2.9.10). Then it may arrive twice, and is not lost.
+//!   given out (seen with 2.9.10). Then it may arrive twice, and is not lost. A stream of this kind deletes what all have
+//!   settled: whatever it has below the place up to which all have settled everything was forgotten.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -136,17 +137,23 @@ impl Keeper {
         let stream = open.context.get_stream(&self.plan.settings.stream).await;
         let stream = stream.map_err(|err| cannot("look at it".to_owned(), &err))?;
         let state = &stream.cached_info().state;
-        let mut fill = StreamFill { bytes: state.bytes, waiting: HashMap::new() };
+        let config = &stream.cached_info().config;
+        let mut fill = StreamFill::of(state, config.max_bytes, open.client.max_payload());
+        let mut settled = u64::MAX;
         for (output, consumer) in &open.consumers {
             let info = consumer.get_info().await;
             let info = info.map_err(|err| cannot(format!("look at the consumer of {output:?}"), &err))?;
             self.seen.look(output, state.first_sequence, info.delivered.stream_sequence);
             fill.waiting.insert(output.clone(), info.num_pending + info.num_ack_pending as u64);
+            settled = settled.min(info.ack_floor.stream_sequence);
         }
-        let is_idle =
-            fill.waiting.values().all(|it| *it == 0) && state.consumer_count == open.consumers.len();
+        // Where others take as well, what is there may wait for them.
+        let is_ours = state.consumer_count == open.consumers.len();
+        let is_idle = fill.waiting.values().all(|it| *it == 0);
+        let up_to = if is_idle { state.last_sequence } else { settled };
         self.fill.send_replace(fill);
-        let now = (is_idle && state.messages > 0).then_some((state.first_sequence, state.last_sequence));
+        let is_left = state.messages > 0 && state.first_sequence <= up_to;
+        let now = (is_ours && is_left).then_some((state.first_sequence, up_to));
         // What is on its way at one look is gone, or waits for somebody, at the next.
         if let (Some(before), Some(now)) = (*forgotten, now)
             && before.0 == now.0
@@ -168,7 +175,13 @@ impl Keeper {
             let sent = open.context.send_publish(self.plan.subject(), message).await;
             let kept = sent.map_err(|err| chain_once(&err))?.await;
             kept.map_err(|err| chain_once(&err))?;
-            stream.delete_message(sequence).await.map_err(|err| chain_once(&err))?;
+            let deleted = stream.delete_message(sequence).await;
+            // Whoever had it in hand after all may have settled it meanwhile.
+            if let Err(err) = deleted
+                && stream.get_raw_message(sequence).await.is_ok()
+            {
+                return Err(chain_once(&err));
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
@@ -137,15 +137,35 @@ pub(super) async fn consumer(stream: &Stream, output: &str, plan: &Plan) -> Resu
     let found = stream.get_or_create_consumer(&name, asked).await;
     let found =
         found.map_err(|err| Unusable::later(&format!("find or make the consumer {name:?} in it"), &err))?;
-    let config = &found.cached_info().config;
-    if config.ack_policy != AckPolicy::Explicit || !config.filter_subject.is_empty() {
+    if let Some(odd) = unfit(&found.cached_info().config) {
         let why = format!(
-            "the consumer {name:?} is there and is none of an aggregator: expected one that acknowledges each batch and \
-             filters nothing; delete it, or name the output otherwise"
+            "the consumer {name:?} is there and is none of an aggregator: it {odd}; expected a pull consumer that \
+             acknowledges each batch, filters nothing and delivers again without end; delete it, or name the output otherwise"
         );
         return Err(Unusable { why, denied: true });
     }
     Ok(found)
+}
+
+/// What a consumer that is there does, and one of ours does not.
+fn unfit(config: &consumer::Config) -> Option<&'static str> {
+    if config.deliver_subject.is_some() {
+        Some("pushes")
+    } else if config.ack_policy != AckPolicy::Explicit {
+        Some("does not acknowledge each batch")
+    } else if !config.filter_subject.is_empty() {
+        Some("filters subjects")
+    } else if config.headers_only {
+        Some("delivers headers alone")
+    } else if config.max_deliver > 0 {
+        Some("gives up after some deliveries")
+    } else if config.memory_storage {
+        Some("is in memory")
+    } else if config.durable_name.is_none() || !config.inactive_threshold.is_zero() {
+        Some("is not kept for ever")
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +196,30 @@ mod tests {
         assert_eq!(name("influx-1_a"), "influx-1_a");
         assert_eq!(name("a slow.one%"), "a=20slow=2eone=25");
         assert_ne!(name("a=20b"), name("a b"));
+    }
+
+    #[test]
+    fn a_consumer_that_would_lose_batches_is_left_alone() {
+        let ours = consumer::Config {
+            durable_name: Some("a".into()),
+            ack_policy: AckPolicy::Explicit,
+            // As the server says no bound.
+            max_deliver: -1,
+            ..consumer::Config::default()
+        };
+        assert_eq!(unfit(&ours), None);
+        for (found, word) in [
+            (consumer::Config { deliver_subject: Some("x".into()), ..ours.clone() }, "pushes"),
+            (consumer::Config { ack_policy: AckPolicy::All, ..ours.clone() }, "acknowledge"),
+            (consumer::Config { filter_subject: "outrider.x".into(), ..ours.clone() }, "filters"),
+            (consumer::Config { headers_only: true, ..ours.clone() }, "headers"),
+            (consumer::Config { max_deliver: 3, ..ours.clone() }, "gives up"),
+            (consumer::Config { inactive_threshold: Duration::from_secs(1), ..ours.clone() }, "for ever"),
+            (consumer::Config { memory_storage: true, ..ours.clone() }, "in memory"),
+            (consumer::Config { durable_name: None, ..ours.clone() }, "for ever"),
+        ] {
+            assert!(unfit(&found).is_some_and(|it| it.contains(word)), "{word}");
+        }
     }
 
     #[test]

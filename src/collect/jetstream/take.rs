@@ -30,6 +30,8 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Taken {
     pub(crate) bytes: Vec<u8>,
+    /// Its number in the stream.
+    pub(crate) number: u64,
     pub(crate) reply: Subject,
 }
 
@@ -106,7 +108,9 @@ impl Taker {
         while let Some(message) = messages.next().await {
             let message = message.map_err(|err| err.to_string())?;
             let Some(reply) = message.reply.clone() else { continue };
+            let mut number = u64::MAX;
             if let Ok(info) = message.info() {
+                number = info.stream_sequence;
                 let (stream, consumer) = (info.stream_sequence, info.consumer_sequence);
                 self.jetstream
                     .0
@@ -114,7 +118,7 @@ impl Taker {
                     .take(&self.output, Delivery { stream, consumer, times: info.delivered });
             }
             self.held.lock().push(reply.clone());
-            taken.push(Taken { bytes: message.payload.to_vec(), reply });
+            taken.push(Taken { bytes: message.payload.to_vec(), number, reply });
         }
         Ok(())
     }
@@ -147,6 +151,11 @@ impl Taker {
             }
         }
         Ok(())
+    }
+
+    /// Whether the bound has dropped a batch of this number, as of the last look.
+    pub(crate) fn has_dropped(&self, number: u64) -> bool {
+        self.jetstream.0.fill.borrow().has_dropped(number)
     }
 
     /// Says no more of these.

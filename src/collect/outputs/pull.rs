@@ -40,6 +40,8 @@ pub(crate) struct Pull {
     number: u64,
     waiting: VecDeque<Read>,
     in_hand: Vec<Subject>,
+    /// The highest number in the stream of what is in hand.
+    last: u64,
     is_troubled: bool,
 }
 
@@ -49,6 +51,7 @@ struct Read {
     contents: wire::Contents,
     points: u64,
     bytes: usize,
+    number: u64,
     reply: Subject,
     at: Instant,
 }
@@ -75,6 +78,7 @@ impl Pull {
             number: 0,
             waiting: VecDeque::new(),
             in_hand: Vec::new(),
+            last: 0,
             is_troubled: false,
         }
     }
@@ -117,6 +121,10 @@ impl Pull {
                 for one in taken {
                     self.read(one, shared);
                 }
+                // What cannot be read goes by itself: the next good one may be long in coming.
+                if self.waiting.is_empty() && !self.in_hand.is_empty() {
+                    self.settle(shared).await;
+                }
             }
             Err(err) => {
                 self.is_troubled = true;
@@ -134,7 +142,14 @@ impl Pull {
             Ok(contents) => {
                 let points = contents.count() as u64;
                 let at = Instant::now();
-                self.waiting.push_back(Read { contents, points, bytes, reply: one.reply, at });
+                self.waiting.push_back(Read {
+                    contents,
+                    points,
+                    bytes,
+                    number: one.number,
+                    reply: one.reply,
+                    at,
+                });
             }
             // Another version's, or a stranger's: it would stand in the way for ever. Nobody knows its points.
             Err(err) => {
@@ -148,6 +163,7 @@ impl Pull {
     fn batch(&mut self) -> Batch {
         let mut all = wire::Contents::default();
         let (mut points, mut bytes) = (0, 0);
+        self.last = 0;
         while let Some(one) = self.waiting.pop_front() {
             let fits =
                 points + one.points <= self.batching.points && bytes + one.bytes <= self.batching.bytes;
@@ -159,10 +175,15 @@ impl Pull {
             bytes += one.bytes;
             all.samples.extend(one.contents.samples);
             all.events.extend(one.contents.events);
+            self.last = self.last.max(one.number);
             self.in_hand.push(one.reply);
         }
         self.number += 1;
         Batch::stored(all, self.run.clone(), self.number)
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.taker.has_dropped(self.last)
     }
 
     pub(crate) async fn settle(&mut self, shared: &Shared) {

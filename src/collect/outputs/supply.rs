@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::pull::Pull;
 use super::queue::{Batch, Items};
 use super::shared::Shared;
-use crate::backlog::{Backlog, Entry, Fill, Stored};
+use crate::backlog::{Backlog, CursorFill, Entry, Fill, Most, Stored};
 use crate::encode::event_points;
 use crate::model::Event;
 use crate::wire;
@@ -89,6 +89,15 @@ impl Supply {
         }
     }
 
+    /// Whether the bound has dropped all that is in hand: there is something newer that could go in its place.
+    pub(crate) fn is_stale(&mut self, shared: &Shared) -> bool {
+        match self {
+            Self::Memory => shared.is_stale(),
+            Self::Disk(cursor) => cursor.is_stale(),
+            Self::Stream(pull) => pull.is_stale(),
+        }
+    }
+
     /// Whether what is given up now comes again: with the next start, or elsewhere.
     pub(crate) fn outlives(&self) -> bool {
         !matches!(self, Self::Memory)
@@ -104,9 +113,10 @@ impl Supply {
 
 impl Cursor {
     async fn next(&mut self, shared: &Shared) -> Option<Batch> {
+        let most = Most { points: self.batching.points, bytes: self.batching.bytes };
         loop {
             self.until_due(shared).await?;
-            match self.backlog.read(&self.name, self.batching.bytes).await {
+            match self.backlog.read(&self.name, most).await {
                 Ok(stored) if stored.is_empty() => shared.pause(DISK_PAUSE).await,
                 Ok(stored) => return Some(self.batch(stored, shared)),
                 Err(err) => {
@@ -120,11 +130,19 @@ impl Cursor {
         }
     }
 
+    fn now(&mut self) -> CursorFill {
+        self.fill.borrow_and_update().cursors.get(&self.name).copied().unwrap_or_default()
+    }
+
+    fn is_stale(&mut self) -> bool {
+        self.file == self.backlog.id() && self.now().at >= self.passed
+    }
+
     /// Waits until enough waits, or something has waited for long enough.
     async fn until_due(&mut self, shared: &Shared) -> Option<()> {
         let mut since = None;
         loop {
-            let waiting = self.fill.borrow_and_update().cursors.get(&self.name).map_or(0, |it| it.0);
+            let waiting = self.now().waiting;
             let closing = shared.is_closing();
             match waiting {
                 0 if closing => return None,
@@ -148,13 +166,8 @@ impl Cursor {
 
     fn batch(&mut self, stored: Vec<Stored>, shared: &Shared) -> Batch {
         let mut all = wire::Contents::default();
-        let mut points = 0;
         let mut last = 0;
         for one in stored {
-            if points > 0 && points + u64::from(one.points) > self.batching.points {
-                break;
-            }
-            points += u64::from(one.points);
             last = one.place;
             let decoded =
                 proto::Batch::decode(&*one.bytes).map_err(|err| wire::WireError::Broken(err.to_string()));

@@ -15,33 +15,43 @@ use super::way::{Encoded, Way};
 use crate::encode::Body;
 
 /// Delivers until the supply is closed and empty.
-pub(crate) async fn deliver(way: Way, mut supply: Supply, shared: Arc<Shared>, timing: Timing) {
-    let mut delivery = Delivery { way, pauses: Pauses::new(timing), timing, shared: Arc::clone(&shared) };
-    while let Some(batch) = supply.next(&shared).await {
+pub(crate) async fn deliver(way: Way, supply: Supply, shared: Arc<Shared>, timing: Timing) {
+    let mut delivery =
+        Delivery { way, supply, pauses: Pauses::new(timing), timing, shared: Arc::clone(&shared) };
+    while let Some(batch) = delivery.supply.next(&shared).await {
         let fate = delivery.send(&batch).await;
         let rest = shared.count_hand(batch.points);
         match fate {
             // It waits on the disk for the next start, or in the stream for whoever takes it.
-            Fate::GivenUp if supply.outlives() => break,
-            Fate::GivenUp => shared.count_dropped(rest),
+            Fate::Ended if delivery.supply.outlives() => break,
+            Fate::Ended | Fate::Stale => shared.count_dropped(rest),
             Fate::Settled if rest > 0 => shared.count_refused(rest, delivery.way.unfit().to_owned()),
             Fate::Settled => {}
         }
-        supply.settle(&shared).await;
+        delivery.supply.settle(&shared).await;
     }
-    supply.release().await;
+    delivery.supply.release().await;
 }
 
 /// What became of a batch.
 enum Fate {
     /// Each of its points was taken, or refused for good, or fits into nothing that the output takes.
     Settled,
-    /// The rest of its points was not.
-    GivenUp,
+    /// The rest of its points was not, and is dropped: the bound has.
+    Stale,
+    /// The rest of its points was not, and the end has come.
+    Ended,
+}
+
+/// Why there is no other try.
+enum GivenUp {
+    Stale,
+    Ended,
 }
 
 struct Delivery {
     way: Way,
+    supply: Supply,
     pauses: Pauses,
     timing: Timing,
     shared: Arc<Shared>,
@@ -54,7 +64,7 @@ enum Sent {
     /// The whole batch has to be put into smaller bodies.
     Smaller,
     /// It is given up.
-    GivenUp,
+    GivenUp(GivenUp),
 }
 
 /// How it went with a body or a part of one.
@@ -63,7 +73,7 @@ enum Piece {
     /// These of it come next.
     Apart(Vec<Body>),
     Smaller,
-    GivenUp,
+    GivenUp(GivenUp),
 }
 
 /// Refusals in a row of parts of one body, all of one time, after which no more is found out about the rest: whatever is
@@ -90,7 +100,8 @@ impl Delivery {
                     Sent::Done => {}
                     // What was sent of it comes again, which changes nothing: it is the same points.
                     Sent::Smaller => continue 'encoded,
-                    Sent::GivenUp => return Fate::GivenUp,
+                    Sent::GivenUp(GivenUp::Stale) => return Fate::Stale,
+                    Sent::GivenUp(GivenUp::Ended) => return Fate::Ended,
                 }
             }
             return Fate::Settled;
@@ -106,7 +117,7 @@ impl Delivery {
                 Piece::Done => {}
                 Piece::Apart(left) => waiting.extend(left.into_iter().rev().map(Cow::Owned)),
                 Piece::Smaller => return Sent::Smaller,
-                Piece::GivenUp => return Sent::GivenUp,
+                Piece::GivenUp(why) => return Sent::GivenUp(why),
             }
         }
         Sent::Done
@@ -164,8 +175,8 @@ impl Delivery {
                 Verdict::Later { why, after } => (why, false, after),
                 Verdict::Denied { why } => (why, true, None),
             };
-            if self.fails(why, denied, after).await {
-                return Piece::GivenUp;
+            if let Some(given_up) = self.fails(why, denied, after).await {
+                return Piece::GivenUp(given_up);
             }
         }
     }
@@ -188,23 +199,24 @@ impl Delivery {
         match later {
             None => self.works(),
             Some(Wait { why, denied }) => {
-                if self.fails(why, denied, None).await && waiting == body.points {
-                    return Some(Piece::GivenUp);
+                let given_up = self.fails(why, denied, None).await;
+                if let Some(given_up) = given_up.filter(|_| waiting == body.points) {
+                    return Some(Piece::GivenUp(given_up));
                 }
             }
         }
         (waiting < body.points || left.len() > 1).then_some(Piece::Apart(left))
     }
 
-    /// Tells of a failure and waits until the next try; answers whether there is none.
-    async fn fails(&mut self, why: String, denied: bool, after: Option<Duration>) -> bool {
+    /// Tells of a failure and waits until the next try, if there is one.
+    async fn fails(&mut self, why: String, denied: bool, after: Option<Duration>) -> Option<GivenUp> {
         self.shared.fails(why, denied);
         if self.shared.is_closing() {
-            return true;
+            return Some(GivenUp::Ended);
         }
         let pause = self.pauses.next(denied, after);
         self.shared.pause(pause).await;
-        self.shared.is_stale()
+        self.supply.is_stale(&self.shared).then_some(GivenUp::Stale)
     }
 
     fn works(&mut self) {

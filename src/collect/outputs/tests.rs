@@ -46,6 +46,8 @@ struct Receiver {
     hangs: bool,
     /// Bodies it refuses with 400, whatever else it was told to answer.
     refuses: Option<fn(&[u8]) -> bool>,
+    /// Bodies on which it answers 500, whatever else it was told to answer.
+    breaks_at: Option<fn(&[u8]) -> bool>,
 }
 
 impl Receiver {
@@ -60,6 +62,9 @@ impl Receiver {
             it.got.lock().unwrap().push(Got { uri, headers, body: body.to_vec() });
             if it.refuses.is_some_and(|refuses| refuses(&body)) {
                 return (StatusCode::BAD_REQUEST, "out of order sample".to_owned());
+            }
+            if it.breaks_at.is_some_and(|breaks| breaks(&body)) {
+                return (StatusCode::INTERNAL_SERVER_ERROR, "a bug".to_owned());
             }
             if it.hangs {
                 std::future::pending::<()>().await;
@@ -564,4 +569,44 @@ async fn a_queue_on_the_disk_outlives_the_process() {
     let got = receiver.got();
     let last: String = got[got.len() - 2..].iter().map(Got::text).collect();
     assert!(last.contains("queue.depth=3 7") && last.contains("container.memory.usage=1i 7"), "{last}");
+}
+
+/// A receiver that answers 500 for ever to what one batch is in holds nothing up for longer than the bound allows.
+#[tokio::test]
+async fn above_the_bound_of_a_queue_on_the_disk_what_is_in_hand_goes_first_and_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::default();
+    receiver.breaks_at = Some(|body| contains(body, "container.memory.usage=1i"));
+    let output = Output {
+        name: "influx".into(),
+        queue_points: 10,
+        queue_bytes: Some(4000),
+        ca_file: None,
+        to: influx(&receiver.start().await),
+    };
+    let (outputs, heard) = set_up(std::slice::from_ref(&output), dir.path());
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 20));
+    until(&inlet, "the first try", |_| !receiver.got().is_empty()).await;
+    for number in 2..12 {
+        inlet.push(samples(number, 20));
+        let all = 20 * number;
+        until(&inlet, "it is on the disk or dropped", |it| it[0].waiting + it[0].dropped + it[0].sent == all)
+            .await;
+    }
+    let report = until(&inlet, "what follows arrives", |it| it[0].waiting == 0).await;
+    let OutputReport { sent, dropped, refused, .. } = report[0];
+    assert_eq!((sent + dropped, refused), (220, 0));
+    assert!(dropped >= 20 && sent >= 20, "{dropped} dropped, {sent} sent");
+    let arrived = receiver.got().into_iter().filter(|it| !contains(&it.body, "usage=1i"));
+    let lines: usize = arrived.map(|it| it.text().lines().count()).sum();
+    assert_eq!(lines as u64, sent, "each once");
+    outputs.finish(SOON).await;
+    let heard = heard.lock().unwrap();
+    let told = heard.iter().map(|it| if let News::Dropped { points } = it.1 { points as u64 } else { 0 });
+    assert_eq!(told.sum::<u64>(), dropped, "{heard:?}");
+}
+
+fn contains(body: &[u8], text: &str) -> bool {
+    body.windows(text.len()).any(|it| it == text.as_bytes())
 }
