@@ -19,6 +19,7 @@ pub(crate) fn collect(root: Root, flags: Collect) -> Result<Exit, Error> {
         let once = collect::once(&root, flags.config).map_err(|err| cannot(&err))?;
         return print(&once);
     }
+    collect::confine(&root).map_err(|err| Error::of(Exit::Failure, &err))?;
     let runtime = crate::service::runtime()?;
     let done = runtime.block_on(async {
         if flags.link {

@@ -129,13 +129,15 @@ fn apis(it: &ApisReport) -> String {
 }
 
 fn output(it: &OutputReport) -> String {
-    let OutputReport { name, sent, dropped, refused, waiting, failing } = it;
+    let OutputReport { name, sent, dropped, refused, left_out, waiting, failing } = it;
     let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
+    let left_out =
+        if *left_out > 0 { format!(", {left_out} left out, without a number") } else { String::new() };
     let failing = failing
         .as_ref()
         .map(|it| format!("; failing since {:.0}: {}", it.since, it.error))
         .unwrap_or_default();
-    format!("{name}: {sent} points sent, {waiting} wait, {dropped} dropped{refused}{failing}")
+    format!("{name}: {sent} points sent, {waiting} wait, {dropped} dropped{refused}{left_out}{failing}")
 }
 
 fn service(status: &ServiceStatus) -> String {

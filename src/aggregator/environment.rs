@@ -12,7 +12,7 @@ use outrider_collect::settings::go_duration;
 use outrider_protocol::aggregator::{
     Bounds, Jetstream, NATS_ADDRESSES, NatsTls, Queue, ServerTls, Settings, is_stream_name, nats_addresses,
 };
-use outrider_protocol::collect::{Access, Credential, InfluxStore, Output, To};
+use outrider_protocol::collect::{Access, Credential, InfluxStore, Output, Reach, To};
 use serde::Deserialize;
 
 const DATADOG: &str = "AGGREGATOR_DATADOG_CONFIGURATION";
@@ -167,6 +167,7 @@ fn output(
         queue_points: 1,
         queue_bytes: None,
         ca_file: None,
+        reach: Reach::Anywhere,
         to,
     };
     if let Some(text) = get(DATADOG) {

@@ -59,7 +59,7 @@ fn text(counts: &Counts, bytes: u64, outputs: &[OutputReport], batches: &[Batche
         let one = |it: &Batches| (format!("{{output=\"{}\"}}", escaped(&it.output)), number(it));
         batches.iter().map(one).collect()
     };
-    let families: [Family<'_>; 14] = [
+    let families: [Family<'_>; 15] = [
         ("received_batches_total", "counter", "Batches and calls that were kept.", of(counts.batches.get())),
         ("received_points_total", "counter", "Points and events that were kept.", of(counts.points.get())),
         (
@@ -89,6 +89,12 @@ fn text(counts: &Counts, bytes: u64, outputs: &[OutputReport], batches: &[Batche
             "counter",
             "Points that an output will not get.",
             each(|it| it.dropped),
+        ),
+        (
+            "output_left_out_points_total",
+            "counter",
+            "Points that have no form an output takes: events without a number.",
+            each(|it| it.left_out),
         ),
         ("output_waiting_points", "gauge", "Points that wait for an output.", each(|it| it.waiting)),
         (

@@ -13,6 +13,7 @@
 //! - A batch of a sender is kept once: a sequence that is not above the last one kept is left out.
 //! - Above the bound the oldest goes first, is counted for each cursor that had not passed it, and told. The newest stays.
 //!   What a cursor's owner has in hand, which is what it read last, is left to that owner to count: it may still arrive.
+//! - The file of an empty queue is small, however much was in it.
 //! - A file that is damaged is set aside and told, and an empty one begun: it never stops the next start.
 //! - After an error of the disk nothing of that commit is kept; the next one opens the file again.
 

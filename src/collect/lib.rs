@@ -17,6 +17,7 @@
 
 mod descriptors;
 mod plain;
+mod reach;
 mod reading;
 mod secret;
 mod surroundings;

@@ -89,6 +89,13 @@ pub enum PollNews {
     },
     /// Where windows ended is not known.
     Cursors(String),
+    /// The end of the last window was ahead of the clock, which was wrong then or is now; windows began anew.
+    Ahead {
+        /// What is polled.
+        what: String,
+        /// By how many seconds.
+        seconds: i64,
+    },
 }
 
 /// Where events go.
@@ -166,6 +173,7 @@ impl Poller {
                 report: Arc::clone(&report),
                 failing: None,
                 was_beyond: false,
+                was_ahead: false,
             };
             tasks.spawn(worker.run());
         }
@@ -242,6 +250,8 @@ struct Worker {
     failing: Option<PollError>,
     /// Whether the last poll that brought something had too many events.
     was_beyond: bool,
+    /// Whether the last poll found the end of its windows ahead of the clock.
+    was_ahead: bool,
 }
 
 impl Worker {
@@ -300,6 +310,10 @@ impl Worker {
     }
 
     fn brought(&mut self, polled: Polled) {
+        if let Some(ahead_ms) = polled.ahead_ms.filter(|_| !std::mem::replace(&mut self.was_ahead, true)) {
+            (self.tell)(PollNews::Ahead { what: self.unit.key.clone(), seconds: ahead_ms / 1000 });
+        }
+        self.was_ahead = polled.ahead_ms.is_some();
         self.count(|it| {
             it.events += polled.events;
             it.beyond += polled.beyond;

@@ -9,6 +9,7 @@ pub mod ordered;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -98,6 +99,36 @@ impl Settings {
     }
 }
 
+/// Which addresses may be asked for something by HTTP, or sent something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// All.
+    #[default]
+    Anywhere,
+    /// None where a cloud tells its machines their secrets, and none that only the host's own wire leads to.
+    NoMetadata,
+}
+
+/// Addresses of metadata services that are not link-local: AWS (IPv6), Alibaba, Oracle.
+const METADATA: [IpAddr; 3] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
+
+impl Reach {
+    /// Whether an address is within it.
+    #[must_use]
+    pub fn allows(self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let is_local_to_link = match address {
+            IpAddr::V4(it) => it.is_link_local(),
+            IpAddr::V6(it) => it.is_unicast_link_local(),
+        };
+        self == Self::Anywhere || !is_local_to_link && !METADATA.contains(&address)
+    }
+}
+
 /// A place that samples are delivered to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
@@ -109,6 +140,8 @@ pub struct Output {
     pub queue_bytes: Option<u64>,
     /// Authorities that are believed beside those of the system, as PEM; for what is reached by HTTPS.
     pub ca_file: Option<PathBuf>,
+    /// Which addresses it may be at.
+    pub reach: Reach,
     /// What it is.
     pub to: To,
 }
@@ -189,11 +222,29 @@ pub enum To {
     },
 }
 
+impl To {
+    /// Its address or URL, where it is reached by a network.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        match self {
+            Self::Stdout | Self::JsonLines { .. } => None,
+            Self::Statsd { address } | Self::Aggregator { address, .. } | Self::Publish { address, .. } => {
+                Some(address)
+            }
+            Self::Influx { url, .. }
+            | Self::Datadog { url, .. }
+            | Self::RemoteWrite { url, .. }
+            | Self::Otlp { url, .. }
+            | Self::Elasticsearch { url, .. } => Some(url),
+        }
+    }
+}
+
 /// TLS of link D, as a client; all of it PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkTls {
-    /// The authorities whose certificates are believed.
-    pub ca: Credential,
+    /// The authorities whose certificates are believed; without them, those of the system.
+    pub ca: Option<Credential>,
     /// The client's own certificate and its key, for mutual TLS.
     pub identity: Option<(Credential, Credential)>,
 }
@@ -363,6 +414,8 @@ pub struct OutputReport {
     pub dropped: u64,
     /// Points that it refused for what they are.
     pub refused: u64,
+    /// Points for which it has no form: events without a number, where it takes numbers alone.
+    pub left_out: u64,
     /// Points that wait for it.
     pub waiting: u64,
     /// Why it takes nothing now.
@@ -379,4 +432,29 @@ pub struct Failing {
     pub since: Timestamp,
     /// What it said last.
     pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_cloud_tells_its_machines_is_out_of_reach_in_every_spelling() {
+        for (address, is_within) in [
+            ("127.0.0.1", true),
+            ("10.0.0.1", true),
+            ("::1", true),
+            ("fd00::1", true),
+            ("169.254.169.254", false),
+            ("::ffff:169.254.169.254", false),
+            ("fe80::1", false),
+            ("fd00:ec2::254", false),
+            ("100.100.100.200", false),
+            ("192.0.0.192", false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(Reach::NoMetadata.allows(address), is_within, "{address}");
+            assert!(Reach::Anywhere.allows(address));
+        }
+    }
 }

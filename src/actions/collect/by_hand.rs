@@ -14,8 +14,11 @@ use outrider_protocol::log::{Fields, Level};
 
 use super::FLUSH;
 use super::log::Log;
-use super::work::{CollectError, Wanted, Work};
+use super::work::{CollectError, Wanted, Work, counts};
 use crate::Outlet;
+
+/// How often it is said how it goes, where that is asked for.
+const DEBUG_EVERY: Duration = Duration::from_secs(10);
 
 /// What one look found.
 #[derive(Debug)]
@@ -82,12 +85,19 @@ pub async fn run_by_hand(
         None => configured(root)?,
     };
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
-    let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets())?;
+    let log = Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets(), wanted.debug)?;
+    let debug = wanted.debug;
     let mut work = Work::start(wanted, false, log.clone())?;
     log.say(Level::Info, "Collecting; Ctrl-C ends it.", Fields::new());
-    let broken = tokio::select! {
-        broken = work.broken() => Some(broken),
-        _ = stop => None,
+    tokio::pin!(stop);
+    let broken = loop {
+        tokio::select! {
+            broken = work.broken() => break Some(broken),
+            _ = &mut stop => break None,
+            () = tokio::time::sleep(DEBUG_EVERY), if debug => {
+                log.say(Level::Debug, "Collecting goes on.", counts(&work.report()));
+            }
+        }
     };
     let report = work.finish(FLUSH).await;
     log.flush();

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::{CollectError, NAME};
 use crate::Outlet;
 
-/// The variable that says how much the libraries below log, as for the service.
+/// The variable that says how much is logged, as for the service. It wins over mini-collector's `DEBUG`.
 const LEVEL_VARIABLE: &str = "OUTRIDER_LOG";
 
 /// Where lines go. Cheap to clone.
@@ -35,13 +35,15 @@ impl Log {
         outlet: Outlet,
         max_bytes: u64,
         secrets: impl Iterator<Item = &'s str>,
+        debug: bool,
     ) -> Result<Self, CollectError> {
         root.create().map_err(|err| CollectError::Log { path: root.path().to_owned(), err })?;
         let path = root.log_file(NAME);
         let file = RunLog::create(&path, max_bytes).map_err(|err| CollectError::Log { path, err })?;
         let redactor = Redactor::new(secrets.map(str::to_owned));
         let log = Self(Arc::new(Inner { file, outlet, redactor, changed: Notify::new() }));
-        let what = std::env::var(LEVEL_VARIABLE).unwrap_or_else(|_| "info".into());
+        let what =
+            std::env::var(LEVEL_VARIABLE).unwrap_or_else(|_| if debug { "debug" } else { "info" }.into());
         let sink = log.clone();
         // Only a process that does several things, as a test does, has a log of events already.
         drop(outrider_logs::init_action(NAME, &what, move |line: &LogLine| sink.write(line.clone())));
@@ -83,6 +85,12 @@ impl Log {
                 Level::Warn,
                 "An API has more events than the bound `events`; the rest was left out.",
                 vec![text("api", what), ("left_out".to_owned(), events.into())],
+            ),
+            PollNews::Ahead { what, seconds } => (
+                Level::Warn,
+                "The last time window of an API ended ahead of this host's clock, which was wrong then or is now; windows \
+                 begin anew, and some events may come twice.",
+                vec![text("api", what), ("ahead_s".to_owned(), seconds.into())],
             ),
             PollNews::Cursors(why) => (
                 Level::Warn,

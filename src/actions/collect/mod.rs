@@ -12,10 +12,13 @@
 //! **Invariant:** a part of it that breaks ends all of it with an error, so that whoever started it starts it anew: it
 //! never measures without delivering, or delivers without measuring.
 //!
+//! **Invariant:** its memory is bounded, and of the host's processes it is among the first to go where memory is short.
+//!
 //! **Invariant:** no secret of an output or an API is in a line of the log.
 
 mod by_hand;
 mod check;
+mod confine;
 mod linked;
 mod log;
 mod work;
@@ -24,6 +27,7 @@ use std::time::Duration;
 
 pub use by_hand::{Once, once, run_by_hand};
 pub use check::{Checked, check};
+pub use confine::{ConfineError, confine};
 pub use linked::run_linked;
 pub use work::CollectError;
 

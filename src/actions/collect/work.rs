@@ -14,14 +14,18 @@ use outrider_home::{
     CollectConfig, Config, ConfigErrors, ConfigFault, Limits, OrderedCollect, OrderedError, Root,
 };
 use outrider_protocol::collect::ordered::CollectSource;
-use outrider_protocol::collect::{CollectReport, Credential, LinkTls, Output, Settings, To};
+use outrider_protocol::collect::{
+    CollectReport, Credential, LinkTls, Output, OutputReport, Reach, Settings, To,
+};
 use outrider_protocol::log::{Fields, Level};
 
 use super::log::Log;
 
 /// The variable without which there is no mini-collector to stand in for.
 const REMOTE_ADDRESS: &str = "MINI_COLLECTOR_REMOTE_ADDRESS";
-/// Points that wait for its aggregator: hours of one container.
+/// What waits for its aggregator on the disk, in bytes: a day of one container, as that sampled it.
+const QUEUE_BYTES: u64 = 64 << 20;
+/// Points that would wait in memory; none do.
 const QUEUE_POINTS: usize = 50_000;
 
 /// Collecting cannot begin, or go on.
@@ -103,6 +107,8 @@ pub(super) struct Wanted {
     queues: PathBuf,
     /// Where the time windows of APIs ended is kept.
     cursors: PathBuf,
+    /// Whether as much is logged as there is to say.
+    pub(super) debug: bool,
     /// Whether what waits for outputs that are not named any more goes: nobody else removes it where the backend names them.
     sweeps: bool,
 }
@@ -134,7 +140,7 @@ impl Wanted {
 
     fn operators(collect: CollectConfig, limits: Limits, root: &Root) -> Self {
         let cursors = root.state().join("api-windows.json");
-        Self { collect, limits, queues: root.collect_queues(), cursors, sweeps: false }
+        Self { collect, limits, queues: root.collect_queues(), cursors, debug: false, sweeps: false }
     }
 
     /// As a file says; relative paths in it begin at the root.
@@ -162,19 +168,21 @@ impl Wanted {
             Err(faults) => return Some(Err(CollectError::Environment(faults))),
         };
         let tls = read.tls.map(|it| LinkTls {
-            ca: Credential::Given(it.ca_certificate),
+            ca: Some(Credential::Given(it.ca_certificate)),
             identity: Some((Credential::Given(it.certificate), Credential::Given(it.key))),
         });
         let to = To::Publish { address: read.remote_address, tls };
         let outputs = vec![Output {
             name: "aggregator".to_owned(),
             queue_points: QUEUE_POINTS,
-            queue_bytes: None,
+            queue_bytes: Some(QUEUE_BYTES),
             ca_file: None,
+            reach: Reach::Anywhere,
             to,
         }];
         let collect = CollectConfig::of_host(read.settings, outputs);
-        Some(Ok(Self::operators(collect, Limits::default(), root)))
+        let wanted = Self::operators(collect, Limits::default(), root);
+        Some(Ok(Self { debug: read.debug, ..wanted }))
     }
 }
 
@@ -190,7 +198,7 @@ pub(super) struct Work {
 impl Work {
     /// Begins. Where stdout is a link, an output to it is left out, and said.
     pub(super) fn start(wanted: Wanted, linked: bool, log: Log) -> Result<Self, CollectError> {
-        let Wanted { collect, limits, queues, cursors, sweeps } = wanted;
+        let Wanted { collect, limits, queues, cursors, debug: _, sweeps } = wanted;
         let CollectConfig { settings, host, apis, mut outputs, .. } = collect;
         if linked {
             let before = outputs.len();
@@ -294,20 +302,24 @@ impl Work {
         let report = self.report();
         let outputs = self.outputs.finish(within).await;
         let report = CollectReport { outputs, ..report };
-        let sum = |of: fn(&outrider_protocol::collect::OutputReport) -> u64| -> u64 {
-            report.outputs.iter().map(of).sum()
-        };
-        let numbers = [
-            ("samples", report.samples),
-            ("events", report.apis.as_ref().map_or(0, |it| it.events)),
-            ("sent", sum(|it| it.sent)),
-            ("dropped", sum(|it| it.dropped)),
-            ("refused", sum(|it| it.refused)),
-        ];
-        let fields = numbers.into_iter().map(|(name, number)| (name.to_owned(), number.into()));
-        self.log.say(Level::Info, "Collecting has ended.", fields.collect());
+        self.log.say(Level::Info, "Collecting has ended.", counts(&report));
         report
     }
+}
+
+/// How much was measured, and what became of it.
+pub(super) fn counts(report: &CollectReport) -> Fields {
+    let sum = |of: fn(&OutputReport) -> u64| -> u64 { report.outputs.iter().map(of).sum() };
+    let numbers = [
+        ("samples", report.samples),
+        ("events", report.apis.as_ref().map_or(0, |it| it.events)),
+        ("sent", sum(|it| it.sent)),
+        ("waiting", sum(|it| it.waiting)),
+        ("dropped", sum(|it| it.dropped)),
+        ("refused", sum(|it| it.refused)),
+        ("left_out", sum(|it| it.left_out)),
+    ];
+    numbers.into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect()
 }
 
 /// What measures this host; what stands in for cgroups where there are none is said.

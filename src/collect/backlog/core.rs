@@ -10,6 +10,8 @@ use super::{BacklogError, CursorFill, Entry, Fill, Kept, Most, Stored, TellBackl
 
 /// What redb may keep in memory.
 const CACHE_BYTES: usize = 8 << 20;
+/// A file larger than this is made smaller once nothing is in it.
+const LARGE_BYTES: u64 = 32 << 20;
 /// What this version writes.
 const FORMAT: &str = "1";
 
@@ -96,7 +98,25 @@ impl Core {
             }
             self.state = changed;
         }
+        self.shrink();
         Ok(answer)
+    }
+
+    /// Gives the disk back what a file took that is empty now. It stays as large where that fails.
+    fn shrink(&mut self) {
+        let is_empty = self.state.bytes == self.state.bytes_first;
+        let is_large = || std::fs::metadata(&self.path).is_ok_and(|it| it.len() > LARGE_BYTES);
+        if !is_empty || !is_large() {
+            return;
+        }
+        let Some(mut database) = self.database.take() else { return };
+        let compacted = guarded(|| {
+            let compacted = database.compact().map(drop);
+            compacted.map_err(|err| Fault::Disk(err.to_string()))?;
+            Ok(database)
+        });
+        // After an error the next use opens it again.
+        self.database = compacted.ok();
     }
 
     /// What a cursor has not passed, which is in hand from now on.

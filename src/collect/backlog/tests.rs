@@ -270,6 +270,27 @@ async fn many_are_kept_at_once_and_nothing_waits_for_a_slow_reader() {
     assert!(matches!(Backlog::open(dir.path(), 1, &names(), quiet().0), Err(BacklogError::InUse(_))));
 }
 
+#[test]
+fn the_disk_gets_back_what_an_empty_queue_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("q");
+    let mut core = Core::open(path.clone(), 1 << 30, &names(), quiet().0).unwrap();
+    let size = || std::fs::metadata(&path).unwrap().len();
+    for number in 0..60 {
+        core.commit(&[entry(number, 128 << 10)], &[]).unwrap();
+    }
+    let full = size();
+    assert!(full > 60 << 20, "{full}");
+    core.commit(&[], &[("a".to_owned(), 61), ("b".to_owned(), 60)]).unwrap();
+    assert_eq!(size(), full, "one waits");
+    core.commit(&[], &[("b".to_owned(), 61)]).unwrap();
+    assert!(size() < 4 << 20, "{}", size());
+    core.commit(&[entry(7, 1)], &[]).unwrap();
+    drop(core);
+    let mut core = Core::open(path, 1 << 30, &names(), quiet().0).unwrap();
+    assert_eq!(core.read("a", ALL).unwrap().iter().map(number).collect::<Vec<_>>(), [7]);
+}
+
 /// An error says what was tried and where.
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_is_told_and_the_file_is_for_its_owner() {

@@ -57,8 +57,11 @@ impl Place {
             .keep_alive_timeout(self.connect)
             .tcp_nodelay(true);
         if let Some(tls) = &self.tls {
-            let mut config =
-                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(text(&tls.ca).await?));
+            let config = ClientTlsConfig::new();
+            let mut config = match &tls.ca {
+                Some(ca) => config.ca_certificate(Certificate::from_pem(text(ca).await?)),
+                None => config.with_native_roots(),
+            };
             if let Some((certificate, key)) = &tls.identity {
                 config = config.identity(Identity::from_pem(text(certificate).await?, text(key).await?));
             }

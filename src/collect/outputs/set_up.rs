@@ -9,6 +9,7 @@ use super::shared::Shared;
 use super::{News, SetupError, Tell, Timing};
 use crate::backlog::{TellBacklog, Told};
 use crate::jetstream::TellDropped;
+use crate::reach::Resolver;
 
 /// Clients of HTTP. One serves all outputs but those that believe authorities of their own, and there is none where no
 /// output speaks HTTP: each holds all the system's authorities in memory.
@@ -55,6 +56,7 @@ fn client(timing: Timing, output: &Output) -> Result<reqwest::Client, SetupError
     builder
         .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timing.connect)
+        .dns_resolver(Arc::new(Resolver(output.reach)))
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(SetupError::Client)

@@ -249,6 +249,7 @@ impl State {
         let refused: usize = hand.refused.iter().map(|it| it.0).sum();
         self.report.sent += hand.sent as u64;
         self.report.refused += refused as u64;
+        self.report.left_out += hand.left_out as u64;
         (hand.sent + refused + hand.left_out, hand.refused)
     }
 

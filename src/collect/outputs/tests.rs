@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use outrider_protocol::collect::{Access, Credential, InfluxStore, OtlpProtocol, Output, OutputReport, To};
+use outrider_protocol::collect::{
+    Access, Credential, InfluxStore, OtlpProtocol, Output, OutputReport, Reach, To,
+};
 
 use super::*;
 use crate::catalogue::MEMORY_USAGE;
@@ -113,6 +115,7 @@ fn start(outputs: &[(&str, usize, To)]) -> (Outputs, Heard) {
             queue_points: *most,
             queue_bytes: None,
             ca_file: None,
+            reach: Reach::Anywhere,
             to: to.clone(),
         })
         .collect();
@@ -430,6 +433,7 @@ fn what_waits_for_outputs_that_are_gone_can_be_swept_away() {
         queue_points: 1,
         queue_bytes: None,
         ca_file: None,
+        reach: Reach::Anywhere,
         to: To::Statsd { address: "h:1".into() },
     };
     sweep(std::slice::from_ref(&output), &dir.path().join("none")).unwrap();
@@ -542,6 +546,7 @@ async fn a_queue_on_the_disk_outlives_the_process() {
         queue_points: 10,
         queue_bytes: Some(1 << 20),
         ca_file: None,
+        reach: Reach::Anywhere,
         to: influx(&receiver.start().await),
     };
     let (outputs, _) = set_up(std::slice::from_ref(&output), dir.path());
@@ -582,6 +587,7 @@ async fn above_the_bound_of_a_queue_on_the_disk_what_is_in_hand_goes_first_and_i
         queue_points: 10,
         queue_bytes: Some(4000),
         ca_file: None,
+        reach: Reach::Anywhere,
         to: influx(&receiver.start().await),
     };
     let (outputs, heard) = set_up(std::slice::from_ref(&output), dir.path());

@@ -5,13 +5,17 @@
 //! - Redirects are not followed: the secrets of a request would go along.
 //! - No address in a message has a query, and no message has a secret.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use outrider_protocol::collect::Reach;
 use outrider_protocol::collect::apis::{Bounds, Tls};
 use outrider_protocol::fault::chain;
 use reqwest::header::{LINK, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::reach::Resolver;
 
 /// How much of an answer is repeated in a message, in characters.
 const START_SHOWN: usize = 200;
@@ -96,11 +100,12 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    pub(crate) fn new(tls: &Tls, bounds: &Bounds) -> Result<Self, String> {
+    pub(crate) fn new(tls: &Tls, bounds: &Bounds, reach: Reach) -> Result<Self, String> {
         let timeout = Duration::from_millis(bounds.timeout_ms);
         let mut builder = Client::builder()
             .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(Resolver(reach)))
             .connect_timeout(timeout)
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(30));

@@ -39,7 +39,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn add(&mut self, group: &ApiGroup, tags: &[(String, String)]) -> Result<(), StartError> {
         let wrong = |what: String| StartError { group: group.name.clone(), what };
-        let http = Http::new(&group.tls, &group.bounds).map_err(wrong)?;
+        let http = Http::new(&group.tls, &group.bounds, group.reach).map_err(wrong)?;
         let mut mappers = Vec::new();
         for api in &group.apis {
             let mapper = Mapper::new(&api.mapping)

@@ -35,6 +35,8 @@ pub struct Polled {
     pub events: u64,
     /// Those beyond the bound.
     pub beyond: u64,
+    /// By how much the end of the last window was ahead of the clock, in milliseconds: windows began anew.
+    pub ahead_ms: Option<i64>,
     /// The program does not end: no use in polling again.
     pub endless: bool,
 }
@@ -57,7 +59,9 @@ impl Unit {
             return Ok(polled);
         };
         let now = Time::now().unix_millis();
-        for (from, to) in window::due(wanted, cursors.get(&self.key), now) {
+        let cursor = cursors.get(&self.key);
+        polled.ahead_ms = window::ahead(cursor, now);
+        for (from, to) in window::due(wanted, cursor, now) {
             let mut names = self.names.clone();
             names.0.push(("window.start", window::write(from, &wanted.format)));
             names.0.push(("window.end", window::write(to, &wanted.format)));

@@ -2,13 +2,24 @@
 //!
 //! # Invariants
 //! - Windows are half open and each begins where the one before it ended, across restarts and delays: there is no gap and
-//!   no overlap. A clock that goes back asks for nothing until it has come to the end of the last window again.
+//!   no overlap. A clock that goes back a little asks for nothing until it has come to the end of the last window again.
+//! - A clock that was wrong for a while stops nothing: where the last window ended further ahead than [`AHEAD`], windows begin
+//!   anew, and some times may be asked for twice.
 
 use jiff::Timestamp;
 use outrider_protocol::collect::apis::{TimeFormat, Window};
 
 /// The most windows of one poll; the next poll goes on where they end.
 const AT_ONCE: usize = 100;
+
+/// How far the end of the last window may be ahead of the clock, in milliseconds.
+const AHEAD: i64 = 3_600_000;
+
+/// By how much the end of the last window is ahead of the clock, in milliseconds, where that is too much to wait for.
+#[must_use]
+pub fn ahead(cursor: Option<i64>, now: i64) -> Option<i64> {
+    cursor.map(|it| it.saturating_sub(now)).filter(|it| *it > AHEAD)
+}
 
 /// From, included, to, not included; in milliseconds since 1970.
 pub type Span = (i64, i64);
@@ -20,7 +31,8 @@ pub fn due(window: &Window, cursor: Option<i64>, now: i64) -> Vec<Span> {
     let step = whole(window.step_ms).max(1);
     let end = now.saturating_sub(whole(window.lag_ms)).div_euclid(step) * step;
     let first = || end.saturating_sub(whole(window.first_ms).div_euclid(step).max(1) * step);
-    let mut start = cursor.unwrap_or_else(first);
+    let known = cursor.filter(|_| ahead(cursor, now).is_none());
+    let mut start = known.unwrap_or_else(first);
     let longest = whole(window.longest_ms).div_euclid(step).max(1) * step;
     let mut windows = Vec::new();
     while start < end && windows.len() < AT_ONCE {
@@ -78,6 +90,20 @@ mod tests {
         let hour = 3_600_000;
         assert_eq!(due(&window(), Some(100 * hour), 99 * hour), []);
         assert_eq!(due(&window(), Some(100 * hour), 101 * hour).first().unwrap().0, 100 * hour);
+    }
+
+    #[test]
+    fn a_clock_that_was_a_year_ahead_stops_nothing() {
+        let (minute, hour) = (60_000, 3_600_000);
+        let now = 1_000_000 * hour;
+        let wrong = now + 365 * 24 * hour;
+        let Some((_, cursor)) = due(&window(), Some(now - minute), wrong).last().copied() else { panic!() };
+        assert!(ahead(Some(cursor), now + hour).is_some_and(|it| it > 24 * hour));
+        let again = due(&window(), Some(cursor), now + hour);
+        assert_eq!(again, [(now + hour - 6 * minute, now + hour - minute)]);
+        assert_eq!(ahead(Some(again[0].1), now + hour), None, "once");
+        assert_eq!(ahead(None, now), None);
+        assert_eq!(ahead(Some(now + hour), now), None, "so much is waited for");
     }
 
     #[test]

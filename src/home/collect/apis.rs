@@ -121,7 +121,7 @@ fn group(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFaul
         let place = members.place("systems");
         members.fault(ConfigFault::new(&place, found, expected));
     }
-    Some(ApiGroup { name: name?, systems, apis, interval_ms, bounds, tls: tls? })
+    Some(ApiGroup { name: name?, systems, apis, interval_ms, bounds, tls: tls?, reach: author.reach() })
 }
 
 fn bounds(members: &mut Members<'_>) -> Bounds {

@@ -1,15 +1,17 @@
 //! Who wrote a section `collect`, and so what it may name.
 //!
 //! **Invariant:** a section of the backend's names no file and no folder of the host, neither to be read nor to be written:
-//! whoever takes a backend over gets no further than to the addresses that the host can reach, this host's own among them.
+//! whoever takes a backend over gets no further than to the addresses that the host can reach, this host's own among them,
+//! and not to those where a cloud tells its machines their secrets.
 //!
 //! **Invariant:** what a section of the backend's takes of disk and memory has bounds that an operator's need not have: it is
 //! not the backend's host.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use outrider_protocol::collect::Output;
 use outrider_protocol::collect::apis::ApiGroup;
+use outrider_protocol::collect::{Output, Reach};
 
 use crate::config_read::inside;
 use crate::members::Members;
@@ -83,9 +85,35 @@ impl Author<'_> {
         let polled: usize =
             apis.iter().map(|it| it.apis.len().saturating_mul(nodes(it))).fold(0, usize::saturating_add);
         bound("apis", polled as u64, "APIs of nodes", POLLED_ORDERED as u64);
+        let nodes = apis.iter().flat_map(|it| &it.systems).flat_map(|it| &it.vdcs).flat_map(|it| &it.nodes);
+        let mut reach = |place: &str, text: &str| {
+            // A name is looked up when it is asked, and judged then.
+            if literal(text).is_some_and(|it| !Reach::NoMetadata.allows(it)) {
+                let place = members.place(place);
+                let expected = "none that is link-local or that of a cloud's metadata, in a section that the backend orders";
+                members.fault(ConfigFault::new(&place, format!("the address {text:?}"), expected));
+            }
+        };
+        nodes.for_each(|it| reach("apis", &it.url));
+        outputs.iter().filter_map(|it| it.to.place()).for_each(|it| reach("outputs", it));
+        let mut bound = |place: &str, found: u64, what: &str, most: u64| {
+            if found > most {
+                let place = members.place(place);
+                let expected = format!("at most {most} in a section that the backend orders");
+                members.fault(ConfigFault::new(&place, format!("{found} {what}"), expected));
+            }
+        };
         for group in apis {
             bound("apis", group.bounds.answer_bytes as u64, "bytes of an answer", ANSWER_BYTES_ORDERED);
             bound("apis", group.bounds.events as u64, "events of a poll", EVENTS_ORDERED);
+        }
+    }
+
+    /// Which addresses may be asked.
+    pub(super) fn reach(self) -> Reach {
+        match self {
+            Self::Operator(_) => Reach::Anywhere,
+            Self::Backend => Reach::NoMetadata,
         }
     }
 
@@ -95,5 +123,15 @@ impl Author<'_> {
             Self::Operator(_) => QUEUE_MOST,
             Self::Backend => QUEUE_MOST_ORDERED,
         }
+    }
+}
+
+/// The address in an URL, or in `host:port`, where that is none of a name.
+fn literal(text: &str) -> Option<IpAddr> {
+    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match url::Url::parse(&text).ok()?.host()? {
+        url::Host::Ipv4(it) => Some(it.into()),
+        url::Host::Ipv6(it) => Some(it.into()),
+        url::Host::Domain(_) => None,
     }
 }

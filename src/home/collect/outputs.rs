@@ -49,8 +49,8 @@ const OUTPUT_FIELDS: &[(&str, &[&str])] = &[
             "ca_file",
         ],
     ),
-    ("aggregator", &["address", "ca_file", "certificate_file", "key_file"]),
-    ("publish", &["address", "ca_file", "certificate_file", "key_file"]),
+    ("aggregator", &["address", "tls", "ca_file", "certificate_file", "key_file"]),
+    ("publish", &["address", "tls", "ca_file", "certificate_file", "key_file"]),
 ];
 const KINDS: &str =
     "stdout, json_lines, statsd, influx, datadog, remote_write, otlp, elasticsearch, aggregator or publish";
@@ -147,7 +147,7 @@ fn output(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFau
     };
     // The links have one too, which is read with the rest of their TLS.
     let ca_file = members.knows("ca_file").then(|| author.path(&mut members, "ca_file", PEM)).flatten();
-    Some(Output { name, queue_points, queue_bytes, ca_file, to: to? })
+    Some(Output { name, queue_points, queue_bytes, ca_file, reach: author.reach(), to: to? })
 }
 
 fn json_lines(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
@@ -226,19 +226,18 @@ fn publish(members: &mut Members<'_>, author: Author<'_>) -> Option<To> {
     Some(To::Publish { address: address?, tls })
 }
 
-/// TLS where there is a `ca_file`; mutual TLS where there are the two other files too.
+/// TLS where it is asked for, or there is any of its files; mutual TLS where there are a certificate and its key.
 fn link_tls(members: &mut Members<'_>, author: Author<'_>) -> Option<LinkTls> {
+    let asked = members.flag("tls");
     let (ca, identity) = client_files(members, author);
     let identity = identity.map(|(certificate, key)| (Credential::File(certificate), Credential::File(key)));
-    if ca.is_none() && identity.is_some() {
-        let place = members.place("ca_file");
-        members.fault(ConfigFault::new(
-            &place,
-            "nothing",
-            "the authority's file, as the other two are given",
-        ));
+    let has_files = ca.is_some() || identity.is_some();
+    if asked == Some(false) && has_files {
+        let place = members.place("tls");
+        members.fault(ConfigFault::new(&place, "false", "true, or none of the files of TLS"));
     }
-    Some(LinkTls { ca: Credential::File(ca?), identity })
+    let is_on = asked.unwrap_or(has_files);
+    is_on.then(|| LinkTls { ca: ca.map(Credential::File), identity })
 }
 
 /// The files of a client of TLS: the authorities, and its own certificate with the key of that.

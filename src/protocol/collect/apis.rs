@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use super::Credential;
+use super::{Credential, Reach};
 
 /// Systems of one kind, and what they are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct ApiGroup {
     pub bounds: Bounds,
     /// How servers and this client prove who they are.
     pub tls: Tls,
+    /// Which addresses its nodes may be at.
+    pub reach: Reach,
 }
 
 /// Bounds of requests and answers.

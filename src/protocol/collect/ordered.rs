@@ -15,12 +15,14 @@ use crate::integration::ConfigError;
 /// An order about the section `collect` that the agent keeps for its backend.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
 pub struct CollectOrder {
     /// What holds for the whole agent.
+    #[serde(default)]
     pub agent: AgentConfig,
     /// The section, as it would stand in config.json, but that it names no file of the host. It may hold secrets. `null`
-    /// takes the one back that is kept.
+    /// takes the one back that is kept; that has to be said, so that no misspelt name does it.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[cfg_attr(feature = "schema", schemars(required))]
     pub section: Option<Raw>,
 }
 
@@ -162,12 +164,12 @@ mod tests {
         assert!(!format!("{order:?}").contains("hunter2"));
         let Order::ConfigureCollect(order) = order else { panic!("{order:?}") };
         assert_eq!(order.section.unwrap().get(), r#"{"outputs": [{"token": "hunter2"}]}"#);
-        for clears in
-            [r#"{"action":"configure-collect","section":null}"#, r#"{"action":"configure-collect"}"#]
-        {
-            let Order::ConfigureCollect(order) = serde_json::from_str(clears).unwrap() else { panic!() };
-            assert!(order.section.is_none());
-        }
+        let clears = r#"{"action":"configure-collect","section":null}"#;
+        let Order::ConfigureCollect(order) = serde_json::from_str(clears).unwrap() else { panic!() };
+        assert!(order.section.is_none());
+        let misspelt = r#"{"action":"configure-collect","sektion":{}}"#;
+        let refused = serde_json::from_str::<Order>(misspelt).unwrap_err().to_string();
+        assert!(refused.contains("missing field `section`"), "{refused}");
     }
 
     #[test]

@@ -179,10 +179,10 @@ impl Agent {
     }
 }
 
-/// Says, in an export's log, why it begins anew.
+/// Says, in a command's log, why it begins anew.
 fn started_again(starts: usize, time: Timestamp) -> LogLine {
     let message = format!(
-        "the agent went down while this export ran (it was started {starts} times so far); it is started again and goes on \
+        "the agent went down while this command ran (it was started {starts} times so far); it is started again and goes on \
          from what is durable"
     );
     LogLine { time, level: Level::Warn, source: "service".to_owned(), message, fields: Fields::new() }

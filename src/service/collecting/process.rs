@@ -1,5 +1,6 @@
 //! The process of `outrider collect`, from its start to its end.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ use crate::event::{CollectSaid, Event};
 use crate::outcome::{Answer, RunEnd, Stop};
 use crate::redaction::Redaction;
 
+/// How many of its last lines tell how it ended.
+const LAST_LINES: usize = 3;
 /// The action's name.
 pub(crate) const NAME: &str = "collect";
 
@@ -65,8 +68,14 @@ pub(crate) async fn run(job: &Job, events: &mpsc::Sender<Event>, signal: Signal)
     let for_ = if stopped.is_some() { KilledFor::Cancel } else { KilledFor::Time };
     let ended = child.stop_for(for_, peer.close(), budget).await;
     // What it said before it ended is told before its end is.
-    drop(timeout(REST, stderr).await);
-    Some(RunEnd { answer: answer?, stopped, ended: Some(job.redaction.ended(ended)) })
+    let last = timeout(REST, stderr).await.ok().and_then(Result::ok).filter(|it| !it.is_empty());
+    let answer = match (answer?, last) {
+        (Answer::Nothing { what }, Some(last)) => {
+            Answer::Nothing { what: format!("{what}; it wrote last: {last}") }
+        }
+        (answer, _) => answer,
+    };
+    Some(RunEnd { answer, stopped, ended: Some(job.redaction.ended(ended)) })
 }
 
 fn start(job: &Job, lines: mpsc::Sender<String>) -> Result<Child, SpawnError> {
@@ -144,13 +153,19 @@ fn handlers(events: mpsc::Sender<Event>) -> Handlers<mpsc::Sender<Event>> {
     handlers
 }
 
-/// Repeats what it writes to stderr in the service's log.
-async fn repeat(mut heard: mpsc::Receiver<String>, redaction: Arc<Redaction>) {
+/// Repeats what it writes to stderr in the service's log, and answers the last lines of that, in one.
+async fn repeat(mut heard: mpsc::Receiver<String>, redaction: Arc<Redaction>) -> String {
+    let mut last = VecDeque::new();
     while let Some(message) = heard.recv().await {
         let (time, source) = (Timestamp::now(), NAME.to_owned());
         let message = redaction.text(&message);
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(message.trim().to_owned());
         outrider_logs::relay(&LogLine { time, level: Level::Warn, source, message, fields: Fields::new() });
     }
+    last.make_contiguous().join("; ")
 }
 
 /// Why it ended by itself, in words.

@@ -46,7 +46,7 @@ async fn an_export_whose_service_was_killed_is_started_again_before_those_that_c
     let log = backend.log_of("z1");
     assert_eq!((log[0].as_str(), log[2].as_str(), log.len()), ("a life", "a life", 3), "{log:?}");
     assert!(
-        log[1].starts_with("the agent went down while this export ran (it was started 1 times"),
+        log[1].starts_with("the agent went down while this command ran (it was started 1 times"),
         "{log:?}"
     );
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use outrider_collect::catalogue::MEMORY_USAGE;
 use outrider_collect::model::{MetricRef, Number, Point, Sample, Source, Tags, Time};
@@ -22,6 +22,7 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::http::port;
 use super::receiver::Receiver;
+use super::receivers::Played;
 use super::{configure, fixtures, lines, with_outputs};
 use crate::support::{Running, outrider, printed, run, until};
 
@@ -295,9 +296,17 @@ fn a_slow_output_holds_no_other_up_and_the_pages_say_how_it_goes() {
 }
 
 async fn publish(endpoint: Endpoint, tags: &[(&'static str, &'static str)]) -> Result<(), Status> {
+    publish_at(1_700_000_000, endpoint, tags).await
+}
+
+async fn publish_at(
+    unix_time: i64,
+    endpoint: Endpoint,
+    tags: &[(&'static str, &'static str)],
+) -> Result<(), Status> {
     let channel = endpoint.connect().await.map_err(|err| Status::unavailable(err.to_string()))?;
     let mut request = Request::new(PublishRequest {
-        unix_time: 1_700_000_000,
+        unix_time,
         running: true,
         milli_cpu_usage: 250,
         disk_usage_mb: -1,
@@ -351,6 +360,125 @@ fn an_old_collector_and_old_variables_are_understood() {
     let nothing = run(program().arg("--data").arg(dir.path()));
     assert_eq!(nothing.status.code(), Some(2));
     assert!(printed(&nothing).contains("AGGREGATOR_DATADOG_CONFIGURATION"), "{}", printed(&nothing));
+}
+
+/// The original's variables for Datadog keep the names of its series, and those for text write lines.
+#[test]
+fn old_variables_for_datadog_and_for_text_keep_the_original_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let datadog = Played::start("datadog", dir.path(), &[("key", "not-a-real-key")]);
+    let configuration = json!({
+        "api_key": "not-a-real-key", "series_url": format!("{}/api/v1/series", datadog.url()), "timeout": "30s",
+        "retry_count": 3,
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = i64::try_from(now).unwrap();
+    let begin = |name: &str, value: &str| {
+        let port = port();
+        let mut command = program();
+        command.env(name, value).env("AGGREGATOR_MINIMUM_PUBLISH_FREQUENCY", "10ms");
+        command.arg("--data").arg(dir.path().join(name)).arg("--listen").arg(format!("127.0.0.1:{port}"));
+        let process = Running::start(&mut command, &dir.path().join(format!("{name}.out")));
+        until("it to listen", || process.printed().contains("takes what").then_some(()));
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+        // Datadog takes none that is older than an hour.
+        runtime().block_on(publish_at(now, endpoint, &TAGS)).unwrap();
+        process
+    };
+    let mut process = begin("AGGREGATOR_DATADOG_CONFIGURATION", &configuration.to_string());
+    let taken = until("its series", || Some(datadog.taken()).filter(|it| !it.is_empty()));
+    let of = |name: &str| taken.iter().find(|it| it["metric"] == name);
+    let cpu = of("enclave.milli_cpu_usage").unwrap_or_else(|| panic!("{taken:?}"));
+    assert_eq!((&cpu["value"], &cpu["timestamp"]), (&json!(250.0), &json!(now)));
+    assert!(of("enclave.running").is_some() && of("enclave.disk_usage_mb").is_none(), "{taken:?}");
+    assert!(taken.iter().all(|it| it["metric"].as_str().unwrap().starts_with("enclave.")), "{taken:?}");
+    process.signal("TERM");
+    assert_eq!(process.ended(), Some(0), "{}", process.printed());
+    assert!(!process.printed().contains("not-a-real-key"), "{}", process.printed());
+
+    let mut process = begin("AGGREGATOR_TEXT_CONFIGURATION", "{}");
+    let line = until("its line", || {
+        let printed = process.printed();
+        printed.lines().find(|it| it.starts_with('{') && it.contains("milli_cpu_usage")).map(str::to_owned)
+    });
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["tags"]["container"], TAGS.iter().find(|it| it.0 == "container").unwrap().1, "{line}");
+    process.signal("TERM");
+    assert_eq!(process.ended(), Some(0), "{}", process.printed());
+}
+
+const HTTPS: &str = "
+import http.server, ssl, sys
+class Takes(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['content-length']))
+        print('TAKEN', body.count(b'container.memory.usage'), flush=True)
+        self.send_response(204)
+        self.end_headers()
+server = http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Takes)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain('server.pem', 'server.key')
+server.socket = tls.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+";
+
+/// Link D with both certificates, and an HTTPS output: each believes the authority that is named for it, and no stranger.
+#[test]
+fn link_d_and_https_outputs_believe_the_authority_that_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Keys::make(dir.path()));
+    let (receiver, https) = (Receiver::answering(&[]), port());
+    let mut python = Command::new("python3");
+    python.current_dir(dir.path()).args(["-c", HTTPS, &https.to_string()]);
+    let mut server = Running::start(&mut python, &dir.path().join("python.out"));
+    until("the server to listen", || {
+        assert!(server.child_runs(), "{}", server.printed());
+        std::net::TcpStream::connect(("127.0.0.1", https)).ok()
+    });
+    let stand = Stand::with(dir.path(), &json!([influx("one", receiver.port())]), |config| {
+        config["tls"] = json!({
+            "certificate_file": "server.pem", "key_file": "server.key", "client_ca_file": "ca.pem",
+        });
+    });
+    let file = |name: &str| dir.path().join(name);
+    let link = format!("localhost:{}", stand.port);
+    let url = format!("https://localhost:{https}");
+    let root = dir.path().join("root");
+    let outputs = |is_trusting: bool| {
+        let mut link = json!({ "kind": "aggregator", "name": "link", "address": link, "tls": true });
+        let mut https = json!({ "kind": "influx", "name": "https", "url": url, "database": "d" });
+        if is_trusting {
+            https["ca_file"] = json!(file("ca.pem"));
+            link["ca_file"] = json!(file("ca.pem"));
+            link["certificate_file"] = json!(file("client.pem"));
+            link["key_file"] = json!(file("client.key"));
+        }
+        with_outputs(&json!([link, https]))
+    };
+    configure(&root, &outputs(false));
+    let begin = || Running::start(outrider(&root).arg("collect"), &dir.path().join("out"));
+    let mut collect = begin();
+    until("both to be told", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        let printed = collect.printed();
+        let is_told = |name: &str| {
+            printed
+                .lines()
+                .any(|it| it.contains("An output takes nothing") && it.contains(&format!("output={name}")))
+        };
+        (is_told("link") && is_told("https") && printed.contains("UnknownIssuer")).then_some(())
+    });
+    collect.signal("TERM");
+    collect.ended();
+    assert!(receiver.got().is_empty() && !server.printed().contains("TAKEN"), "{}", server.printed());
+    configure(&root, &outputs(true));
+    let mut collect = begin();
+    until("points by both", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        (!receiver.got().is_empty() && server.printed().contains("TAKEN")).then_some(())
+    });
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
 }
 
 /// The file may not grow: what is not kept is not acknowledged, what was is there after the next start, and a call that cannot
@@ -413,6 +541,50 @@ fn a_full_disk_is_told_and_nothing_is_acknowledged_that_is_not_kept() {
     assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
 }
 
+/// The file of what waits for an aggregator may not grow: that is told, what is not kept is counted, and another output gets all.
+#[test]
+fn a_full_disk_of_a_collector_costs_what_waits_there_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::answering(&[]);
+    let root = dir.path().join("root");
+    let mut section = with_outputs(&json!([
+        { "kind": "aggregator", "name": "away", "address": format!("127.0.0.1:{}", port()) },
+        influx("there", receiver.port()),
+    ]));
+    section["interval_ms"] = 100.into();
+    // Much to keep, in few rounds.
+    section["tags"] = (0..40).map(|it| (format!("t{it}"), Value::from("x".repeat(1000)))).collect();
+    configure(&root, &section);
+    let mut limited = Command::new("bash");
+    // In KiB; the signal that comes with it would end the process, which a full disk does not.
+    limited.arg("-c").arg("trap '' XFSZ; ulimit -f 2560; exec \"$@\"").arg("bash");
+    let plain = outrider(&root);
+    limited.arg(plain.get_program()).args(plain.get_args()).arg("collect");
+    for (name, value) in plain.get_envs() {
+        limited.env(name, value.unwrap_or_default());
+    }
+    let mut collect = Running::start(&mut limited, &dir.path().join("out"));
+    until("the disk to be told", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        collect.printed().contains("nothing of it was kept").then_some(())
+    });
+    let before = rounds(&receiver);
+    until("more rounds at the other one", || (rounds(&receiver) > before + 10).then_some(()));
+    collect.signal("TERM");
+    assert_eq!(collect.ended(), Some(0), "{}", collect.printed());
+    let printed = collect.printed();
+    let ended = printed.lines().find(|it| it.contains("Collecting has ended.")).unwrap();
+    let number = |name: &str| -> u64 {
+        let rest = ended.split(&format!("{name}=")).nth(1).unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    assert!(number("dropped") > 0 && number("sent") > 0, "{ended}");
+    assert!(
+        printed.lines().any(|it| it.contains("Points were dropped") && it.contains("output=away")),
+        "{printed}"
+    );
+}
+
 /// A deployment of mini-collector whose image alone was changed, with mutual TLS, and an aggregator that speaks both.
 #[test]
 fn mini_collectors_variables_are_enough_and_only_who_has_a_certificate_gets_in() {
@@ -442,7 +614,27 @@ fn mini_collectors_variables_are_enough_and_only_who_has_a_certificate_gets_in()
     ] {
         command.env(format!("MINI_COLLECTOR_{name}"), value);
     }
+    command.env("MINI_COLLECTOR_DEBUG", "");
+    // The aggregator is away, and the collector is killed: what waits is on the disk.
+    stand.kill();
     let mut collect = Running::start(&mut command, &dir.path().join("out"));
+    until("it to say that the aggregator is away, and how it goes", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        let printed = collect.printed();
+        (printed.contains("An output takes nothing") && printed.contains("Collecting goes on.")).then_some(())
+    });
+    collect.child.kill().unwrap();
+    collect.child.wait().unwrap();
+    let killed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    stand.start_again();
+    let mut collect = Running::start(&mut command, &dir.path().join("out"));
+    until("what was measured before the kill", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        let got = receiver.got();
+        let times = got.iter().flat_map(|it| it.body.split(|it| *it == b'\n'));
+        let time = |line: &[u8]| String::from_utf8_lossy(line).rsplit(' ').next()?.parse::<u128>().ok();
+        times.filter_map(time).any(|it| it < killed).then_some(())
+    });
     let line = until("a line", || {
         assert!(collect.child_runs(), "{}", collect.printed());
         Some(String::from_utf8(receiver.got().pop()?.body).unwrap())

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use outrider_backend::admin::{AgentCollecting, Command as Ordered, CommandState};
 use outrider_protocol::Raw;
-use outrider_protocol::collect::ordered::{CollectOrderReport, CollectSource};
+use outrider_protocol::collect::ordered::{CollectEnd, CollectOrderReport, CollectSource};
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::report::ActionReport;
 use serde_json::{Value, json};
 
 use super::browser::Browser;
 use super::receiver::Receiver;
+use super::simulator::{Answer as SimulatorAnswer, Simulator};
 use super::{fixtures, lines, process, status, with_outputs};
 use crate::support::{Stack, alive, edit_config, outrider, printed, run, until};
 
@@ -176,4 +177,49 @@ fn a_bad_section_is_refused_with_all_that_is_wrong_and_changes_nothing() {
     let forbidden = stack.until_state(&order(&stack, &section(&receiver, "new")), CommandState::Failed);
     assert!(forbidden.error.unwrap().message.contains("backend_collect"));
     stack.until_state(&clear(&stack), CommandState::Done);
+}
+
+/// A program that takes memory without end costs the process that runs it, which is started again, and nothing else.
+#[test]
+fn a_program_that_takes_all_memory_ends_its_own_process_alone() {
+    let stack = Stack::start(&json!({ "reconnect_max_s": 2, "collect_memory_bytes": 128 << 20 }));
+    stack.until_connected();
+    let server = Simulator::start(|_| SimulatorAnswer::ok("{}"));
+    let receiver = Receiver::answering(&[]);
+    let service = stack.service.pid();
+    let mut section = section(&receiver, "bounded");
+    section["apis"] = json!([{
+        "name": "g", "interval_ms": 100,
+        "systems": [{ "name": "s", "vdcs": [{ "name": "v", "nodes": [server.url()] }] }],
+        "apis": [{ "name": "a", "level": "system", "path": "/a", "jq": "{ n: ([range(1e12)] | length) }" }],
+    }]);
+    let command = order(&stack, &section);
+    stack.until_state(&command, CommandState::Done);
+    let end = until("its end to be told", || told(&stack).told?.last_end);
+    let CollectEnd { at, error: end } = end;
+    assert!(end.contains("SIGABRT") && end.contains("memory allocation of"), "{end}");
+    until("another start, and its end", || (told(&stack).told?.last_end?.at > at).then_some(()));
+    assert!(alive(service), "the service goes on");
+    let command = clear(&stack);
+    stack.until_state(&command, CommandState::Done);
+    until("its end", || (status(&stack)["collect"]["state"] != "running").then_some(()));
+}
+
+#[test]
+fn an_address_of_a_clouds_metadata_is_refused_when_it_is_ordered() {
+    let stack = Stack::start(&json!({}));
+    stack.until_connected();
+    let system = |node: &str| json!([{ "name": "s", "vdcs": [{ "name": "v", "nodes": [node] }] }]);
+    let api = json!([{ "name": "a", "level": "system", "path": "/latest/meta-data" }]);
+    for node in
+        ["http://169.254.169.254", "http://[fd00:ec2::254]", "http://[::ffff:a9fe:a9fe]", "http://0xa9fea9fe"]
+    {
+        let section = json!({ "apis": [{ "name": "g", "systems": system(node), "apis": api }] });
+        let answer = report(stack.until_state(&order(&stack, &section), CommandState::Failed));
+        let told: Vec<_> = answer.errors.iter().map(|it| (it.path.as_str(), it.message.as_str())).collect();
+        assert!(
+            told.iter().any(|it| it.0 == "/apis" && it.1.contains("cloud's metadata")),
+            "{node}: {told:?}"
+        );
+    }
 }

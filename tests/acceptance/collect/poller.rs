@@ -5,7 +5,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::aggregator::influx;
 use super::http::{ask, port};
+use super::receiver::Receiver;
 use super::simulator::{Answer, Simulator};
 use super::{check, lines, write};
 use crate::support::{Running, outrider, until};
@@ -312,6 +314,157 @@ fn windows_join_across_kills_and_a_poll_never_overlaps() {
     let all = begun.len();
     begun.dedup();
     assert!(all - begun.len() <= 3, "at most one window twice for each kill: {events:?}");
+}
+
+/// The receiver is away while windows are asked for and the process is killed at moments that only the seed knows: what a window
+/// brought whose end is kept arrives.
+#[test]
+fn what_a_window_brought_survives_every_kill_once_the_window_is_over() {
+    const KILLS: u64 = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Simulator::start(|asked| Answer::ok(format!("{{\"end\": {}}}", asked.query("to").unwrap())));
+    let away = port();
+    let window = json!({ "format": "unix_ms", "step_ms": 10, "first_ms": 1000 });
+    let path = "/w?from={window.start}&to={window.end}";
+    let apis = json!([{ "name": "w", "level": "system", "path": path, "window": window }]);
+    let mut section = section(&json!([server.url()]), &json!(null), &apis);
+    let mut output = influx("one", away);
+    output["queue_bytes"] = (8 << 20).into();
+    section["outputs"] = json!([output]);
+    let config = write(dir.path(), &section);
+    let root = dir.path().join("root");
+    let begin = || {
+        let mut command = outrider(&root);
+        Running::start(command.args(["collect", "--config"]).arg(&config), &dir.path().join("out"))
+    };
+    let mut collect = begin();
+    for kill in 0..KILLS {
+        let before = windows(&server).len();
+        // At another place of a poll each time.
+        let more = 2 + usize::try_from(kill.wrapping_mul(0x9E37_79B9) % 4).unwrap();
+        until("some windows", || {
+            assert!(collect.child_runs(), "{}", collect.printed());
+            (windows(&server).len() > before + more).then_some(())
+        });
+        collect.child.kill().unwrap();
+        collect.child.wait().unwrap();
+        collect = begin();
+    }
+    let kept = std::fs::read(root.join("state/api-windows.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let last = kept.as_object().unwrap().values().next().unwrap().as_u64().unwrap();
+    let receiver = Receiver::at(away);
+    let over: Vec<_> = windows(&server).into_iter().map(|it| it.1).filter(|it| *it <= last).collect();
+    assert!(over.len() as u64 > 2 * KILLS, "{over:?}");
+    until("what all windows brought", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        let got: String = receiver.got().iter().map(|it| String::from_utf8_lossy(&it.body)).collect();
+        over.iter().all(|it| got.contains(&it.to_string())).then_some(())
+    });
+}
+
+/// A clock that was a year ahead once is told, and windows go on.
+#[test]
+fn windows_that_ended_ahead_of_the_clock_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Simulator::start(|_| Answer::ok("{}"));
+    let window = json!({ "format": "unix_ms", "step_ms": 10, "first_ms": 1000 });
+    let path = "/w?from={window.start}&to={window.end}";
+    let apis = json!([{ "name": "w", "level": "system", "path": path, "window": window }]);
+    let config = section(&json!([server.url()]), &json!(null), &apis);
+    let state = dir.path().join("root/state");
+    std::fs::create_dir_all(&state).unwrap();
+    let ahead = 4_102_444_800_000_u64;
+    std::fs::write(state.join("api-windows.json"), json!({ "g/s/w": ahead }).to_string()).unwrap();
+    let (mut collect, _) = collect(dir.path(), &config);
+    until("windows", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        (windows(&server).len() > 2).then_some(())
+    });
+    let asked = windows(&server);
+    assert!(
+        asked.iter().all(|it| it.1 < ahead) && asked.windows(2).all(|it| it[0].1 == it[1].0),
+        "{asked:?}"
+    );
+    let printed = collect.printed();
+    assert_eq!(printed.matches("ended ahead of this host's clock").count(), 1, "{printed}");
+    assert!(printed.contains("g/s/w") && printed.contains("ahead_s"), "{printed}");
+}
+
+/// Ten seconds' worth may come at once; and one is under way.
+const AT_ONCE: usize = 11;
+
+/// A system with a bound of requests a minute, whatever its APIs' intervals ask for.
+#[test]
+fn a_system_is_asked_no_more_often_than_it_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Simulator::start(|_| Answer::ok("{}"));
+    let apis = json!([
+        { "name": "a", "level": "system", "path": "/a" },
+        { "name": "b", "level": "system", "path": "/b" },
+    ]);
+    let mut config = section(&json!([server.url()]), &json!(null), &apis);
+    config["apis"][0]["requests_per_min"] = 60.into();
+    let begun = std::time::Instant::now();
+    let (mut collect, _) = collect(dir.path(), &config);
+    until("some requests beyond what may come at once", || {
+        assert!(collect.child_runs(), "{}", collect.printed());
+        (begun.elapsed().as_secs() >= 6).then_some(())
+    });
+    let asked = server.asked().len();
+    // Twenty a second would be asked for; one is allowed, and some in advance.
+    let most = usize::try_from(begun.elapsed().as_secs()).unwrap() + AT_ONCE;
+    assert!((3..=most).contains(&asked), "{asked} of {most}");
+}
+
+#[test]
+fn each_way_of_login_sends_what_it_says_and_pages_are_followed_by_link_and_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Simulator::start(|asked| {
+        let page = asked.query("page").unwrap_or("1");
+        let next = |page: &str| format!("/{page}");
+        match (asked.line.split(['?', ' ']).nth(1), page) {
+            (Some("/field"), "1") => {
+                Answer::ok(json!({ "all": [{ "n": 1 }], "next": "/field?page=2" }).to_string())
+            }
+            (Some("/field"), _) => Answer::ok(json!({ "all": [{ "n": 2 }], "next": null }).to_string()),
+            (Some("/link"), "1") => {
+                let link = format!("<{}>; rel=\"next\"", next("link?page=2"));
+                Answer::With(200, vec![("link".into(), link)], json!([{ "n": 3 }]).to_string())
+            }
+            (Some("/link"), _) => Answer::ok(json!([{ "n": 4 }]).to_string()),
+            (Some("/offset"), _) => {
+                let start: u64 = asked.query("start").unwrap().parse().unwrap();
+                let all: Vec<_> = (start..(start + 2).min(3)).map(|it| json!({ "n": 5 + it })).collect();
+                Answer::ok(json!(all).to_string())
+            }
+            _ => Answer::status(404),
+        }
+    });
+    let apis = json!([
+        { "name": "field", "level": "system", "path": "/field", "split": "all", "pages": { "kind": "next_field", "field": "next" } },
+        { "name": "link", "level": "system", "path": "/link", "pages": { "kind": "link_header" } },
+        { "name": "offset", "level": "system", "path": "/offset",
+          "pages": { "kind": "offset", "query": "start", "size_query": "count", "size": 2 } },
+    ]);
+    for (login, header, value) in [
+        (
+            json!({ "kind": "bearer", "token": "not-a-real-token" }),
+            "authorization",
+            "Bearer not-a-real-token",
+        ),
+        (json!({ "kind": "header", "name": "X-Key", "value": "not-a-real-key" }), "x-key", "not-a-real-key"),
+        (json!({ "kind": "basic", "user": "u", "password": "p" }), "authorization", "Basic dTpw"),
+    ] {
+        let before = server.asked().len();
+        let (events, told, code) = check(dir.path(), &section(&json!([server.url()]), &login, &apis));
+        assert_eq!(code, Some(0), "{told}");
+        let mut numbers: Vec<_> = events.iter().map(|it| it["fields"]["n"].as_u64().unwrap()).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7], "{told}");
+        let asked = server.asked().split_off(before);
+        assert!(asked.len() >= 6 && asked.iter().all(|it| it.header(header) == Some(value)), "{asked:?}");
+    }
 }
 
 #[test]
