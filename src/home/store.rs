@@ -236,6 +236,6 @@ fn is_unfinished(mut file: &std::fs::File) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod lossy;
+pub(crate) use outrider_testkit::lossy;
 #[cfg(test)]
 mod tests;

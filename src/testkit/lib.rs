@@ -1,4 +1,5 @@
-//! What the tests of several crates need: the other end of a link by hand, and data from `fixtures/`. For tests only.
+//! What the tests of several crates need: the other end of a link by hand, data from `fixtures/`, and a disk that loses what
+//! was not synced. For tests only.
 //!
 //! **Invariant:** whatever waits here gives up after [`PATIENCE`] and fails the test with what it waited for; nothing
 //! waits for a moment to pass.
@@ -6,6 +7,7 @@
 //! **Invariant:** this crate speaks raw lines: it does not use the code that it helps to test.
 
 mod fixtures;
+pub mod lossy;
 mod raw_end;
 
 use std::time::Duration;

@@ -25,6 +25,14 @@ pub(super) struct Core {
     state: State,
     /// None after an error: the next use opens it again.
     database: Option<Database>,
+    on: OpenOn,
+}
+
+/// How a file is opened as a database.
+pub(super) type OpenOn = fn(std::fs::File) -> Result<Database, DatabaseError>;
+
+fn as_file(file: std::fs::File) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create_file(file)
 }
 
 /// redb asserts what a damaged file does not keep; that is damage as any other.
@@ -40,9 +48,19 @@ impl Core {
         cursors: &[String],
         tell: TellBacklog,
     ) -> Result<Self, BacklogError> {
+        Self::open_on(path, most_bytes, cursors, tell, as_file)
+    }
+
+    pub(super) fn open_on(
+        path: PathBuf,
+        most_bytes: u64,
+        cursors: &[String],
+        tell: TellBacklog,
+        on: OpenOn,
+    ) -> Result<Self, BacklogError> {
         let state = State { first: 1, next: 1, bytes_first: 0, bytes: 0, points: 0, cursors: Vec::new() };
         let names = cursors.to_vec();
-        let mut core = Self { path, most_bytes, names, tell, id: String::new(), state, database: None };
+        let mut core = Self { path, most_bytes, names, tell, id: String::new(), state, database: None, on };
         core.opened("open")?;
         Ok(core)
     }
@@ -236,7 +254,7 @@ impl Core {
         let mut options = std::fs::File::options();
         let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&self.path);
         let file = file.map_err(io)?;
-        let database = match Database::builder().set_cache_size(CACHE_BYTES).create_file(file) {
+        let database = match (self.on)(file) {
             Err(DatabaseError::UpgradeRequired(version)) => {
                 return Err(Fault::Damaged(format!("format {version} of another version")));
             }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
+use outrider_testkit::lossy::{Lossy, on_this_threads_disk};
+
 use super::core::Core;
 use super::*;
 
@@ -40,7 +42,7 @@ impl Random {
 }
 
 /// What it has to be, in a few lines: all entries that ever were, and where each cursor stands.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     all: VecDeque<(u64, Entry)>,
     next: u64,
@@ -157,6 +159,88 @@ fn it_does_what_a_list_does_and_a_kill_changes_nothing() {
         drops += told.len();
     }
     assert!(drops > 100 && in_hand > 100, "the bound was met: {drops}, in hand {in_hand}");
+}
+
+/// The power goes at any write or sync, and the disk keeps some of what was not synced: what was answered is there, and what was
+/// under way is there as a whole or not at all.
+#[test]
+fn what_was_kept_survives_every_cut_of_the_power() {
+    const CUTS: u64 = 200;
+    const MOST: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Lossy::insert();
+    let (tell, told) = quiet();
+    let open = || {
+        let (path, tell) = (dir.path().join("q"), Arc::clone(&tell));
+        Core::open_on(path, MOST, &names(), tell, on_this_threads_disk).unwrap()
+    };
+    let mut random = Random::seeded(5);
+    let mut model = Model { next: 1, ..Model::default() };
+    model.at = names().into_iter().map(|it| (it, 1)).collect();
+    let mut core = open();
+    let (mut number, mut whole, mut absent) = (0, 0, 0);
+    for cut in 0..CUTS {
+        disk.cut_after(random.below(60));
+        let mut interrupted = None;
+        for _ in 0..30 {
+            let added: Vec<_> = (0..random.below(4))
+                .map(|_| {
+                    number += 1;
+                    Entry { origin: Some(("s".into(), number)), ..entry(number, 1 + random.below(300)) }
+                })
+                .collect();
+            let advances: Vec<_> = names().into_iter().map(|it| (it, random.below(model.next + 2))).collect();
+            let mut with = model.clone();
+            added.iter().for_each(|it| with.push(it.clone()));
+            for (name, to) in &advances {
+                let at = with.at.get_mut(name).unwrap();
+                *at = (*at).max((*to).min(with.next));
+            }
+            with.trim(MOST);
+            match core.commit(&added, &advances) {
+                Ok(kept) => {
+                    assert!(kept.iter().all(|it| *it == Kept::Now), "cut {cut}: {kept:?}");
+                    model = with;
+                }
+                Err(_) => {
+                    interrupted = Some((with, added));
+                    break;
+                }
+            }
+        }
+        drop(core);
+        let keeps_all = random.below(2) == 0;
+        disk.restart(|| keeps_all || random.below(3) > 0);
+        core = open();
+        let mut seen = |model: &Model| {
+            let found = |name: &String| {
+                let (all, _) = core.look(name, ALL).unwrap();
+                all.into_iter().map(|it| (it.place, it.bytes)).collect::<Vec<_>>()
+            };
+            names().iter().all({
+                let mut found = found;
+                move |name| found(name) == model.seen(name)
+            })
+        };
+        match interrupted {
+            Some((with, added)) if !added.is_empty() && seen(&with) && !seen(&model) => {
+                model = with;
+                whole += 1;
+                // Its sender had no answer, and sends it again.
+                let again = core.commit(&added, &[]).unwrap();
+                assert!(again.iter().all(|it| *it == Kept::Before), "cut {cut}: {again:?}");
+            }
+            Some((with, _)) if seen(&with) => model = with,
+            Some(_) => {
+                assert!(seen(&model), "cut {cut}");
+                absent += 1;
+            }
+            None => assert!(seen(&model), "cut {cut}"),
+        }
+    }
+    assert!(absent > 10 && whole > 0, "{absent} absent, {whole} whole");
+    let told = told.lock().unwrap();
+    assert!(told.iter().all(|it| matches!(it, Told::Dropped { .. })), "{told:?}");
 }
 
 /// Cuts and overwrites the file at random places: it opens, what comes out is what was put in or is told, and it goes on.

@@ -143,23 +143,19 @@ impl Cursor {
         let mut since = None;
         loop {
             let waiting = self.now().waiting;
-            let closing = shared.is_closing();
-            match waiting {
-                0 if closing => return None,
-                0 => {}
-                _ if closing || waiting >= self.batching.points => return Some(()),
-                _ => {
-                    let since = *since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.batching.wait {
-                        return Some(());
-                    }
-                }
+            if waiting > 0 {
+                since.get_or_insert_with(Instant::now);
             }
-            let left = since.map(|it: Instant| self.batching.wait.saturating_sub(it.elapsed()));
+            let waited = since.map_or(Duration::ZERO, |it: Instant| it.elapsed());
+            let left = match due(self.batching, waiting, waited, shared.is_closing()) {
+                Due::Now => return Some(()),
+                Due::Never => return None,
+                Due::Within(left) => left,
+            };
             tokio::select! {
                 // The thread is gone with its backlog: reading says so.
                 changed = self.fill.changed() => if changed.is_err() { return Some(()) },
-                () = shared.pause(left.unwrap_or(Duration::MAX)) => {}
+                () = shared.pause(left) => {}
             }
         }
     }
@@ -196,6 +192,27 @@ impl Cursor {
             }
             shared.pause(DISK_PAUSE).await;
         }
+    }
+}
+
+/// When what waits goes.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Now,
+    /// Nothing waits, and nothing will.
+    Never,
+    /// Unless something changes before.
+    Within(Duration),
+}
+
+/// Decides by how many points wait, and for how long.
+fn due(batching: Batching, waiting: u64, waited: Duration, is_closing: bool) -> Due {
+    match (waiting, is_closing) {
+        (0, true) => Due::Never,
+        (0, false) => Due::Within(Duration::MAX),
+        (_, true) => Due::Now,
+        (_, false) if waiting >= batching.points || waited >= batching.wait => Due::Now,
+        (_, false) => Due::Within(batching.wait.saturating_sub(waited)),
     }
 }
 
@@ -267,6 +284,26 @@ mod tests {
         let one = Point { metric: MetricRef::Known(&PIDS), tags, number: Number::Unsigned(1), start: None };
         let source = Arc::new(Source { key: "k".into(), tags: Tags::default() });
         Sample { source, time: Time::from_unix_nanos(1), points: vec![one; points] }
+    }
+
+    #[test]
+    fn what_waits_goes_when_it_is_enough_or_has_waited_or_the_end_comes() {
+        let wait = Duration::from_secs(1);
+        let batching = Batching { points: 100, bytes: 1, wait };
+        for (waiting, waited, is_closing, expected) in [
+            (0, Duration::ZERO, false, Due::Within(Duration::MAX)),
+            (0, Duration::ZERO, true, Due::Never),
+            (1, wait / 4, false, Due::Within(wait * 3 / 4)),
+            (99, wait / 4, true, Due::Now),
+            (100, Duration::ZERO, false, Due::Now),
+            (1, wait, false, Due::Now),
+        ] {
+            assert_eq!(
+                due(batching, waiting, waited, is_closing),
+                expected,
+                "{waiting} {waited:?} {is_closing}"
+            );
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, Database, DatabaseError, StorageBackend};
 
@@ -12,7 +12,7 @@ const SECTOR: usize = 512;
 
 /// The disk. Cheap to clone: all clones are one disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lossy(Arc<Mutex<Disk>>);
+pub struct Lossy(Arc<Mutex<Disk>>);
 
 #[derive(Debug, Default)]
 struct Disk {
@@ -38,26 +38,29 @@ thread_local! {
 }
 
 /// Opens a database on the disk of this thread, in place of a file's.
-pub(crate) fn on_this_threads_disk(_: std::fs::File) -> Result<Database, DatabaseError> {
+///
+/// # Errors
+/// As the database itself.
+pub fn on_this_threads_disk(_: std::fs::File) -> Result<Database, DatabaseError> {
     let disk = CURRENT.with(|it| it.borrow().clone());
     Database::builder().create_with_backend(disk)
 }
 
 impl Lossy {
     /// A new disk, on which this thread opens stores from now on.
-    pub(crate) fn insert() -> Self {
+    pub fn insert() -> Self {
         let disk = Self::default();
         CURRENT.with(|it| *it.borrow_mut() = disk.clone());
         disk
     }
 
     /// The power goes after so many changes and syncs: they and all later ones fail.
-    pub(crate) fn cut_after(&self, operations: u64) {
+    pub fn cut_after(&self, operations: u64) {
         self.disk().left = Some(operations);
     }
 
     /// The power is back. `survives` says for each sector, or new length, that was not synced whether it is there.
-    pub(crate) fn restart(&self, mut survives: impl FnMut() -> bool) {
+    pub fn restart(&self, mut survives: impl FnMut() -> bool) {
         let mut disk = self.disk();
         for change in std::mem::take(&mut disk.pending) {
             match change {
@@ -80,7 +83,7 @@ impl Lossy {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,7 +108,7 @@ fn put(to: &mut Vec<u8>, offset: usize, data: &[u8]) {
 }
 
 fn place(offset: u64) -> usize {
-    usize::try_from(offset).unwrap()
+    usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
 impl StorageBackend for Lossy {
