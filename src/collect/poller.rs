@@ -19,6 +19,7 @@
 mod ask;
 pub mod cursors;
 pub mod dtinfo;
+mod facts;
 mod http;
 pub mod jq;
 pub mod mapping;
@@ -221,6 +222,11 @@ pub async fn check(
         let polled = unit.poll(&cursors, sink).await;
         each(&unit.key, polled.map_err(|it| it.0));
     }
+    for facts in &plan.facts {
+        if let Some(Err(error)) = facts.news() {
+            each(&facts.key, Err(error));
+        }
+    }
     for (http, node) in &plan.nodes {
         node.session.close(http, &node.url).await;
     }
@@ -261,7 +267,9 @@ impl Worker {
         let mut number = 0;
         loop {
             sleep_until(first + begins(interval, number)).await;
-            match self.unit.poll(&self.cursors, &self.sink).await {
+            let polled = self.unit.poll(&self.cursors, &self.sink).await;
+            self.tell_facts();
+            match polled {
                 Ok(polled) => self.went_well(polled),
                 Err((error, polled)) => {
                     self.went_wrong(error, polled);
@@ -274,6 +282,17 @@ impl Worker {
             let late;
             (number, late) = next(interval, first.elapsed(), number);
             self.count(|it| it.late += late);
+        }
+    }
+
+    /// What is known of the VDC is told by whoever polls first.
+    fn tell_facts(&self) {
+        let Some(facts) = &self.unit.facts else { return };
+        let what = facts.key.clone();
+        match facts.news() {
+            Some(Err(error)) => (self.tell)(PollNews::Fails { what, error, for_good: false }),
+            Some(Ok(())) => (self.tell)(PollNews::Works { what }),
+            None => {}
         }
     }
 

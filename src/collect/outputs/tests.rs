@@ -569,8 +569,9 @@ async fn a_queue_on_the_disk_outlives_the_process() {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
-    let report = until(&outputs.inlet(), "what waited", |it| it[0].sent == 31).await;
-    assert_eq!((report[0].waiting, report[0].dropped), (0, 0));
+    let all_sent = |it: &[OutputReport]| it[0].sent == 31 && it[0].waiting == 0;
+    let report = until(&outputs.inlet(), "what waited", all_sent).await;
+    assert_eq!(report[0].dropped, 0);
     let got = receiver.got();
     let last: String = got[got.len() - 2..].iter().map(Got::text).collect();
     assert!(last.contains("queue.depth=3 7") && last.contains("container.memory.usage=1i 7"), "{last}");

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use outrider_protocol::collect::apis::{Api, ApiGroup, Level, System};
+use outrider_protocol::collect::apis::{Api, ApiGroup, Fact, Level, System};
 use reqwest::Url;
 
 use super::StartError;
 use super::ask::Asker;
+use super::facts::Facts;
 use super::http::Http;
 use super::mapping::Mapper;
 use super::node::{Bucket, NodeState};
@@ -23,7 +24,26 @@ pub(crate) struct Unit {
     pub(crate) mapper: Arc<Mapper>,
     pub(crate) asker: Asker,
     pub(crate) names: Names,
-    pub(crate) source: Arc<Source>,
+    /// Of whom it is, as the configuration says.
+    source: Arc<Source>,
+    /// What its VDC says of itself.
+    pub(crate) facts: Option<Arc<Facts>>,
+    /// The node that it is of.
+    node: Option<Arc<NodeState>>,
+}
+
+impl Unit {
+    /// Of whom it is, as far as is known. What the configuration says wins.
+    pub(crate) fn source(&self) -> Arc<Source> {
+        let found = self.facts.as_ref().map(|it| it.tags(self.node.as_deref())).unwrap_or_default();
+        let new: Vec<_> = found.into_iter().filter(|it| self.source.tags.get(&it.0).is_none()).collect();
+        if new.is_empty() {
+            return Arc::clone(&self.source);
+        }
+        let known = self.source.tags.iter().map(|it| (it.name.to_string(), it.value.to_string()));
+        let tags = Tags::new(known.chain(new));
+        Arc::new(Source { key: self.source.key.clone(), tags })
+    }
 }
 
 /// Of which VDC, and of which node in it.
@@ -34,6 +54,8 @@ type Place = (Option<usize>, Option<usize>);
 pub(crate) struct Plan {
     pub(crate) units: Vec<Unit>,
     pub(crate) nodes: Vec<(Http, Arc<NodeState>)>,
+    /// What VDCs say of themselves, for all units of each.
+    pub(crate) facts: Vec<Arc<Facts>>,
 }
 
 impl Plan {
@@ -51,6 +73,20 @@ impl Plan {
             self.nodes.extend(nodes.iter().map(|it| (http.clone(), Arc::clone(it))));
             let of = Of { group: &group.name, system, common: tags };
             let bucket = Arc::new(Bucket::new(&group.bounds));
+            let facts: Vec<_> = (0..system.vdcs.len())
+                .map(|vdc| {
+                    let of_vdc = nodes.iter().filter(|it| it.vdc == vdc).cloned().collect();
+                    let asker = Asker {
+                        http: http.clone(),
+                        bounds: group.bounds,
+                        bucket: Arc::clone(&bucket),
+                        nodes: of_vdc,
+                        first_first: false,
+                    };
+                    (!group.facts.is_empty()).then(|| Arc::new(of.facts(&group.facts, vdc, asker)))
+                })
+                .collect();
+            self.facts.extend(facts.iter().flatten().cloned());
             for (api, mapper) in group.apis.iter().zip(&mappers) {
                 for place in places(system, api.level) {
                     let (asked, first_first) = asked(&nodes, place, api);
@@ -61,7 +97,8 @@ impl Plan {
                         nodes: asked,
                         first_first,
                     };
-                    self.units.push(of.unit(api, mapper, place, asker));
+                    let facts = place.0.and_then(|vdc| facts[vdc].clone());
+                    self.units.push(of.unit(api, mapper, place, asker, facts));
                 }
             }
         }
@@ -121,7 +158,21 @@ struct Of<'p> {
 }
 
 impl Of<'_> {
-    fn unit(&self, api: &Api, mapper: &Arc<Mapper>, place: Place, asker: Asker) -> Unit {
+    fn facts(&self, facts: &[Fact], vdc: usize, asker: Asker) -> Facts {
+        let vdc = &self.system.vdcs[vdc].name;
+        let names = vec![("system.name", self.system.name.clone()), ("vdc.name", vdc.clone())];
+        let key = format!("{}/{}/{vdc}/facts", self.group, self.system.name);
+        Facts::new(key, facts, asker, Names(names))
+    }
+
+    fn unit(
+        &self,
+        api: &Api,
+        mapper: &Arc<Mapper>,
+        place: Place,
+        asker: Asker,
+        facts: Option<Arc<Facts>>,
+    ) -> Unit {
         let Self { group, system, common } = self;
         let vdc = place.0.map(|at| &system.vdcs[at]);
         let node = place.1.map(|_| Arc::clone(&asker.nodes[0]));
@@ -152,6 +203,8 @@ impl Of<'_> {
             asker,
             names: Names(names),
             source: Arc::new(source),
+            facts,
+            node,
         }
     }
 }

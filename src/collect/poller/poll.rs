@@ -53,6 +53,9 @@ impl Unit {
     /// Polls, and gives the events to `sink`.
     pub(crate) async fn poll(&self, cursors: &Arc<Cursors>, sink: &Sink) -> Result<Polled, Failed> {
         let mut polled = Polled::default();
+        if let Some(facts) = &self.facts {
+            facts.refresh().await;
+        }
         let Some(wanted) = &self.api.window else {
             let found = self.list(self.names.clone(), &mut polled).await;
             self.give(found.map_err(|it| (it, polled))?, sink, &mut polled).await?;
@@ -78,8 +81,9 @@ impl Unit {
 
     async fn give(&self, found: Mapped, sink: &Sink, polled: &mut Polled) -> Result<(), Failed> {
         let now = Time::now();
+        let source = self.source();
         let event = |(time, fields): (Option<Time>, _)| Event {
-            source: Arc::clone(&self.source),
+            source: Arc::clone(&source),
             name: self.api.name.as_str().into(),
             time: time.unwrap_or(now),
             fields,
@@ -286,7 +290,7 @@ fn make(answer: &Answer, pages: &Pages, mapper: &Mapper, most: usize) -> Result<
     Ok(Made { mapped: mapper.map(value, most)?, paging })
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(bytes)
         .map_err(|err| format!("its answer is no JSON ({err}): {}", start(bytes, &[])))
 }
@@ -303,7 +307,7 @@ fn paging(value: &Value, pages: &Pages) -> Value {
 }
 
 /// What is certainly no JSON may be what another node does not say.
-fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
+pub(super) fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
     let first = answer.bytes.iter().find(|it| !it.is_ascii_whitespace());
     let shown = || start(&answer.bytes, &[]);
     match first {

@@ -17,6 +17,7 @@ const FIELDS: &[&str] = &[
     "name",
     "systems",
     "apis",
+    "facts",
     "interval_ms",
     "timeout_ms",
     "tries",
@@ -111,6 +112,10 @@ fn group(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFaul
     let apis = each_needed(&mut members, "apis", "an array of APIs", |place, raw, faults| {
         call::api(place, raw, interval_ms, faults)
     });
+    let facts_place = members.place("facts");
+    let facts = members.take("facts").map_or_else(Vec::new, |raw| {
+        each(&facts_place, &raw, "an array of requests whose answers are tags", members.faults(), call::fact)
+    });
     once_each(&members.place("systems"), systems.iter().map(|it| it.name.as_str()), members.faults());
     once_each(&members.place("apis"), apis.iter().map(|it| it.name.as_str()), members.faults());
     let needs_id = apis.iter().find(|it| it.level == Level::Node && it.path.contains("{node.id}"));
@@ -121,7 +126,8 @@ fn group(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFaul
         let place = members.place("systems");
         members.fault(ConfigFault::new(&place, found, expected));
     }
-    Some(ApiGroup { name: name?, systems, apis, interval_ms, bounds, tls: tls?, reach: author.reach() })
+    let (name, tls) = (name?, tls?);
+    Some(ApiGroup { name, systems, apis, facts, interval_ms, bounds, tls, reach: author.reach() })
 }
 
 fn bounds(members: &mut Members<'_>) -> Bounds {

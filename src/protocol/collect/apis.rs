@@ -18,6 +18,8 @@ pub struct ApiGroup {
     pub systems: Vec<System>,
     /// What they are asked for.
     pub apis: Vec<Api>,
+    /// What their VDCs say of themselves and of their nodes, as tags.
+    pub facts: Vec<Fact>,
     /// Time between two polls of an API that says nothing else, in milliseconds.
     pub interval_ms: u64,
     /// Bounds of all its requests.
@@ -159,6 +161,18 @@ pub enum Level {
         /// The port.
         port: u16,
     },
+}
+
+/// A request of each VDC whose answer becomes tags of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// Path and query, with placeholders.
+    pub path: String,
+    /// Where the array of nodes is, and the field of an element that is a node's host, address, id or name; the answer is of
+    /// the VDC as a whole when there is none.
+    pub nodes: Option<(String, String)>,
+    /// Tags, each with the field that it is of.
+    pub tags: Vec<(String, String)>,
 }
 
 /// One request, and how its answer becomes events.

@@ -47,6 +47,12 @@ fn says(asked: &Asked) -> Answer {
     let current = |name: &str| json!({ "name": name, "_links": {}, "numGoodDisks": "3", "cpuCurrent": [{ "t": "100", "Percent": "1.5" }, { "t": "160", "Percent": "2.5" }] });
     let is_first = asked.query("marker").is_none();
     let answer = match path {
+        "GET /object/vdcs/vdc/local.json" => json!({ "id": "urn:vdc:1", "name": "layton" }),
+        // As every simulator is at this address, its nodes are one.
+        "GET /vdc/nodes.json" => json!({ "node": [
+            { "ip": "127.0.0.1", "nodeid": "i", "nodename": "supr01-r01", "version": "3.6.2.0" },
+            { "ip": "10.9.9.9", "nodeid": "j", "nodename": "supr01-r02", "version": "3.7.0.0" },
+        ] }),
         "GET /vdc/events.json" => json!({ "auditevent": [{ "id": "e1" }], "NextMarker": "" }),
         "GET /vdc/alerts.json" if is_first => {
             json!({ "alert": [{ "id": "a1", "acknowledged": "false" }], "NextMarker": "m" })
@@ -148,8 +154,16 @@ fn every_api_of_the_fixture_brings_all_of_its_events() {
     disks.sort_by_key(|it| it.1.to_string());
     assert_eq!(
         disks[2].0,
-        json!({ "system": "customer-a", "vdc": "vdc2", "node": "node2", "node_id": "n-3" })
+        json!({
+            "system": "customer-a", "vdc": "vdc2", "node": "node2", "node_id": "n-3", "vdc_id": "urn:vdc:1",
+            "vdc_name": "layton", "node_name": "supr01-r01", "node_version": "3.6.2.0",
+        })
     );
+    let alert = &of("alert")[0]["tags"];
+    assert_eq!((&alert["vdc_id"], &alert["node_version"]), (&json!("urn:vdc:1"), &Value::Null), "of the VDC");
+    for node in &nodes {
+        assert!(node.of("GET /vdc/nodes.json").len() <= 2, "asked once for all APIs: {:?}", node.asked());
+    }
 
     // Every POST had its body, also after a refused token; tokens were given back.
     let posts: Vec<_> = nodes.iter().flat_map(|it| it.of("POST ")).collect();
@@ -180,6 +194,7 @@ fn a_bad_node_and_a_bad_vdc_end_nothing_else() {
     assert!(of("nodes").iter().all(|it| it["tags"]["vdc"] == "vdc1"));
     let disks: Vec<_> = of("disks").iter().map(|it| it["tags"]["node"].clone()).collect();
     assert_eq!(disks, ["node0", "node1"], "another node of the VDC answers for the one that hangs");
+    assert!(told.contains("ecs/customer-a/vdc2/facts: node2: "), "{told}");
     assert!(
         told.contains("ecs/customer-a/vdc2/nodes: node2: ") && told.contains("no header X-SDS-AUTH-TOKEN"),
         "{told}"

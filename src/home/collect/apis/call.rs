@@ -1,8 +1,9 @@
 //! One API: its request, its pages and windows, and the mapping of its answer.
 
 use outrider_protocol::Raw;
-use outrider_protocol::collect::apis::{Api, History, Ids, Level, Mapping, Pages, TimeFormat, Window};
+use outrider_protocol::collect::apis::{Api, Fact, History, Ids, Level, Mapping, Pages, TimeFormat, Window};
 
+use super::super::tags;
 use super::DAY_MS;
 use crate::ConfigFault;
 use crate::config_read::{one_line, quoted};
@@ -66,6 +67,34 @@ pub(super) fn of_kind<'m>(
     let mut members = Members::read(place, raw.get(), known, faults)?;
     drop(members.take("kind"));
     Some((word, members))
+}
+
+/// Placeholders that only an API has something for.
+const OF_AN_API: [&str; 3] = ["{node.", "{window.", "{ids}"];
+
+/// What a VDC says of itself, or of its nodes.
+pub(super) fn fact(place: &str, raw: &Raw, faults: &mut Vec<ConfigFault>) -> Option<Fact> {
+    let mut members = Members::read(place, raw.get(), &["path", "split", "node", "tags"], faults)?;
+    let path = members.needed("path", "a path, as /vdc/nodes.json", path);
+    let split = members.text("split", FIELD, one_line);
+    let node = members.text("node", "the field that is a node's host, address, id or name", one_line);
+    if split.is_some() != node.is_some() {
+        let place = members.place("node");
+        let expected = "`split` and `node`, where the answer is of nodes, or neither";
+        members.fault(ConfigFault::new(&place, "one of both", expected));
+    }
+    if path.as_ref().is_some_and(|it| OF_AN_API.iter().any(|word| it.contains(word))) {
+        let place = members.place("path");
+        let expected = "none but {vdc.name} and {system.name}: it is asked once for a VDC";
+        members.fault(ConfigFault::new(&place, "another placeholder", expected));
+    }
+    let is_there = members.has("tags");
+    let tags = tags(&mut members);
+    if !is_there {
+        let place = members.place("tags");
+        members.fault(ConfigFault::new(&place, "none", "an object of tags, each with a field of the answer"));
+    }
+    Some(Fact { path: path?, nodes: split.zip(node), tags })
 }
 
 pub(super) fn api(place: &str, raw: &Raw, interval_ms: u64, faults: &mut Vec<ConfigFault>) -> Option<Api> {
