@@ -3,6 +3,7 @@
 //! # Invariants
 //! - It has no thread and no clock: whoever calls [`Collector::cycle`] says when it is.
 //! - A cgroup that went ends with one sample that says `running` is false. What comes back has another key.
+//! - Of more cgroups than are wanted, those that are measured go on being measured; no sample says that others went.
 //! - A file that is missing or broken is told once, with its path, and looked at again when limits are due.
 //! - In its steady state a cycle allocates nothing: the sample that is handed out is the same one each time.
 
@@ -80,6 +81,8 @@ pub struct Collector {
     roots: Vec<Arc<OwnedFd>>,
     walked: Arc<OwnedFd>,
     tracked: Vec<Tracked>,
+    /// What the bound left out the last time, sorted.
+    left_out: Vec<Found>,
     budget: Budget,
     watch: Option<Watch>,
     last_scan: Option<Duration>,
@@ -105,6 +108,7 @@ impl Collector {
             roots: Vec::new(),
             walked,
             tracked: Vec::new(),
+            left_out: Vec::new(),
             budget,
             watch: Watch::new(),
             last_scan: None,
@@ -188,7 +192,7 @@ impl Collector {
                 watch.add(folder);
             }
         });
-        let mut found = match found {
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 if !std::mem::replace(&mut self.absent, true) {
@@ -198,7 +202,6 @@ impl Collector {
             }
         };
         self.say_what_is_odd(&found, sink);
-        found.truncate(self.settings.max_cgroups);
         self.learn_sizes(&found);
         // Sorted, as what is tracked is.
         let (stay, gone): (Vec<_>, Vec<_>) =
@@ -207,17 +210,28 @@ impl Collector {
         for tracked in gone {
             self.end(tracked, moment, sink);
         }
-        let known = self.tracked.len();
-        for found in found {
-            if self.tracked[..known].binary_search_by(|it| it.found.cmp(&found)).is_ok() {
-                continue;
-            }
-            let tracked = self.tracked(found, (!first).then_some(moment));
-            self.tracked.push(tracked);
-        }
-        self.tracked.sort_by(|one, other| one.found.cmp(&other.found));
+        self.take_in(found, (!first).then_some(moment));
         let kept = self.tracked.iter().flat_map(|it| &it.files).filter(|it| it.kept.is_some()).count();
         self.keep = files::kept(&self.specs, self.tracked.len(), self.budget.left() + kept as u64);
+    }
+
+    /// Up to the bound, what is measured already comes first: a newcomer ends no series, whatever its path. What is left
+    /// out is still there, so no sample says otherwise; and it is older than the look that finds room for it.
+    fn take_in(&mut self, found: Vec<Found>, since: Option<Moment>) {
+        let most = self.settings.max_cgroups;
+        for dropped in self.tracked.split_off(most.min(self.tracked.len())) {
+            self.give_back(&dropped);
+        }
+        let is_new = |found: &Found| self.tracked.binary_search_by(|it| it.found.cmp(found)).is_err();
+        let mut new: Vec<_> = found.into_iter().filter(is_new).collect();
+        let left_out = new.split_off((most - self.tracked.len()).min(new.len()));
+        for found in new {
+            let since = since.filter(|_| self.left_out.binary_search(&found).is_err());
+            let tracked = self.tracked(found, since);
+            self.tracked.push(tracked);
+        }
+        self.left_out = left_out;
+        self.tracked.sort_by(|one, other| one.found.cmp(&other.found));
     }
 
     fn say_what_is_odd(&mut self, found: &[Found], sink: &mut dyn FnMut(Event<'_>)) {
@@ -265,8 +279,12 @@ impl Collector {
         Tracked { found, source, state, files, last: None, surroundings_told: false, is_container }
     }
 
+    fn give_back(&mut self, tracked: &Tracked) {
+        self.budget.give_back(tracked.files.iter().filter(|it| it.kept.is_some()).count() as u64);
+    }
+
     fn end(&mut self, gone: Tracked, moment: Moment, sink: &mut dyn FnMut(Event<'_>)) {
-        self.budget.give_back(gone.files.iter().filter(|it| it.kept.is_some()).count() as u64);
+        self.give_back(&gone);
         let mut state = gone.state;
         self.tools.begin(&gone.source, moment);
         let Tools { labels, sample, .. } = &mut self.tools;

@@ -178,20 +178,49 @@ fn an_absent_container_is_told_once_and_found_when_it_comes() {
     assert_eq!(samples.len(), 1, "the kernel's word brings it, not the interval");
 }
 
+fn paths(samples: &[Sample]) -> Vec<&str> {
+    samples.iter().map(|it| it.source.tags.get("cgroup").unwrap()).collect()
+}
+
 #[test]
 fn all_below_a_path_come_and_go_up_to_a_bound() {
     let dir = v2("x/a", "thr");
     copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x/b/c"));
     let mut collector = open(dir.path(), Target::Below("/x".into()));
-    let paths = |samples: &[Sample]| {
-        samples.iter().map(|it| it.source.tags.get("cgroup").unwrap().to_owned()).collect::<Vec<_>>()
-    };
     assert_eq!(paths(&cycle(&mut collector, 0).0), ["/x/a", "/x/b", "/x/b/c"]);
     collector.settings.max_cgroups = 1;
     fs::create_dir(dir.path().join("x/d")).unwrap();
-    let (_, troubles) = cycle(&mut collector, 100_000);
+    let (samples, troubles) = cycle(&mut collector, 100_000);
     assert!(troubles.iter().any(|it| it.contains("4 cgroups are there") && it.contains("3 are left out")));
     assert_eq!(collector.count(), 1);
+    assert_eq!(paths(&samples), ["/x/a"], "those that are left out are still there");
+    assert_eq!(number(&samples[0], &RUNNING), Some(1.0));
+}
+
+#[test]
+fn what_is_measured_stays_when_a_newcomer_has_an_earlier_path() {
+    let dir = v2("x/b", "thr");
+    let mix = fixtures().join("v2/linux-7.2/mix");
+    copy(&mix, &dir.path().join("x/c"));
+    let mut collector = open(dir.path(), Target::Below("/x".into()));
+    collector.settings.max_cgroups = 2;
+    let (first, _) = cycle(&mut collector, 0);
+    copy(&mix, &dir.path().join("x/a"));
+    let (then, troubles) = cycle(&mut collector, 100_000);
+    assert_eq!(paths(&then), ["/x/b", "/x/c"]);
+    for (before, after) in first.iter().zip(&then) {
+        assert_eq!((&after.source, number(after, &RUNNING)), (&before.source, Some(1.0)));
+    }
+    assert!(
+        troubles.iter().any(|it| it.contains("3 cgroups are there, and max_cgroups is 2")),
+        "{troubles:?}"
+    );
+    fs::remove_dir_all(dir.path().join("x/b")).unwrap();
+    let (last, _) = cycle(&mut collector, 200_000);
+    assert_eq!(paths(&last), ["/x/b", "/x/a", "/x/c"]);
+    assert_eq!(number(&last[0], &RUNNING), Some(0.0), "it went");
+    let usage = last[1].points.iter().find(|it| *it.metric == CPU_USAGE).unwrap();
+    assert_eq!(usage.start, None, "it waited for room, and was there before");
 }
 
 #[test]
