@@ -178,6 +178,50 @@ fn an_absent_container_is_told_once_and_found_when_it_comes() {
     assert_eq!(samples.len(), 1, "the kernel's word brings it, not the interval");
 }
 
+#[test]
+fn a_path_that_is_not_there_yet_is_found_by_the_kernels_word() {
+    let dir = v2("other", "thr");
+    // Without descriptors, since a plain file can still be read when its folder is gone.
+    let open = |target| with(dir.path(), target, Budget::of(0));
+    let mut one = open(Target::Path("/x/y/z".into()));
+    let mut below = open(Target::Below("/x/y".into()));
+    let (samples, troubles) = cycle(&mut one, 0);
+    assert!(samples.is_empty() && troubles[0].contains("x/y/z"), "{troubles:?}");
+    let (samples, troubles) = cycle(&mut below, 0);
+    assert!(samples.is_empty() && troubles[0].contains("x/y"), "{troubles:?}");
+    // Each step is a second, and no look is due by the interval before ten.
+    for (at, folder) in [(1, "x"), (2, "x/y")] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        for collector in [&mut one, &mut below] {
+            assert_eq!(cycle(collector, at * 1000), (Vec::new(), Vec::new()), "{folder}");
+        }
+    }
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x/y/z"));
+    for collector in [&mut one, &mut below] {
+        assert_eq!(paths(&cycle(collector, 3000).0), ["/x/y/z"]);
+    }
+    // All of the way goes and comes: the watches of before are gone with their folders.
+    fs::rename(dir.path().join("x"), dir.path().join("old")).unwrap();
+    for collector in [&mut one, &mut below] {
+        assert_eq!(number(&cycle(collector, 4000).0[0], &RUNNING), Some(0.0));
+    }
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x/y/z"));
+    for collector in [&mut one, &mut below] {
+        assert_eq!(paths(&cycle(collector, 5000).0), ["/x/y/z"]);
+    }
+}
+
+#[test]
+fn without_the_kernels_word_a_path_is_looked_for_at_the_interval() {
+    let dir = v2("other", "thr");
+    let mut collector = open(dir.path(), Target::Path("/x".into()));
+    collector.watch = None;
+    assert!(cycle(&mut collector, 0).0.is_empty());
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x"));
+    assert!(cycle(&mut collector, 9_900).0.is_empty());
+    assert_eq!(paths(&cycle(&mut collector, 10_000).0), ["/x"]);
+}
+
 fn paths(samples: &[Sample]) -> Vec<&str> {
     samples.iter().map(|it| it.source.tags.get("cgroup").unwrap()).collect()
 }
