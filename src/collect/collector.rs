@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::catalogue::RUNNING;
 use crate::descriptors::Budget;
-use crate::detect::Layout;
+use crate::detect::{Controller, Layout, Place};
 use crate::discover::{self, DiscoverError, Found, Watch};
 use crate::files::{self, Group, Spec};
 use crate::identify;
@@ -130,17 +130,22 @@ impl Collector {
         self.tracked.len()
     }
 
+    /// What is tracked keeps its files: sizes of huge pages come after all others.
     fn take_specs(&mut self, sizes: &[String]) -> Result<(), DiscoverError> {
-        self.specs = files::specs(&self.layout, sizes.iter().map(String::as_str));
+        let specs = files::specs(&self.layout, sizes.iter().map(String::as_str));
         let mut opened: HashMap<PathBuf, Arc<OwnedFd>> = HashMap::new();
-        self.roots.clear();
-        for spec in &self.specs {
+        let mut roots = Vec::with_capacity(specs.len());
+        for spec in &specs {
             let Some(root) = files::root(&self.layout, spec.at) else { continue };
             if !opened.contains_key(root) {
                 opened.insert(root.to_owned(), Arc::new(folder(root)?));
             }
-            self.roots.push(Arc::clone(&opened[root]));
+            roots.push(Arc::clone(&opened[root]));
         }
+        for tracked in &mut self.tracked {
+            tracked.files.resize_with(specs.len(), File::default);
+        }
+        (self.specs, self.roots) = (specs, roots);
         Ok(())
     }
 
@@ -249,16 +254,14 @@ impl Collector {
         self.many = many;
     }
 
-    /// The first cgroup says which sizes of huge pages there are.
+    /// The first cgroup that has files of huge pages says which sizes there are. Many have none, since their parents do not
+    /// give them the controller; so nothing is known until one has some.
     fn learn_sizes(&mut self, found: &[Found]) {
-        let Some(first) = found.first().filter(|_| !self.sizes_known) else { return };
-        self.sizes_known = true;
-        let place = self.layout.place(crate::detect::Controller::Hugetlb);
-        let Some(crate::detect::Place::V1(point) | crate::detect::Place::V2(point)) = place else { return };
-        let sizes = discover::huge_sizes(&point.join(first.path.trim_start_matches('/')));
-        if !sizes.is_empty() && self.tracked.is_empty() && self.take_specs(&sizes).is_err() {
-            self.sizes_known = false;
-        }
+        let place = self.layout.place(Controller::Hugetlb);
+        let Some(Place::V1(point) | Place::V2(point)) = place.filter(|_| !self.sizes_known) else { return };
+        let of = |it: &Found| discover::huge_sizes(&point.join(it.path.trim_start_matches('/')));
+        let Some(sizes) = found.iter().map(of).find(|it| !it.is_empty()) else { return };
+        self.sizes_known = self.take_specs(&sizes).is_ok();
     }
 
     fn tracked(&self, found: Found, since: Option<Moment>) -> Tracked {

@@ -84,6 +84,33 @@ fn a_cgroup_of_v2_says_all_that_is_known_of_it() {
 }
 
 #[test]
+fn sizes_of_huge_pages_are_learned_of_the_first_cgroup_that_has_some() {
+    let dir = v2("a", "thr");
+    for file in fs::read_dir(dir.path().join("a")).unwrap().flatten() {
+        if file.file_name().to_str().unwrap().starts_with("hugetlb.") {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    let mut collector = open(dir.path(), Target::Below("/".into()));
+    let sizes = |sample: &Sample| {
+        let usage = sample.points.iter().filter(|it| *it.metric == HUGETLB_USAGE);
+        usage.map(|it| it.tags.get("size").unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (samples, _) = cycle(&mut collector, 0);
+    assert_eq!(samples.iter().map(sizes).collect::<Vec<_>>(), [[""; 0]], "no cgroup has any");
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("b"));
+    // Details are due of both.
+    let (samples, troubles) = cycle(&mut collector, 100_000);
+    assert_eq!(paths(&samples), ["/a", "/b"]);
+    assert_eq!(samples.iter().map(sizes).collect::<Vec<_>>(), [vec![], vec!["1GB", "2MB"]]);
+    assert_eq!(number(&samples[0], &MEMORY_USAGE), Some(0.0), "its other files are where they were");
+    assert_eq!(troubles, Vec::<String>::new());
+    let mut both = open(dir.path(), Target::Below("/".into()));
+    let (samples, _) = cycle(&mut both, 0);
+    assert_eq!(samples.iter().map(sizes).collect::<Vec<_>>(), [vec![], vec!["1GB", "2MB"]], "at once");
+}
+
+#[test]
 fn a_hybrid_host_gives_the_controllers_of_v1_and_the_pressure_of_v2() {
     let mut collector = open(&fixtures().join("hybrid"), Target::Container("c0ffee".into()));
     let (samples, troubles) = cycle(&mut collector, 0);
