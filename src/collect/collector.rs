@@ -69,6 +69,14 @@ pub enum Trouble {
         /// So many are measured.
         most: usize,
     },
+    /// More processes than are measured.
+    #[error("{found} processes are there, and the {most} largest are measured: {} are left out", found - most)]
+    ManyProcesses {
+        /// So many are there.
+        found: usize,
+        /// So many are measured.
+        most: usize,
+    },
 }
 
 /// Cgroups of a target, from cycle to cycle.
