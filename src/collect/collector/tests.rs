@@ -147,6 +147,47 @@ fn rates_are_right_over_half_a_second_and_over_one_and_nine_tenths() {
     assert_eq!(step(500_010, 1000, 5400), (Some(500.0), Some(1000.0)));
 }
 
+/// Limits that are lifted and a disk that goes, as the original's message says it; the files of a memory and a task limit,
+/// and how the first one says that there is none.
+fn lifted(base: &Path, memory: &str, pids: &str, unlimited: &str) {
+    let disk = base.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let limits = |of_memory, of_pids| {
+        fs::write(base.join(memory), of_memory).unwrap();
+        fs::write(base.join(pids), of_pids).unwrap();
+    };
+    limits("67108864\n", "50\n");
+    let mut collector = open(base, Target::Container("c0ffee".into()));
+    collector.settings.mount_path = Some(disk.clone());
+    let mut before = None;
+    let mut entry = |millis| {
+        let (samples, _) = cycle(&mut collector, millis);
+        *before.insert(Entry::of(&samples[0], before.as_ref()))
+    };
+    let first = entry(0);
+    assert_eq!((first.memory_limit_mb, first.pids_limit), (64, 50));
+    assert!(first.disk_limit_mb > 0);
+    limits(unlimited, "max\n");
+    fs::remove_dir(&disk).unwrap();
+    // No time has passed, so that nothing is due that is not read each time.
+    let between = entry(0);
+    assert_eq!((between.memory_limit_mb, between.pids_limit), (64, 50));
+    assert_eq!(between.disk_limit_mb, first.disk_limit_mb);
+    let then = entry(61_000);
+    assert_eq!((then.memory_limit_mb, then.pids_limit), (0, 0));
+    assert_eq!((then.disk_usage_mb, then.disk_limit_mb), (-1, -1));
+}
+
+#[test]
+fn lifted_limits_and_a_disk_that_went_are_gone_from_the_originals_message_as_well() {
+    let dir = v2("docker/c0ffee", "mix");
+    lifted(dir.path(), "docker/c0ffee/memory.max", "docker/c0ffee/pids.max", "max\n");
+    let dir = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("hybrid"), dir.path());
+    let memory = "memory/docker/c0ffee/memory.limit_in_bytes";
+    lifted(dir.path(), memory, "pids/docker/c0ffee/pids.max", "9223372036854771712\n");
+}
+
 #[test]
 fn a_container_that_comes_back_is_another_source() {
     let dir = v2("docker/c0ffee", "thr");
