@@ -9,6 +9,9 @@ use crate::catalogue::*;
 use crate::model::{Metric, Time};
 use crate::original::Entry;
 
+mod container;
+mod kept;
+
 fn moment(millis: u64) -> Moment {
     let nanos = i64::try_from(millis).unwrap() * 1_000_000 + 1_700_000_000_000_000_000;
     Moment { wall: Time::from_unix_nanos(nanos), monotonic: Duration::from_millis(millis) }
