@@ -3,6 +3,7 @@
 //! # Invariants
 //! - It has no thread and no clock: whoever calls [`Collector::cycle`] says when it is.
 //! - A cgroup that went ends with one sample that says `running` is false. What comes back has another key.
+//! - Of more cgroups than are wanted, those that are measured go on being measured; no sample says that others went.
 //! - A file that is missing or broken is told once, with its path, and looked at again when limits are due.
 //! - In its steady state a cycle allocates nothing: the sample that is handed out is the same one each time.
 
@@ -16,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::catalogue::RUNNING;
 use crate::descriptors::Budget;
-use crate::detect::Layout;
+use crate::detect::{Controller, Layout, Place};
 use crate::discover::{self, DiscoverError, Found, Watch};
 use crate::files::{self, Group, Spec};
 use crate::identify;
@@ -68,6 +69,14 @@ pub enum Trouble {
         /// So many are measured.
         most: usize,
     },
+    /// More processes than are measured.
+    #[error("{found} processes are there, and the {most} largest are measured: {} are left out", found - most)]
+    ManyProcesses {
+        /// So many are there.
+        found: usize,
+        /// So many are measured.
+        most: usize,
+    },
 }
 
 /// Cgroups of a target, from cycle to cycle.
@@ -80,6 +89,8 @@ pub struct Collector {
     roots: Vec<Arc<OwnedFd>>,
     walked: Arc<OwnedFd>,
     tracked: Vec<Tracked>,
+    /// What the bound left out the last time, sorted.
+    left_out: Vec<Found>,
     budget: Budget,
     watch: Option<Watch>,
     last_scan: Option<Duration>,
@@ -105,6 +116,7 @@ impl Collector {
             roots: Vec::new(),
             walked,
             tracked: Vec::new(),
+            left_out: Vec::new(),
             budget,
             watch: Watch::new(),
             last_scan: None,
@@ -126,17 +138,22 @@ impl Collector {
         self.tracked.len()
     }
 
+    /// What is tracked keeps its files: sizes of huge pages come after all others.
     fn take_specs(&mut self, sizes: &[String]) -> Result<(), DiscoverError> {
-        self.specs = files::specs(&self.layout, sizes.iter().map(String::as_str));
+        let specs = files::specs(&self.layout, sizes.iter().map(String::as_str));
         let mut opened: HashMap<PathBuf, Arc<OwnedFd>> = HashMap::new();
-        self.roots.clear();
-        for spec in &self.specs {
+        let mut roots = Vec::with_capacity(specs.len());
+        for spec in &specs {
             let Some(root) = files::root(&self.layout, spec.at) else { continue };
             if !opened.contains_key(root) {
                 opened.insert(root.to_owned(), Arc::new(folder(root)?));
             }
-            self.roots.push(Arc::clone(&opened[root]));
+            roots.push(Arc::clone(&opened[root]));
         }
+        for tracked in &mut self.tracked {
+            tracked.files.resize_with(specs.len(), File::default);
+        }
+        (self.specs, self.roots) = (specs, roots);
         Ok(())
     }
 
@@ -188,7 +205,7 @@ impl Collector {
                 watch.add(folder);
             }
         });
-        let mut found = match found {
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 if !std::mem::replace(&mut self.absent, true) {
@@ -198,7 +215,6 @@ impl Collector {
             }
         };
         self.say_what_is_odd(&found, sink);
-        found.truncate(self.settings.max_cgroups);
         self.learn_sizes(&found);
         // Sorted, as what is tracked is.
         let (stay, gone): (Vec<_>, Vec<_>) =
@@ -207,17 +223,28 @@ impl Collector {
         for tracked in gone {
             self.end(tracked, moment, sink);
         }
-        let known = self.tracked.len();
-        for found in found {
-            if self.tracked[..known].binary_search_by(|it| it.found.cmp(&found)).is_ok() {
-                continue;
-            }
-            let tracked = self.tracked(found, (!first).then_some(moment));
-            self.tracked.push(tracked);
-        }
-        self.tracked.sort_by(|one, other| one.found.cmp(&other.found));
+        self.take_in(found, (!first).then_some(moment));
         let kept = self.tracked.iter().flat_map(|it| &it.files).filter(|it| it.kept.is_some()).count();
         self.keep = files::kept(&self.specs, self.tracked.len(), self.budget.left() + kept as u64);
+    }
+
+    /// Up to the bound, what is measured already comes first: a newcomer ends no series, whatever its path. What is left
+    /// out is still there, so no sample says otherwise; and it is older than the look that finds room for it.
+    fn take_in(&mut self, found: Vec<Found>, since: Option<Moment>) {
+        let most = self.settings.max_cgroups;
+        for dropped in self.tracked.split_off(most.min(self.tracked.len())) {
+            self.give_back(&dropped);
+        }
+        let is_new = |found: &Found| self.tracked.binary_search_by(|it| it.found.cmp(found)).is_err();
+        let mut new: Vec<_> = found.into_iter().filter(is_new).collect();
+        let left_out = new.split_off((most - self.tracked.len()).min(new.len()));
+        for found in new {
+            let since = since.filter(|_| self.left_out.binary_search(&found).is_err());
+            let tracked = self.tracked(found, since);
+            self.tracked.push(tracked);
+        }
+        self.left_out = left_out;
+        self.tracked.sort_by(|one, other| one.found.cmp(&other.found));
     }
 
     fn say_what_is_odd(&mut self, found: &[Found], sink: &mut dyn FnMut(Event<'_>)) {
@@ -235,16 +262,14 @@ impl Collector {
         self.many = many;
     }
 
-    /// The first cgroup says which sizes of huge pages there are.
+    /// The first cgroup that has files of huge pages says which sizes there are. Many have none, since their parents do not
+    /// give them the controller; so nothing is known until one has some.
     fn learn_sizes(&mut self, found: &[Found]) {
-        let Some(first) = found.first().filter(|_| !self.sizes_known) else { return };
-        self.sizes_known = true;
-        let place = self.layout.place(crate::detect::Controller::Hugetlb);
-        let Some(crate::detect::Place::V1(point) | crate::detect::Place::V2(point)) = place else { return };
-        let sizes = discover::huge_sizes(&point.join(first.path.trim_start_matches('/')));
-        if !sizes.is_empty() && self.tracked.is_empty() && self.take_specs(&sizes).is_err() {
-            self.sizes_known = false;
-        }
+        let place = self.layout.place(Controller::Hugetlb);
+        let Some(Place::V1(point) | Place::V2(point)) = place.filter(|_| !self.sizes_known) else { return };
+        let of = |it: &Found| discover::huge_sizes(&point.join(it.path.trim_start_matches('/')));
+        let Some(sizes) = found.iter().map(of).find(|it| !it.is_empty()) else { return };
+        self.sizes_known = self.take_specs(&sizes).is_ok();
     }
 
     fn tracked(&self, found: Found, since: Option<Moment>) -> Tracked {
@@ -265,8 +290,12 @@ impl Collector {
         Tracked { found, source, state, files, last: None, surroundings_told: false, is_container }
     }
 
+    fn give_back(&mut self, tracked: &Tracked) {
+        self.budget.give_back(tracked.files.iter().filter(|it| it.kept.is_some()).count() as u64);
+    }
+
     fn end(&mut self, gone: Tracked, moment: Moment, sink: &mut dyn FnMut(Event<'_>)) {
-        self.budget.give_back(gone.files.iter().filter(|it| it.kept.is_some()).count() as u64);
+        self.give_back(&gone);
         let mut state = gone.state;
         self.tools.begin(&gone.source, moment);
         let Tools { labels, sample, .. } = &mut self.tools;

@@ -33,7 +33,8 @@ pub struct DiscoverError {
     pub error: std::io::Error,
 }
 
-/// The cgroups of a target, sorted by path. `seen` is told each folder that was walked through.
+/// The cgroups of a target, sorted by path. `seen` is told each folder that was looked into, those on the way to a path
+/// included: what is not there yet comes in the last of them that is.
 ///
 /// # Errors
 /// When the hierarchy itself cannot be opened.
@@ -47,10 +48,12 @@ pub fn find(
     match target {
         Target::Path(path) => {
             let path = normal(path);
+            go_to(root, &path, &mut seen);
             found.extend(inode(&root.join(&path[1..])).map(|inode| Found { path, inode }));
         }
         Target::Below(path) => {
             let path = normal(path);
+            go_to(root, &path, &mut seen);
             walk(root, path.trim_end_matches('/'), &mut |it| found.push(it), &mut seen)?;
         }
         Target::Container(id) => {
@@ -72,6 +75,19 @@ pub fn find(
 /// With one slash before it and none after it.
 fn normal(path: &str) -> String {
     format!("/{}", path.trim_matches('/'))
+}
+
+/// Tells the folders on the way to a path, up to the last one that is there. Each is told before the next one is looked
+/// for, so that whatever comes meanwhile is either found or heard of.
+fn go_to(root: &Path, path: &str, seen: &mut dyn FnMut(&Path)) {
+    let mut folder = root.to_owned();
+    for name in path.split('/').filter(|it| !it.is_empty()) {
+        seen(&folder);
+        folder.push(name);
+        if inode(&folder).is_none() {
+            return;
+        }
+    }
 }
 
 fn inode(folder: &Path) -> Option<u64> {

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A process is (number, start): a number that is used again is another source.
-//! - Of more processes than are wanted the largest are measured.
+//! - Of more processes than are wanted the largest are measured, which is told once: their number goes up and down.
 //! - Threads of the kernel have no memory and are left out.
 
 use std::collections::HashMap;
@@ -30,6 +30,7 @@ pub struct Processes {
     page: u64,
     tools: Tools,
     told: bool,
+    many_told: bool,
 }
 
 struct Seen {
@@ -52,6 +53,7 @@ impl Processes {
             page: page_size(),
             tools: Tools::new(),
             told: false,
+            many_told: false,
         }
     }
 
@@ -67,6 +69,10 @@ impl Processes {
             }
         };
         self.told = false;
+        let found = seen.len();
+        if found > MOST && !std::mem::replace(&mut self.many_told, true) {
+            sink(Event::Trouble(Trouble::ManyProcesses { found, most: MOST }));
+        }
         seen.sort_by_key(|it| (std::cmp::Reverse(it.pages), it.pid));
         seen.truncate(MOST);
         let boot = std::fs::read_to_string(self.proc.join("stat")).ok();
@@ -128,52 +134,78 @@ fn page_size() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
     use crate::model::{Number, Time};
     use crate::settings::Target;
 
-    fn cycle(processes: &mut Processes, seconds: u64) -> Vec<(String, Option<f64>)> {
-        let mut samples = Vec::new();
+    fn cycle(processes: &mut Processes, seconds: u64) -> (Vec<(String, Option<f64>)>, Vec<String>) {
+        let (mut samples, mut troubles) = (Vec::new(), Vec::new());
         let moment = Moment { wall: Time::from_unix_nanos(0), monotonic: Duration::from_secs(seconds) };
-        processes.cycle(moment, &mut |event| {
-            if let Event::Sample(sample) = event {
-                samples.push((
-                    sample.source.key.to_string(),
-                    sample.number(&PROCESS_CPU_USED).map(Number::as_f64),
-                ));
+        processes.cycle(moment, &mut |event| match event {
+            Event::Sample(sample) => {
+                let used = sample.number(&PROCESS_CPU_USED).map(Number::as_f64);
+                samples.push((sample.source.key.to_string(), used));
             }
+            Event::Trouble(trouble) => troubles.push(trouble.to_string()),
         });
-        samples
+        (samples, troubles)
+    }
+
+    fn write_stat(proc: &Path, pid: u64, (cpu, started, pages): (u64, u64, u64)) {
+        let folder = proc.join(pid.to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        let text =
+            format!("{pid} (x y) S 1 7 7 0 -1 0 0 0 0 0 {cpu} 0 0 0 20 0 3 0 {started} 1 {pages} 9 0\n");
+        std::fs::write(folder.join("stat"), text).unwrap();
+    }
+
+    fn of(proc: &Path) -> Processes {
+        let mut settings = Settings::of(Target::Below("/".into()));
+        settings.proc_path = proc.into();
+        Processes::new(&settings)
     }
 
     #[test]
     fn processes_are_measured_and_told_apart_by_their_start() {
         let dir = tempfile::tempdir().unwrap();
-        let stat = |pid: &str, cpu: u64, started: u64| {
-            let folder = dir.path().join(pid);
-            std::fs::create_dir_all(&folder).unwrap();
-            let text =
-                format!("{pid} (x y) S 1 7 7 0 -1 0 0 0 0 0 {cpu} 0 0 0 20 0 3 0 {started} 1 363 9 0\n");
-            std::fs::write(folder.join("stat"), text).unwrap();
-        };
-        stat("7", 100, 50);
+        let stat = |cpu, started| write_stat(dir.path(), 7, (cpu, started, 363));
+        stat(100, 50);
         std::fs::create_dir(dir.path().join("8")).unwrap();
-        let mut settings = Settings::of(Target::Below("/".into()));
-        settings.proc_path = dir.path().into();
-        let mut processes = Processes::new(&settings);
-        assert_eq!(cycle(&mut processes, 1), [("7#50".to_owned(), None)]);
-        stat("7", 150, 50);
-        assert_eq!(cycle(&mut processes, 2), [("7#50".to_owned(), Some(500.0))]);
-        stat("7", 900, 51);
-        assert_eq!(cycle(&mut processes, 3), [("7#51".to_owned(), None)], "the number is used again");
+        let mut processes = of(dir.path());
+        assert_eq!(cycle(&mut processes, 1).0, [("7#50".to_owned(), None)]);
+        stat(150, 50);
+        assert_eq!(cycle(&mut processes, 2).0, [("7#50".to_owned(), Some(500.0))]);
+        stat(900, 51);
+        assert_eq!(cycle(&mut processes, 3).0, [("7#51".to_owned(), None)], "the number is used again");
+    }
+
+    #[test]
+    fn that_some_processes_are_left_out_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for pid in 1..=200 {
+            write_stat(dir.path(), pid, (0, 1, 1000 - pid));
+        }
+        let mut processes = of(dir.path());
+        let (samples, troubles) = cycle(&mut processes, 1);
+        assert_eq!((samples.len(), troubles), (200, Vec::new()));
+        write_stat(dir.path(), 201, (0, 1, 1000));
+        let (samples, troubles) = cycle(&mut processes, 2);
+        assert_eq!(troubles, ["201 processes are there, and the 200 largest are measured: 1 are left out"]);
+        assert_eq!((samples.len(), &*samples[0].0, &*samples[199].0), (200, "201#1", "199#1"));
+        std::fs::remove_dir_all(dir.path().join("7")).unwrap();
+        assert_eq!(cycle(&mut processes, 3).0.len(), 200);
+        write_stat(dir.path(), 7, (0, 1, 1000));
+        let (samples, troubles) = cycle(&mut processes, 4);
+        assert_eq!((samples.len(), troubles), (200, Vec::new()), "it was told");
     }
 
     #[test]
     fn this_process_is_among_those_of_this_host() {
         let mut processes = Processes::new(&Settings::of(Target::Below("/".into())));
-        assert!(!cycle(&mut processes, 1).is_empty());
+        assert!(!cycle(&mut processes, 1).0.is_empty());
         assert!(page_size().is_power_of_two());
     }
 }

@@ -9,6 +9,9 @@ use crate::catalogue::*;
 use crate::model::{Metric, Time};
 use crate::original::Entry;
 
+mod container;
+mod kept;
+
 fn moment(millis: u64) -> Moment {
     let nanos = i64::try_from(millis).unwrap() * 1_000_000 + 1_700_000_000_000_000_000;
     Moment { wall: Time::from_unix_nanos(nanos), monotonic: Duration::from_millis(millis) }
@@ -84,6 +87,33 @@ fn a_cgroup_of_v2_says_all_that_is_known_of_it() {
 }
 
 #[test]
+fn sizes_of_huge_pages_are_learned_of_the_first_cgroup_that_has_some() {
+    let dir = v2("a", "thr");
+    for file in fs::read_dir(dir.path().join("a")).unwrap().flatten() {
+        if file.file_name().to_str().unwrap().starts_with("hugetlb.") {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    let mut collector = open(dir.path(), Target::Below("/".into()));
+    let sizes = |sample: &Sample| {
+        let usage = sample.points.iter().filter(|it| *it.metric == HUGETLB_USAGE);
+        usage.map(|it| it.tags.get("size").unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (samples, _) = cycle(&mut collector, 0);
+    assert_eq!(samples.iter().map(sizes).collect::<Vec<_>>(), [[""; 0]], "no cgroup has any");
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("b"));
+    // Details are due of both.
+    let (samples, troubles) = cycle(&mut collector, 100_000);
+    assert_eq!(paths(&samples), ["/a", "/b"]);
+    assert_eq!(samples.iter().map(sizes).collect::<Vec<_>>(), [vec![], vec!["1GB", "2MB"]]);
+    assert_eq!(number(&samples[0], &MEMORY_USAGE), Some(0.0), "its other files are where they were");
+    assert_eq!(troubles, Vec::<String>::new());
+    let mut both = open(dir.path(), Target::Below("/".into()));
+    let (samples, _) = cycle(&mut both, 0);
+    assert_eq!(samples.iter().map(sizes).collect::<Vec<_>>(), [vec![], vec!["1GB", "2MB"]], "at once");
+}
+
+#[test]
 fn a_hybrid_host_gives_the_controllers_of_v1_and_the_pressure_of_v2() {
     let mut collector = open(&fixtures().join("hybrid"), Target::Container("c0ffee".into()));
     let (samples, troubles) = cycle(&mut collector, 0);
@@ -118,6 +148,47 @@ fn rates_are_right_over_half_a_second_and_over_one_and_nine_tenths() {
     assert_eq!(step(3_150_000, 27_192, 3400), (Some(1000.0), Some(10_000.0)));
     assert_eq!(step(10, 0, 4400), (None, None), "a reset does not spike");
     assert_eq!(step(500_010, 1000, 5400), (Some(500.0), Some(1000.0)));
+}
+
+/// Limits that are lifted and a disk that goes, as the original's message says it; the files of a memory and a task limit,
+/// and how the first one says that there is none.
+fn lifted(base: &Path, memory: &str, pids: &str, unlimited: &str) {
+    let disk = base.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let limits = |of_memory, of_pids| {
+        fs::write(base.join(memory), of_memory).unwrap();
+        fs::write(base.join(pids), of_pids).unwrap();
+    };
+    limits("67108864\n", "50\n");
+    let mut collector = open(base, Target::Container("c0ffee".into()));
+    collector.settings.mount_path = Some(disk.clone());
+    let mut before = None;
+    let mut entry = |millis| {
+        let (samples, _) = cycle(&mut collector, millis);
+        *before.insert(Entry::of(&samples[0], before.as_ref()))
+    };
+    let first = entry(0);
+    assert_eq!((first.memory_limit_mb, first.pids_limit), (64, 50));
+    assert!(first.disk_limit_mb > 0);
+    limits(unlimited, "max\n");
+    fs::remove_dir(&disk).unwrap();
+    // No time has passed, so that nothing is due that is not read each time.
+    let between = entry(0);
+    assert_eq!((between.memory_limit_mb, between.pids_limit), (64, 50));
+    assert_eq!(between.disk_limit_mb, first.disk_limit_mb);
+    let then = entry(61_000);
+    assert_eq!((then.memory_limit_mb, then.pids_limit), (0, 0));
+    assert_eq!((then.disk_usage_mb, then.disk_limit_mb), (-1, -1));
+}
+
+#[test]
+fn lifted_limits_and_a_disk_that_went_are_gone_from_the_originals_message_as_well() {
+    let dir = v2("docker/c0ffee", "mix");
+    lifted(dir.path(), "docker/c0ffee/memory.max", "docker/c0ffee/pids.max", "max\n");
+    let dir = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("hybrid"), dir.path());
+    let memory = "memory/docker/c0ffee/memory.limit_in_bytes";
+    lifted(dir.path(), memory, "pids/docker/c0ffee/pids.max", "9223372036854771712\n");
 }
 
 #[test]
@@ -179,19 +250,92 @@ fn an_absent_container_is_told_once_and_found_when_it_comes() {
 }
 
 #[test]
+fn a_path_that_is_not_there_yet_is_found_by_the_kernels_word() {
+    let dir = v2("other", "thr");
+    // Without descriptors, since a plain file can still be read when its folder is gone.
+    let open = |target| with(dir.path(), target, Budget::of(0));
+    let mut one = open(Target::Path("/x/y/z".into()));
+    let mut below = open(Target::Below("/x/y".into()));
+    let (samples, troubles) = cycle(&mut one, 0);
+    assert!(samples.is_empty() && troubles[0].contains("x/y/z"), "{troubles:?}");
+    let (samples, troubles) = cycle(&mut below, 0);
+    assert!(samples.is_empty() && troubles[0].contains("x/y"), "{troubles:?}");
+    // Each step is a second, and no look is due by the interval before ten.
+    for (at, folder) in [(1, "x"), (2, "x/y")] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        for collector in [&mut one, &mut below] {
+            assert_eq!(cycle(collector, at * 1000), (Vec::new(), Vec::new()), "{folder}");
+        }
+    }
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x/y/z"));
+    for collector in [&mut one, &mut below] {
+        assert_eq!(paths(&cycle(collector, 3000).0), ["/x/y/z"]);
+    }
+    // All of the way goes and comes: the watches of before are gone with their folders.
+    fs::rename(dir.path().join("x"), dir.path().join("old")).unwrap();
+    for collector in [&mut one, &mut below] {
+        assert_eq!(number(&cycle(collector, 4000).0[0], &RUNNING), Some(0.0));
+    }
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x/y/z"));
+    for collector in [&mut one, &mut below] {
+        assert_eq!(paths(&cycle(collector, 5000).0), ["/x/y/z"]);
+    }
+}
+
+#[test]
+fn without_the_kernels_word_a_path_is_looked_for_at_the_interval() {
+    let dir = v2("other", "thr");
+    let mut collector = open(dir.path(), Target::Path("/x".into()));
+    collector.watch = None;
+    assert!(cycle(&mut collector, 0).0.is_empty());
+    copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x"));
+    assert!(cycle(&mut collector, 9_900).0.is_empty());
+    assert_eq!(paths(&cycle(&mut collector, 10_000).0), ["/x"]);
+}
+
+fn paths(samples: &[Sample]) -> Vec<&str> {
+    samples.iter().map(|it| it.source.tags.get("cgroup").unwrap()).collect()
+}
+
+#[test]
 fn all_below_a_path_come_and_go_up_to_a_bound() {
     let dir = v2("x/a", "thr");
     copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("x/b/c"));
     let mut collector = open(dir.path(), Target::Below("/x".into()));
-    let paths = |samples: &[Sample]| {
-        samples.iter().map(|it| it.source.tags.get("cgroup").unwrap().to_owned()).collect::<Vec<_>>()
-    };
     assert_eq!(paths(&cycle(&mut collector, 0).0), ["/x/a", "/x/b", "/x/b/c"]);
     collector.settings.max_cgroups = 1;
     fs::create_dir(dir.path().join("x/d")).unwrap();
-    let (_, troubles) = cycle(&mut collector, 100_000);
+    let (samples, troubles) = cycle(&mut collector, 100_000);
     assert!(troubles.iter().any(|it| it.contains("4 cgroups are there") && it.contains("3 are left out")));
     assert_eq!(collector.count(), 1);
+    assert_eq!(paths(&samples), ["/x/a"], "those that are left out are still there");
+    assert_eq!(number(&samples[0], &RUNNING), Some(1.0));
+}
+
+#[test]
+fn what_is_measured_stays_when_a_newcomer_has_an_earlier_path() {
+    let dir = v2("x/b", "thr");
+    let mix = fixtures().join("v2/linux-7.2/mix");
+    copy(&mix, &dir.path().join("x/c"));
+    let mut collector = open(dir.path(), Target::Below("/x".into()));
+    collector.settings.max_cgroups = 2;
+    let (first, _) = cycle(&mut collector, 0);
+    copy(&mix, &dir.path().join("x/a"));
+    let (then, troubles) = cycle(&mut collector, 100_000);
+    assert_eq!(paths(&then), ["/x/b", "/x/c"]);
+    for (before, after) in first.iter().zip(&then) {
+        assert_eq!((&after.source, number(after, &RUNNING)), (&before.source, Some(1.0)));
+    }
+    assert!(
+        troubles.iter().any(|it| it.contains("3 cgroups are there, and max_cgroups is 2")),
+        "{troubles:?}"
+    );
+    fs::remove_dir_all(dir.path().join("x/b")).unwrap();
+    let (last, _) = cycle(&mut collector, 200_000);
+    assert_eq!(paths(&last), ["/x/b", "/x/a", "/x/c"]);
+    assert_eq!(number(&last[0], &RUNNING), Some(0.0), "it went");
+    let usage = last[1].points.iter().find(|it| *it.metric == CPU_USAGE).unwrap();
+    assert_eq!(usage.start, None, "it waited for room, and was there before");
 }
 
 #[test]

@@ -37,6 +37,9 @@ fn a_throttled_cgroup_of_v1_says_the_same() {
 fn resident_memory_is_found_in_both_versions() {
     let v2 = memory_stat(&v2("linux-7.2/thr/memory.stat")).unwrap();
     assert_eq!(v2.rss(), Some(v2.anon.unwrap() + v2.file_mapped.unwrap()));
+    let works =
+        memory_stat("anon 4096\nfile 16384\nfile_mapped 8192\nanon_thp 64\ninactive_anon 32\n").unwrap();
+    assert_eq!(works.rss(), Some(12_288));
     assert!(v2.kernel.is_some() && v2.slab.is_some() && v2.pgfault.is_some(), "{v2:?}");
     let v1 = memory_stat(&hybrid("memory/docker/c0ffee/memory.stat")).unwrap();
     assert_eq!(v1.rss(), Some(434_176 + 45_056));

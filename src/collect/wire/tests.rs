@@ -188,3 +188,116 @@ fn what_was_not_measured_has_no_point() {
     assert!(!names.contains(&"disk_usage_mb") && names.contains(&"disk_limit_mb"), "{names:?}");
     assert_eq!((names.len(), sample.time.unix_seconds()), (12, 5));
 }
+
+/// Field by field as the original writes them: the number of the field times 8 before each, since all are varints; the two
+/// of the disk are zigzag, so that -1 is 1 and 300 is 600.
+const PUBLISHED: [(u8, &[u8]); 14] = [
+    (0x08, &[0xd2, 0x85, 0xcc, 0xaf, 0x06]),
+    (0x10, &[0x01]),
+    (0x18, &[0xdc, 0x0b]),
+    (0x20, &[0x04]),
+    (0x28, &[0x05]),
+    (0x30, &[0x06]),
+    (0x38, &[0x01]),
+    (0x40, &[0xd8, 0x04]),
+    (0x48, &[0x09]),
+    (0x50, &[0x0a]),
+    (0x58, &[0x0b]),
+    (0x60, &[0x0c]),
+    (0x68, &[0x0d]),
+    (0x70, &[0x80, 0x01]),
+];
+
+#[test]
+fn a_message_of_the_original_has_its_bytes() {
+    use prost::Message as _;
+    let bytes: Vec<u8> = PUBLISHED.iter().flat_map(|(key, value)| [&[*key], *value].concat()).collect();
+    let said = generated::publish::PublishRequest {
+        unix_time: 1_710_424_786,
+        running: true,
+        milli_cpu_usage: 1500,
+        memory_total_mb: 4,
+        memory_rss_mb: 5,
+        memory_limit_mb: 6,
+        disk_usage_mb: -1,
+        disk_limit_mb: 300,
+        disk_read_kbps: 9,
+        disk_write_kbps: 10,
+        disk_read_iops: 11,
+        disk_write_iops: 12,
+        pids_current: 13,
+        pids_limit: 128,
+    };
+    assert_eq!(generated::publish::PublishRequest::decode(&*bytes).unwrap(), said);
+    assert_eq!(said.encode_to_vec(), bytes);
+}
+
+#[test]
+fn each_value_of_a_message_of_the_original_has_its_own_point_and_field() {
+    let entry = crate::original::Entry {
+        unix_time: 1,
+        running: true,
+        milli_cpu_usage: 3,
+        memory_total_mb: 4,
+        memory_rss_mb: 5,
+        memory_limit_mb: 6,
+        disk_usage_mb: 7,
+        disk_limit_mb: 8,
+        disk_read_kbps: 9,
+        disk_write_kbps: 10,
+        disk_read_iops: 11,
+        disk_write_iops: 12,
+        pids_current: 13,
+        pids_limit: 14,
+        milli_cpu_limit: 15,
+    };
+    let sample = publish::sample(&publish::request(&entry), Tags::default());
+    let found: Vec<_> = sample.points.iter().map(|it| (&*it.metric.name, it.number.as_f64())).collect();
+    let expected = [
+        ("running", 1.0),
+        ("milli_cpu_usage", 3.0),
+        ("memory_total_mb", 4.0),
+        ("memory_rss_mb", 5.0),
+        ("memory_limit_mb", 6.0),
+        ("disk_usage_mb", 7.0),
+        ("disk_limit_mb", 8.0),
+        ("disk_read_kbps", 9.0),
+        ("disk_write_kbps", 10.0),
+        ("disk_read_iops", 11.0),
+        ("disk_write_iops", 12.0),
+        ("pids_current", 13.0),
+        ("pids_limit", 14.0),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_prefix_comes_before_the_names_of_the_original_and_before_no_others() {
+    let said = generated::publish::PublishRequest { running: true, ..Default::default() };
+    let sample = publish::sample(&said, Tags::new([("container", "c")]));
+    let mut sent = batch("me", 1, &[sample], &[]);
+    let other = proto::Metric { name: "container.running".into(), ..sent.metrics[0].clone() };
+    sent.metrics.push(other);
+    let names = |batch: &proto::Batch| batch.metrics.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+    let renamed = publish::renamed(sent.clone(), "enclave.");
+    let expected = [
+        "enclave.running",
+        "enclave.milli_cpu_usage",
+        "enclave.memory_total_mb",
+        "enclave.memory_rss_mb",
+        "enclave.memory_limit_mb",
+        "enclave.disk_usage_mb",
+        "enclave.disk_limit_mb",
+        "enclave.disk_read_kbps",
+        "enclave.disk_write_kbps",
+        "enclave.disk_read_iops",
+        "enclave.disk_write_iops",
+        "enclave.pids_current",
+        "enclave.pids_limit",
+        "container.running",
+    ];
+    assert_eq!(names(&renamed), expected);
+    assert_eq!(publish::renamed(sent.clone(), ""), sent, "no prefix changes nothing");
+    let read = read(renamed).unwrap();
+    assert_eq!(&*read.samples[0].points[0].metric.name, "enclave.running", "points follow their metrics");
+}
