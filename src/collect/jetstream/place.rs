@@ -216,7 +216,7 @@ mod tests {
             (consumer::Config { max_deliver: 3, ..ours.clone() }, "gives up"),
             (consumer::Config { inactive_threshold: Duration::from_secs(1), ..ours.clone() }, "for ever"),
             (consumer::Config { memory_storage: true, ..ours.clone() }, "in memory"),
-            (consumer::Config { durable_name: None, ..ours.clone() }, "for ever"),
+            (consumer::Config { durable_name: None, ..ours }, "for ever"),
         ] {
             assert!(unfit(&found).is_some_and(|it| it.contains(word)), "{word}");
         }

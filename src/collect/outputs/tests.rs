@@ -581,8 +581,8 @@ async fn a_queue_on_the_disk_outlives_the_process() {
 #[tokio::test]
 async fn above_the_bound_of_a_queue_on_the_disk_what_is_in_hand_goes_first_and_is_counted_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut receiver = Receiver::default();
-    receiver.breaks_at = Some(|body| contains(body, "container.memory.usage=1i"));
+    let breaks_at: fn(&[u8]) -> bool = |body| contains(body, "container.memory.usage=1i");
+    let receiver = Receiver { breaks_at: Some(breaks_at), ..Receiver::default() };
     let output = Output {
         name: "influx".into(),
         queue_points: 10,
