@@ -54,8 +54,8 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("process-wrap", &["outrider-supervisor"], "only the supervisor starts processes"),
     (
         "redb",
-        &["outrider-home", "outrider-collect"],
-        "the small store is home's, the backlog of points is collect's",
+        &["outrider-home", "outrider-collect", "outrider-testkit"],
+        "the small store is home's, the backlog of points is collect's, and the testkit has a disk for both that loses what was not synced",
     ),
     ("async-nats", &["outrider-collect"], "the stream of batches is collect's, as the backlog is"),
     ("sqlx", &["outrider-backend"], "the database is the backend's"),
