@@ -21,6 +21,9 @@ const OLDEST: Duration = Duration::from_secs(1);
 /// Room in a message for everything but the objects.
 const ENVELOPE_BYTES: usize = 1024;
 
+/// What of the memory in which objects are serialized is kept, and the size from which on an object is large.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
 /// Rejected objects of a session that are logged one by one; the rest is counted.
 const LOGGED_REJECTIONS: u64 = 10;
 
@@ -48,13 +51,15 @@ pub struct Outgoing {
     /// The largest object that a message can carry.
     largest: usize,
     /// The parameters of the next batch as far as they are known: the beginning, and the waiting objects with commas
-    /// between. Objects are serialized here and copied from here into their message.
-    text: Vec<u8>,
+    /// between. It is written from where it is.
+    text: String,
+    /// Where an object is serialized, and checked to be text.
+    scratch: Vec<u8>,
     /// Where the waiting objects begin in it.
     head: usize,
     waiting: u64,
     /// Batches that are full and not on their way yet, each with the number of its objects. Rarely more than one.
-    full: VecDeque<(Vec<u8>, u64)>,
+    full: VecDeque<(String, u64)>,
     /// When the first of the waiting objects came.
     since: Option<Instant>,
     unanswered: JoinSet<Answer>,
@@ -71,6 +76,30 @@ struct Start {
     object: usize,
 }
 
+/// Writes what comes before the next object of a batch.
+fn begin(text: &mut String, head: &mut usize, waiting: u64, session: SessionId) -> Start {
+    if text.is_empty() {
+        text.push_str(&format!(r#"{{"session":{session},"objects":["#));
+        *head = text.len();
+    }
+    let end = text.len();
+    if waiting > 0 {
+        text.push(',');
+    }
+    Start { end, object: text.len() }
+}
+
+/// Memory for the next batch, which is most likely about as long.
+fn memory(core: &Core, bytes: usize) -> String {
+    let mut text = core.context.peer().spare_text();
+    text.reserve(bytes + bytes / 16 + ENVELOPE_BYTES);
+    text
+}
+
+fn not_text(err: std::str::Utf8Error) -> serde_json::Error {
+    serde_json::Error::custom(format!("the JSON of the object is not UTF-8: {err}"))
+}
+
 /// How many objects a batch had, and what the agent answered.
 type Answer = (u64, Result<SessionSendReply, CallError>);
 
@@ -79,7 +108,8 @@ impl Outgoing {
         Self {
             batching: Batching::default(),
             largest: max_line_bytes.saturating_sub(ENVELOPE_BYTES),
-            text: Vec::new(),
+            text: String::new(),
+            scratch: Vec::new(),
             head: 0,
             waiting: 0,
             full: VecDeque::new(),
@@ -106,34 +136,40 @@ impl Outgoing {
 
     /// Takes an object into the next batch: it is there, or nothing has changed. [`Outgoing::send_full`] is to follow.
     pub(crate) fn add<T: Serialize + ?Sized>(&mut self, core: &Core, object: &T) -> Result<(), Error> {
-        let start = self.begin(core.id);
-        match serde_json::to_writer(&mut self.text, object) {
-            Ok(()) => self.take(core, start),
-            Err(err) => {
-                self.text.truncate(start.end);
-                Err(Error::Serialize { what: core.name.clone(), err })
-            }
+        self.scratch.clear();
+        let failed = |err| Error::Serialize { what: core.name.clone(), err };
+        serde_json::to_writer(&mut self.scratch, object).map_err(failed)?;
+        if self.scratch.len() > SCRATCH_BYTES {
+            let text = String::from_utf8(std::mem::take(&mut self.scratch));
+            return self.add_large(core, text.map_err(|err| failed(not_text(err.utf8_error())))?);
         }
+        let text = std::str::from_utf8(&self.scratch).map_err(|err| failed(not_text(err)))?;
+        let start = begin(&mut self.text, &mut self.head, self.waiting, core.id);
+        self.text.push_str(text);
+        self.take(core, start)
+    }
+
+    /// An object that is too large to be in memory twice begins a batch.
+    fn add_large(&mut self, core: &Core, mut object: String) -> Result<(), Error> {
+        let bytes = object.len();
+        if bytes > self.largest {
+            return Err(Error::TooLarge { model: core.name.clone(), bytes, limit: self.largest });
+        }
+        if self.waiting > 0 {
+            self.end_batch(String::new());
+        }
+        self.text.clear();
+        let start = begin(&mut self.text, &mut self.head, 0, core.id);
+        object.insert_str(0, &self.text);
+        self.text = object;
+        self.take(core, start)
     }
 
     /// The same for JSON text that was checked.
     pub(crate) fn add_text(&mut self, core: &Core, object: &str) -> Result<(), Error> {
-        let start = self.begin(core.id);
-        self.text.extend_from_slice(object.as_bytes());
+        let start = begin(&mut self.text, &mut self.head, self.waiting, core.id);
+        self.text.push_str(object);
         self.take(core, start)
-    }
-
-    /// Writes what comes before the next object.
-    fn begin(&mut self, session: SessionId) -> Start {
-        if self.text.is_empty() {
-            self.text.extend_from_slice(format!(r#"{{"session":{session},"objects":["#).as_bytes());
-            self.head = self.text.len();
-        }
-        let end = self.text.len();
-        if self.waiting > 0 {
-            self.text.push(b',');
-        }
-        Start { end, object: self.text.len() }
     }
 
     fn take(&mut self, core: &Core, Start { end, object }: Start) -> Result<(), Error> {
@@ -143,9 +179,9 @@ impl Outgoing {
             return Err(Error::TooLarge { model: core.name.clone(), bytes, limit: self.largest });
         }
         if self.waiting > 0 && self.text.len() - self.head > self.largest.min(self.batching.bytes) {
-            let mut later = Vec::with_capacity(self.head + bytes);
-            later.extend_from_slice(&self.text[..self.head]);
-            later.extend_from_slice(&self.text[object..]);
+            let mut later = memory(core, self.head + bytes);
+            later.push_str(&self.text[..self.head]);
+            later.push_str(&self.text[object..]);
             self.text.truncate(end);
             self.end_batch(later);
         }
@@ -154,13 +190,14 @@ impl Outgoing {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         if self.waiting >= self.batching.objects as u64 || now - since >= OLDEST {
-            self.end_batch(Vec::with_capacity(self.text.len()));
+            let next = memory(core, self.text.len());
+            self.end_batch(next);
         }
         Ok(())
     }
 
     /// The batch is full; `next` is the beginning of the one after it.
-    fn end_batch(&mut self, next: Vec<u8>) {
+    fn end_batch(&mut self, next: String) {
         let text = std::mem::replace(&mut self.text, next);
         self.full.push_back((text, std::mem::take(&mut self.waiting)));
         self.since = None;
@@ -174,11 +211,7 @@ impl Outgoing {
             while self.unanswered.len() >= self.batching.window {
                 self.take_answer(core).await?;
             }
-            let Some((text, count)) = self.full.pop_front() else { break };
-            let mut text = String::from_utf8(text).map_err(|err| Error::Serialize {
-                what: core.name.clone(),
-                err: serde_json::Error::custom(format!("the JSON of the objects is not UTF-8: {err}")),
-            })?;
+            let Some((mut text, count)) = self.full.pop_front() else { break };
             text.push_str(&format!(r#"],"count":{count}}}"#));
             let peer = core.context.peer().clone();
             // Without a bound of our own: while the spool is full the agent holds its answer, for as long as its operator
@@ -192,7 +225,7 @@ impl Outgoing {
 
     async fn dispatch(&mut self, core: &Core) -> Result<(), Error> {
         if self.waiting > 0 {
-            self.end_batch(Vec::new());
+            self.end_batch(String::new());
         }
         self.send_full(core).await
     }

@@ -197,6 +197,32 @@ async fn objects_travel_in_batches_by_count_and_by_bytes() {
     assert_eq!(first, ["0", "1", "2"], "in the order in which they were sent");
 }
 
+#[tokio::test]
+async fn objects_of_every_size_arrive_whole_and_in_order() {
+    /// Around what fits into a batch, what is written at once, and what is in memory once.
+    const SIZES: [usize; 9] = [1, 30_000, 65_500, 65_536, 65_600, 262_000, 300_000, 2, 1_000_000];
+    let agent = agent(|run, _| async move {
+        let mut session = run.model("a.B", None).await?;
+        for n in 0..200 {
+            let text = "ü".repeat(SIZES[n % SIZES.len()] / 2);
+            if n % 5 == 3 {
+                session.send_json(&json!({ "id": n.to_string(), "text": text }).to_string()).await?;
+            } else {
+                session.send(&json!({ "id": n.to_string(), "text": text })).await?;
+            }
+        }
+        session.done().await.map(drop)
+    })
+    .await;
+    agent.export(&step(1)).await.unwrap();
+    let found: Vec<_> =
+        agent.objects("a.B").iter().map(|it| (it["id"].clone(), it["text"].clone())).collect();
+    assert_eq!(found.len(), 200);
+    for (n, (id, text)) in found.into_iter().enumerate() {
+        assert_eq!((id, text), (json!(n.to_string()), json!("ü".repeat(SIZES[n % SIZES.len()] / 2))));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_source_still_shows_its_objects_once_a_second() {
     let agent = agent(|run, _| async move {

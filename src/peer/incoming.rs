@@ -217,7 +217,7 @@ impl Dispatcher {
                     let queue = self.queue.clone();
                     running.push(
                         async move {
-                            drop(queue.line(answer).await);
+                            drop(queue.message(answer).await);
                             drop(slot);
                         }
                         .boxed(),
@@ -256,7 +256,7 @@ impl Dispatcher {
                 answer = refusal(id, code::INTERNAL, message).into_json();
             }
             // Fails when the link is gone: then nobody waits for the answer.
-            drop(queue.line(String::from(Box::<str>::from(answer))).await);
+            drop(queue.message(String::from(Box::<str>::from(answer))).await);
             drop(slot);
         }
         .boxed()

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::unconstrained;
 
 use crate::incoming::Incoming;
-use crate::outgoing::{Queue, write};
+use crate::outgoing::{Line, Queue, write};
 use crate::shared::Shared;
 use crate::transport::{BAD_ANSWER, FLUSH, RpcClient};
 use crate::{CallError, FLUSH_TIME, Handlers, Limits, Lost};
@@ -57,7 +57,7 @@ pub fn connect<C: Send + Sync + 'static>(
     let shared = Arc::new(Shared::new(limits));
     let incoming = Incoming::start(&shared, handlers.into_registry(), queue.clone(), answers);
     tokio::spawn(incoming.run(Box::pin(reader)));
-    tokio::spawn(write(Box::pin(writer), queued, shared.clone()));
+    tokio::spawn(write(Box::pin(writer), queued, queue.spare().clone(), shared.clone()));
     let client = RpcClient::start(&shared, queue.clone(), answered);
     Peer { end: Arc::new(End { shared, client, queue, in_flight }) }
 }
@@ -93,7 +93,13 @@ impl Peer {
             .map_err(|err| CallError::BadReply { method: M::NAME, found: err.to_string() })
     }
 
-    /// The same for parameters that are written as JSON already: the text becomes its line where it is, so that a large one
+    /// An empty text for [`Peer::call_text`], with memory that was used before where there is some.
+    #[must_use]
+    pub fn spare_text(&self) -> String {
+        self.end.queue.spare().take()
+    }
+
+    /// The same for parameters that are written as JSON already: the text is written from where it is, so that a large one
     /// is in memory once. It must be one JSON value, which the other end checks, not this one. The call goes past those that wait in jsonrpsee's client, and one
     /// that is given up is sent all the same when it was queued.
     ///
@@ -206,13 +212,8 @@ impl Peer {
         let lost = || CallError::from(self.lost().unwrap_or(Lost::Closed));
         let (waiting, answered) = shared.begin_direct();
         let head = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":"#, waiting.id);
-        let mut line = params;
-        // Also for the line feed that will follow.
-        line.reserve_exact(head.len() + 2);
-        line.insert_str(0, &head);
-        line.push('}');
         tokio::select! {
-            queued = self.end.queue.line(line) => queued.map_err(|_| lost())?,
+            queued = self.end.queue.line(Line::call(head, params)) => queued.map_err(|_| lost())?,
             _ = shared.until_lost() => return Err(lost()),
         }
         let line = tokio::select! {

@@ -78,7 +78,7 @@ impl TransportSenderT for Sender {
         if head.flush {
             return self.queue.put(Outgoing::End).await;
         }
-        self.queue.line(message).await
+        self.queue.message(message).await
     }
 }
 
