@@ -112,7 +112,15 @@ impl Checkpoints {
     pub fn confirm(&self) {
         *self.known.facts() = Facts { confirmed: true, moved: false };
         // For this process to read them. Should that fail, it is tried again when one is read or the next is prepared.
-        drop(self.settle(Durability::None));
+        drop(self.move_confirmed(Durability::None));
+    }
+
+    /// Makes what was confirmed durable among the other values, so that after a death nothing of it is in doubt.
+    ///
+    /// # Errors
+    /// When the store cannot be written. The values are as durable as before: by their objects.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        if self.known.facts().confirmed { self.move_confirmed(Durability::Immediate) } else { Ok(()) }
     }
 
     /// Where the objects of the values in doubt should be, in order: none unless a process ended in the middle of a commit.
@@ -140,7 +148,7 @@ impl Checkpoints {
     /// Lets what was confirmed be read among the other values.
     pub(super) fn ready(&self) -> Result<(), StoreError> {
         let facts = *self.known.facts();
-        if facts.confirmed && !facts.moved { self.settle(Durability::Immediate) } else { Ok(()) }
+        if facts.confirmed && !facts.moved { self.move_confirmed(Durability::Immediate) } else { Ok(()) }
     }
 
     /// Drops the values in doubt that a range of paths holds.
@@ -153,7 +161,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    fn settle(&self, durability: Durability) -> Result<(), StoreError> {
+    fn move_confirmed(&self, durability: Durability) -> Result<(), StoreError> {
         self.store.write_with(durability, |transaction| self.end_doubt(transaction, |_| true))?;
         self.known.facts().moved = true;
         Ok(())
