@@ -276,7 +276,7 @@ impl Spool {
     }
 
     /// Removes an export's folder when nothing is in it but its manifest, and that is old: until then its numbers must
-    /// stay known.
+    /// stay known. One that somebody may ask about (see `place`) is kept, since the mark of that is in it.
     fn remove_finished(&self, export: &str, is_old: impl Fn(SystemTime) -> bool) -> Result<(), SpoolError> {
         let dir = self.dir.join(export);
         let entries = list_if_there(&*self.fs, &dir).at("list", &dir)?;
@@ -287,6 +287,10 @@ impl Spool {
         }
         let lock = dir.join(LOCK);
         let Some(held) = self.fs.try_lock(&lock).at("lock", &lock)? else { return Ok(()) };
+        // A writer may have come and gone before the lock was had.
+        if !is_finished(&*self.fs, &dir)? {
+            return Ok(());
+        }
         for model in folders(&*self.fs, &dir)? {
             let model = dir.join(model);
             self.fs.remove_dir(&model).at("remove folder", &model)?;
@@ -302,7 +306,7 @@ impl Spool {
     }
 
     /// The ids of all exports.
-    fn exports(&self) -> Result<Vec<String>, SpoolError> {
+    pub(crate) fn exports(&self) -> Result<Vec<String>, SpoolError> {
         // Not `folders`: a spool that is gone is no empty one.
         Ok(names(self.fs.list(&self.dir).at("list", &self.dir)?))
     }
