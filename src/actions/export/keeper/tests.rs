@@ -1,9 +1,9 @@
 //! The keeper where there is no room: it waits, loses nothing, and ends its wait.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use outrider_home::{Checkpoints, Limits, Root};
+use outrider_home::{Checkpoints, Claim, Limits, Prepared, Root};
 use outrider_spool::{Settings, Spool};
 
 use super::*;
@@ -14,6 +14,7 @@ const HOPELESS: u64 = 999;
 /// A keeper on a spool whose only other file fills it.
 struct World {
     _folder: tempfile::TempDir,
+    root: Root,
     spool: Spool,
     blocker: PathBuf,
     keeper: Keeper,
@@ -41,7 +42,7 @@ impl World {
         room.hopeless = Duration::from_secs(if wait_s == HOPELESS { 0 } else { 1000 });
         let (tell, sealed) = mpsc::channel(64);
         let keeper = Keeper::start(spool.export("e1").unwrap(), values, backend, room, tell).unwrap();
-        Self { _folder: folder, spool, blocker, keeper, sealed }
+        Self { _folder: folder, root, spool, blocker, keeper, sealed }
     }
 
     async fn append(&self, session: u64, objects: usize) {
@@ -76,6 +77,35 @@ impl World {
         };
         tokio::time::timeout(Duration::from_secs(30), looked).await.unwrap();
     }
+}
+
+/// A second root as a process that is killed now would leave it.
+fn as_after_a_kill(root: &Root) -> (tempfile::TempDir, Root) {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = Root::at(folder.path());
+    copy.create().unwrap();
+    for from in files_below(root.path()) {
+        let to = copy.path().join(from.strip_prefix(root.path()).unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+    (folder, copy)
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+    entries.flat_map(|it| if it.is_dir() { files_below(&it) } else { vec![it] }).collect()
+}
+
+/// The backend acknowledges all that is in a spool, and nothing of it is kept any longer.
+fn acknowledge_and_expire(spool: &Spool) {
+    spool.recover().unwrap();
+    for file in spool.pending().unwrap().files {
+        spool.acknowledge(&file).unwrap();
+    }
+    let later = SystemTime::now() + Duration::from_secs(60);
+    let removed = spool.expire_sent(Duration::ZERO, later).unwrap();
+    assert!(removed.failed.is_empty(), "{:?}", removed.failed);
 }
 
 fn objects(files: &[Sealed]) -> u64 {
@@ -170,4 +200,60 @@ async fn what_needs_no_room_goes_ahead_of_what_waits() {
     world.until_waits(true).await;
     assert_eq!(world.keeper.commit(World::finished(1)).await.unwrap().objects, 4);
     assert!(world.keeper.waits().is_some());
+}
+
+#[tokio::test]
+async fn an_answered_value_is_kept_after_a_kill_though_its_objects_were_acknowledged_and_expired() {
+    let world = World::new(true, 1000);
+    std::fs::remove_file(&world.blocker).unwrap();
+    world.append(1, 4).await;
+    world.keeper.commit(World::finished(1)).await.unwrap();
+    let (_folder, root) = as_after_a_kill(&world.root);
+    let spool = Spool::open(root.spool(), Settings::default()).unwrap();
+    acknowledge_and_expire(&spool);
+    let checkpoints = Checkpoints::open(&root, Duration::ZERO).unwrap();
+    assert_eq!(decide(&checkpoints, &spool).unwrap(), (1, 0));
+    assert!(checkpoints.get(&World::finished(1).path).unwrap().is_some());
+    acknowledge_and_expire(&spool);
+    assert!(!spool.dir().join("e1").exists(), "what is decided is asked about by nobody");
+}
+
+#[tokio::test]
+async fn what_was_not_committed_is_dropped_after_a_kill_though_all_before_was_acknowledged() {
+    let world = World::new(true, 1000);
+    std::fs::remove_file(&world.blocker).unwrap();
+    world.append(1, 4).await;
+    world.keeper.commit(World::finished(1)).await.unwrap();
+    let (_folder, root) = as_after_a_kill(&world.root);
+    let spool = Spool::open(root.spool(), Settings::default()).unwrap();
+    let checkpoints = Checkpoints::open(&root, Duration::ZERO).unwrap();
+    decide(&checkpoints, &spool).unwrap();
+    // The next life of the export dies between the doubt and the commit.
+    let mut writer = spool.export("e1").unwrap();
+    let mut session = writer.session("mock", "a.B");
+    session.append(br#"{"id":"2"}"#).unwrap();
+    let place = writer.places(&mut [session]).unwrap().remove(0).unwrap();
+    let claim = Claim { export: "e1".into(), model: place.model, number: place.number, from: place.from };
+    let Finished { path, last_processed, .. } = World::finished(2);
+    let prepared = Prepared { path: path.clone(), value: last_processed.unwrap(), beside: None, claim };
+    checkpoints.prepare(&[prepared]).unwrap();
+    drop(writer);
+    acknowledge_and_expire(&spool);
+    assert_eq!(decide(&checkpoints, &spool).unwrap(), (0, 1));
+    assert!(checkpoints.get(&path).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_finished_export_leaves_nothing_in_doubt_and_is_removed_when_it_is_old() {
+    let world = World::new(true, 1000);
+    std::fs::remove_file(&world.blocker).unwrap();
+    world.append(1, 4).await;
+    world.keeper.commit(World::finished(1)).await.unwrap();
+    world.keeper.finish().await.unwrap();
+    // Whoever has the store open is gone when it is answered, so that it can be opened again.
+    let checkpoints = Checkpoints::open(&world.root, Duration::ZERO).unwrap();
+    assert!(checkpoints.in_doubt().unwrap().is_empty());
+    assert!(checkpoints.get(&World::finished(1).path).unwrap().is_some());
+    acknowledge_and_expire(&world.spool);
+    assert!(!world.spool.dir().join("e1").exists());
 }

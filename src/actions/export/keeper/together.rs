@@ -57,8 +57,9 @@ impl Worker {
         }
         // Also when there are none: what an earlier commit that failed left in doubt ends before the next begins.
         if !values.is_empty() || self.doubtful {
-            self.values.prepare(values)?;
+            // Also when it fails: they may be written all the same.
             self.doubtful = true;
+            self.values.prepare(values)?;
         }
         let ids = || group.iter().map(|(finished, _)| finished.session);
         self.backend.before_commit(ids());
@@ -69,6 +70,14 @@ impl Worker {
             self.doubtful = false;
         }
         Ok(Together { committed, with_value })
+    }
+
+    /// Settles the values of the last commit, which is not in doubt here: then the export may be removed as soon as the
+    /// backend has it. Where that fails, the next opening decides, and the export is kept until then.
+    pub(super) fn settle(&mut self) {
+        if !self.doubtful && self.values.settle().is_ok() {
+            drop(self.writer.settle());
+        }
     }
 
     fn claim(&self, place: CommitPlace) -> Claim {
@@ -97,6 +106,7 @@ pub(crate) fn decide(checkpoints: &Checkpoints, spool: &Spool) -> Result<(usize,
     if !claims.is_empty() {
         checkpoints.resolve(&holds)?;
     }
+    spool.settle()?;
     let kept = holds.iter().filter(|it| **it).count();
     Ok((kept, claims.len() - kept))
 }
