@@ -53,7 +53,7 @@ pub struct Usage {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// When the oldest of them was last written.
+    /// When the oldest of those that are sealed was last written: the others do not wait for the backend yet.
     pub oldest: Option<SystemTime>,
     /// Acknowledged files that are still kept.
     pub sent_files: u64,
@@ -251,6 +251,14 @@ impl Spool {
         Ok(usage)
     }
 
+    /// When the oldest sealed file that waits was last written: a part of [`Spool::usage`] that looks at no acknowledged file.
+    ///
+    /// # Errors
+    /// When the spool's folder cannot be read.
+    pub fn oldest(&self) -> Result<Option<SystemTime>, SpoolError> {
+        Ok(waiting(&*self.fs, &self.dir)?.oldest)
+    }
+
     /// Removes the old ones of an export's acknowledged files; `dir` is its folder in `sent`.
     fn expire_export(
         &self,
@@ -348,9 +356,10 @@ fn count(fs: &dyn Fs, export: &Path, usage: &mut Usage) -> Result<(), SpoolError
     for model in folders(fs, export)? {
         let model = export.join(model);
         for entry in list_if_there(fs, &model).at("list", &model)? {
-            if parse(&entry.name).is_some() {
-                usage.files += 1;
-                usage.bytes += entry.len;
+            let Some((_, _, stage)) = parse(&entry.name) else { continue };
+            usage.files += 1;
+            usage.bytes += entry.len;
+            if stage == Stage::Sealed {
                 usage.oldest = Some(usage.oldest.map_or(entry.modified, |it| it.min(entry.modified)));
             }
         }
