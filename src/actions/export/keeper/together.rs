@@ -123,3 +123,69 @@ pub(crate) enum Undecided {
     #[error("look for the objects of the last commit")]
     Spool(#[from] SpoolError),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use outrider_home::{Prepared, Root, SessionPath};
+    use outrider_protocol::ids::IntegrationId;
+    use outrider_spool::Settings;
+
+    use super::*;
+
+    fn path(name: &str) -> SessionPath {
+        SessionPath::of(IntegrationId::new("git").unwrap()).join("a.B", Some(name.to_owned()))
+    }
+
+    #[test]
+    fn of_each_export_those_values_are_kept_whose_objects_are_in_the_spool() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::at(folder.path());
+        root.create().unwrap();
+        let spool = Spool::open(root.spool(), Settings::default()).unwrap();
+        let checkpoints = Checkpoints::open(&root, Duration::ZERO).unwrap();
+        assert_eq!(decide(&checkpoints, &spool).unwrap(), (0, 0));
+
+        let mut values = Vec::new();
+        let mut writers: Vec<_> = ["e1", "e2", "gone"].map(|it| spool.export(it).unwrap()).into();
+        // In turns, so that no export's values stand together.
+        for turn in ["there", "not"] {
+            for writer in &mut writers {
+                let mut sessions = vec![writer.session("git", "a.B")];
+                sessions[0].append(b"{}").unwrap();
+                let place = writer.places(&mut sessions).unwrap().remove(0).unwrap();
+                let claim = Claim {
+                    export: writer.export().to_owned(),
+                    model: place.model,
+                    number: place.number,
+                    from: place.from,
+                };
+                let path = path(&format!("{turn} in {}", writer.export()));
+                let value = serde_json::value::to_raw_value(turn).unwrap();
+                values.push(Prepared { path, value, beside: None, claim });
+                if turn == "there" {
+                    writer.commit_many(sessions).unwrap();
+                }
+            }
+        }
+        checkpoints.prepare(&values).unwrap();
+        let writing = decide(&checkpoints, &spool).unwrap_err();
+        assert!(matches!(writing, Undecided::Spool(SpoolError::InUse { .. })), "{writing:?}");
+        drop(writers);
+        std::fs::remove_dir_all(spool.dir().join("gone")).unwrap();
+
+        assert_eq!(decide(&checkpoints, &spool).unwrap(), (2, 4));
+        for (name, expected) in [
+            ("there in e1", true),
+            ("not in e1", false),
+            ("there in e2", true),
+            ("not in e2", false),
+            ("there in gone", false),
+            ("not in gone", false),
+        ] {
+            assert_eq!(checkpoints.get(&path(name)).unwrap().is_some(), expected, "{name}");
+        }
+        assert_eq!(decide(&checkpoints, &spool).unwrap(), (0, 0), "it is decided once");
+    }
+}
