@@ -30,11 +30,15 @@ pub(crate) struct Uploads {
 }
 
 /// How much of a file is here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Have {
     Nothing,
     Part(u64),
-    All(u64),
+    /// All of a file of this name. Whether it is the one that was asked for, its hash tells.
+    All {
+        bytes: u64,
+        sha256: String,
+    },
 }
 
 /// Why bytes of a file were not taken.
@@ -74,7 +78,7 @@ impl Uploads {
 /// How much of a file the backend has.
 pub(crate) async fn have(app: &App, key: &FileKey) -> Result<Have, UploadError> {
     if let Some(file) = app.store.file(key).await? {
-        return Ok(Have::All(file.bytes));
+        return Ok(Have::All { bytes: file.bytes, sha256: file.sha256 });
     }
     for compression in [Compression::Gzip, Compression::Zstd] {
         let path = part_of(&app.data.file(key, compression));
@@ -99,7 +103,7 @@ pub(crate) async fn append(
     let _alone = lock.lock().await;
     if let Some(known) = app.store.file(key).await? {
         return if known.sha256 == file.sha256 {
-            Ok(Have::All(known.bytes))
+            Ok(Have::All { bytes: known.bytes, sha256: known.sha256 })
         } else {
             Err(UploadError::Taken { have: known.sha256 })
         };
@@ -114,7 +118,7 @@ pub(crate) async fn append(
     app.store.add_file(&key.agent, file, Timestamp::now()).await?;
     tracing::info!(agent = %key.agent, export = %key.export, model = %key.model, number = key.number,
         objects = file.objects, bytes = file.bytes, "File received.");
-    Ok(Have::All(have))
+    Ok(Have::All { bytes: have, sha256: file.sha256.clone() })
 }
 
 fn part_of(path: &Path) -> PathBuf {

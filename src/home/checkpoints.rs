@@ -72,6 +72,8 @@ impl Checkpoints {
     /// # Errors
     /// When a path or a value is too long, or the store cannot be written.
     pub fn commit(&self, values: &[(SessionPath, Option<Raw>)]) -> Result<(), StoreError> {
+        // What was confirmed before is older than these.
+        self.ready()?;
         let mut rows = self.rows(values)?;
         // In the tree's order, which touches each of its pages once and fills them better. Stable, so that of a path that
         // is there twice the last value stays.

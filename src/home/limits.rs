@@ -107,7 +107,7 @@ limits! {
         term_grace_s / term_grace = 5, 0..=HOUR, "How long a process may take to end after SIGTERM, in seconds; then it is killed.";
         kill_grace_s / kill_grace = 5, 1..=HOUR, "How long to wait for the end of a killed process, in seconds.";
         stop_timeout_s / stop_timeout = 30, 1..=HOUR, "How long the service may take to stop its commands and tell the backend, in seconds.";
-        spool_age_s / spool_age = 30 * 24 * HOUR, 60..=365 * 24 * HOUR, "How old the oldest export file that waits for the backend may be, in seconds; above it an export does not begin.";
+        spool_age_s / spool_age = 30 * 24 * HOUR, 60..=365 * 24 * HOUR, "How old the oldest export file that waits for the backend may be, in seconds; above it an export pauses.";
         spool_wait_s / spool_wait = 24 * HOUR, 1..=30 * 24 * HOUR, "How long an export waits for room in the spool, in seconds; then it ends with an error, and what was done is kept.";
         retry_first_s / retry_first = 5, 1..=HOUR, "The pause before an integration that failed is started again, in seconds; it doubles each time.";
         upgrade_green_s / upgrade_green = 60, 1..=HOUR, "How long a new version must be well without a break until it stays, in seconds.";

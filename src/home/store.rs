@@ -1,6 +1,7 @@
 //! One embedded database file (redb): opened with a bounded wait, small in memory, and opened again after a full disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub(crate) struct Store {
     opener: Opener,
     /// `None` after an error of the disk, which redb does not get over: the next use opens the file again.
     database: RwLock<Option<Arc<Database>>>,
+    /// How often it was let go of, and with it what was written without durability.
+    let_go: AtomicU64,
 }
 
 impl std::fmt::Debug for Store {
@@ -104,9 +107,14 @@ impl Store {
         make: MakeTables,
         opener: Opener,
     ) -> Result<Self, StoreError> {
-        let store = Self { path, wait, make, opener, database: RwLock::default() };
+        let store = Self { path, wait, make, opener, database: RwLock::default(), let_go: AtomicU64::new(0) };
         store.database()?;
         Ok(store)
+    }
+
+    /// How often an error made it let go of what was written without durability, which nobody sees any more.
+    pub(crate) fn times_let_go(&self) -> u64 {
+        self.let_go.load(Ordering::SeqCst)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -210,7 +218,10 @@ impl Store {
     fn failed(&self, operation: &'static str, err: redb::Error) -> StoreError {
         // redb refuses everything after an error of the disk; a disk that has room again must be usable without a
         // restart. What was committed is safe.
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        self.let_go.fetch_add(1, Ordering::SeqCst);
+        *database = None;
+        drop(database);
         self.error(operation, err)
     }
 

@@ -3,12 +3,13 @@
 //! **Enroll**: `POST` [`ENROLL_PATH`] with [`EnrollRequest`], answered with [`EnrollReply`] or an [`HttpError`].
 //!
 //! **Upload** of one spool file, at [`upload_path`], with `Authorization: Bearer TOKEN`:
-//! - `HEAD` answers how much the backend has, in [`UPLOAD_OFFSET`]; and [`UPLOAD_COMPLETE`]` = ?1` when it has it all
-//!   and its hash was right. 404 means nothing yet.
+//! - `HEAD` answers how much the backend has, in [`UPLOAD_OFFSET`]; and [`UPLOAD_COMPLETE`]` = ?1` when it has a whole file of
+//!   this name, with its hash in [`SHA256`] (which older backends leave out): it may be another file than the agent's, of
+//!   before the agent's root was restored from a copy. 404 means nothing yet.
 //! - `PATCH` with [`UPLOAD_OFFSET`], [`UPLOAD_LENGTH`], [`SHA256`], [`OBJECTS`], [`RAW_BYTES`], [`COMPRESSION`] and [`INTEGRATION`]
 //!   appends the body at that offset. 409 says that the offset is not what the backend has (its header says what is).
 //!   The answer to the last byte is [`UPLOAD_COMPLETE`]` = ?1`, after the whole file was synced and its hash compared;
-//!   422 says that the hash was wrong, and the backend has forgotten the file.
+//!   422 says that the hash was wrong, and the backend has forgotten the file; or that it has another file of this name.
 //!
 //! **Releases**: below [`RELEASES_PATH`] the backend is a mirror of signed releases, by `GET` and `HEAD`, for anybody: what lies
 //! there is verified by its signatures alone. `Range` gives a part, `If-Range` with the `ETag` of the first part that of

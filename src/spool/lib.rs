@@ -16,6 +16,7 @@
 //! ```text
 //! <spool>/<export>/lock                     held by the one process that writes this export
 //! <spool>/<export>/manifest                 JSON lines: which files there are and what they hold
+//! <spool>/<export>/.asked                   places of commits were told, and somebody may still ask about them
 //! <spool>/<export>/<model>/<n>.json.gz      sealed: complete, hashed, to be uploaded
 //! <spool>/<export>/<model>/<n>.json.gz.open grows by commits of small sessions
 //! <spool>/<export>/<model>/<n>.json.gz.part belongs to one large session that is not committed yet

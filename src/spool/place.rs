@@ -4,9 +4,16 @@
 //! The caller notes the places durably, commits, and notes that it is done. Where a crash came in between, [`Spool::holds`]
 //! tells whether the session is in the spool. A place speaks of the commit that it was asked for and of no later one: of
 //! two commits at the same place, the first of which failed, only the last may be asked about.
+//!
+//! **Invariant:** an export of which places were told is not removed before they are settled, by its writer
+//! ([`ExportWriter::settle`]) or after its death ([`Spool::settle`]): what was acknowledged and expired could not be told
+//! from what was never committed.
+
+use std::path::Path;
 
 use crate::error::At;
-use crate::files::{LOCK, check_name};
+use crate::files::{ASKED, LOCK, check_name};
+use crate::fs::Fs;
 use crate::manifest::load;
 use crate::recovery::recover;
 use crate::session::Session;
@@ -31,7 +38,25 @@ impl ExportWriter {
     /// # Errors
     /// When a file cannot be made or written: the disk is full, or failed. The sessions are as whole as before.
     pub fn places(&mut self, sessions: &mut [Session]) -> Result<Vec<Option<CommitPlace>>, SpoolError> {
-        sessions.iter_mut().map(|session| self.place(session)).collect()
+        let places: Vec<_> =
+            sessions.iter_mut().map(|session| self.place(session)).collect::<Result<_, _>>()?;
+        if !self.asked && places.iter().any(Option::is_some) {
+            let mark = self.shared.dir.join(ASKED);
+            self.shared.fs.append(&mark).at("create", &mark)?;
+            self.shared.sync_dir(&self.shared.dir)?;
+            self.asked = true;
+        }
+        Ok(places)
+    }
+
+    /// Nobody will ask about the places told so far: whoever noted them knows, durably, what became of them.
+    ///
+    /// # Errors
+    /// When the disk fails. The export is kept, as if its places were still asked about.
+    pub fn settle(&mut self) -> Result<(), SpoolError> {
+        forget_asked(self.shared.fs.as_ref(), &self.shared.dir)?;
+        self.asked = false;
+        Ok(())
     }
 
     fn place(&mut self, session: &mut Session) -> Result<Option<CommitPlace>, SpoolError> {
@@ -74,13 +99,33 @@ impl Spool {
         };
         Ok(places.iter().map(holds).collect())
     }
+
+    /// Nobody will ask about places of any export any more. No export may be written meanwhile.
+    ///
+    /// # Errors
+    /// When the spool's folder cannot be read. An export in which something fails is kept until the next call.
+    pub fn settle(&self) -> Result<(), SpoolError> {
+        for export in self.exports()? {
+            drop(forget_asked(self.fs(), &self.dir().join(export)));
+        }
+        Ok(())
+    }
+}
+
+/// Not synced: should a crash bring the mark back, the export is kept a little longer.
+fn forget_asked(fs: &dyn Fs, dir: &Path) -> Result<(), SpoolError> {
+    let mark = dir.join(ASKED);
+    match fs.remove(&mark) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove", &mark),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
-    use std::path::Path;
     use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::faulty::{Dice, FaultyFs};
@@ -133,6 +178,8 @@ mod tests {
         assert_eq!(counts("small"), if holds[0] { 2 } else { 0 }, "after {operations} operations: {there:?}");
         assert_eq!(counts("large"), if holds[1] { 200 } else { 0 }, "after {operations} operations");
         assert!(!committed || (holds[0] && holds[1]), "what was answered is there");
+        acknowledge_and_expire(&spool);
+        assert_eq!(spool.holds("e1", &places).unwrap(), holds, "after {operations} operations");
         committed
     }
 
@@ -147,6 +194,48 @@ mod tests {
             }
         }
         assert!(cuts > 100, "{cuts} cuts");
+    }
+
+    /// Acknowledges all files of the spool and lets them, and all that is finished, expire at once.
+    fn acknowledge_and_expire(spool: &Spool) {
+        let recovered = spool.recover().unwrap();
+        assert!(recovered.failed.is_empty(), "{:?}", recovered.failed);
+        for file in spool.pending().unwrap().files {
+            spool.acknowledge(&file).unwrap();
+        }
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        let removed = spool.expire_sent(Duration::ZERO, later).unwrap();
+        assert!(removed.failed.is_empty(), "{:?}", removed.failed);
+    }
+
+    #[test]
+    fn a_place_tells_also_when_its_file_was_acknowledged_and_expired() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), settings()).unwrap();
+        let mut writer = spool.export("e1").unwrap();
+        let mut sessions = vec![session(&writer, "a.Small", "small", 2)];
+        let places: Vec<CommitPlace> = writer.places(&mut sessions).unwrap().into_iter().flatten().collect();
+        writer.commit_many(sessions).unwrap();
+        drop(writer);
+        acknowledge_and_expire(&spool);
+        assert_eq!(spool.holds("e1", &places).unwrap(), [true]);
+        spool.settle().unwrap();
+        acknowledge_and_expire(&spool);
+        assert!(!spool.dir().join("e1").exists(), "when it is settled, the export goes");
+    }
+
+    #[test]
+    fn an_export_that_its_writer_settled_is_removed_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), settings()).unwrap();
+        let mut writer = spool.export("e1").unwrap();
+        let mut sessions = vec![session(&writer, "a.Small", "small", 2)];
+        writer.places(&mut sessions).unwrap();
+        writer.commit_many(sessions).unwrap();
+        writer.settle().unwrap();
+        drop(writer);
+        acknowledge_and_expire(&spool);
+        assert!(!spool.dir().join("e1").exists());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn recover(fs: &dyn Fs, dir: &Path, export: &str) -> Result<Outcome, 
     Ok(Outcome { manifest: this.manifest, sealed, next })
 }
 
-/// Whether nothing of an export's folder waits for recovery or upload.
+/// Whether nothing of an export's folder waits for recovery, upload or somebody who asks about its commits.
 pub(crate) fn is_finished(fs: &dyn Fs, dir: &Path) -> Result<bool, SpoolError> {
     for entry in list_if_there(fs, dir).at("list", dir)? {
         if entry.is_dir && !list_if_there(fs, &dir.join(&entry.name)).at("list", dir)?.is_empty() {

@@ -53,7 +53,7 @@ pub struct Usage {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// When the oldest of them was last written.
+    /// When the oldest of those that are sealed was last written: the others do not wait for the backend yet.
     pub oldest: Option<SystemTime>,
     /// Acknowledged files that are still kept.
     pub sent_files: u64,
@@ -251,6 +251,14 @@ impl Spool {
         Ok(usage)
     }
 
+    /// When the oldest sealed file that waits was last written: a part of [`Spool::usage`] that looks at no acknowledged file.
+    ///
+    /// # Errors
+    /// When the spool's folder cannot be read.
+    pub fn oldest(&self) -> Result<Option<SystemTime>, SpoolError> {
+        Ok(waiting(&*self.fs, &self.dir)?.oldest)
+    }
+
     /// Removes the old ones of an export's acknowledged files; `dir` is its folder in `sent`.
     fn expire_export(
         &self,
@@ -276,7 +284,7 @@ impl Spool {
     }
 
     /// Removes an export's folder when nothing is in it but its manifest, and that is old: until then its numbers must
-    /// stay known.
+    /// stay known. One that somebody may ask about (see `place`) is kept, since the mark of that is in it.
     fn remove_finished(&self, export: &str, is_old: impl Fn(SystemTime) -> bool) -> Result<(), SpoolError> {
         let dir = self.dir.join(export);
         let entries = list_if_there(&*self.fs, &dir).at("list", &dir)?;
@@ -287,6 +295,10 @@ impl Spool {
         }
         let lock = dir.join(LOCK);
         let Some(held) = self.fs.try_lock(&lock).at("lock", &lock)? else { return Ok(()) };
+        // A writer may have come and gone before the lock was had.
+        if !is_finished(&*self.fs, &dir)? {
+            return Ok(());
+        }
         for model in folders(&*self.fs, &dir)? {
             let model = dir.join(model);
             self.fs.remove_dir(&model).at("remove folder", &model)?;
@@ -302,7 +314,7 @@ impl Spool {
     }
 
     /// The ids of all exports.
-    fn exports(&self) -> Result<Vec<String>, SpoolError> {
+    pub(crate) fn exports(&self) -> Result<Vec<String>, SpoolError> {
         // Not `folders`: a spool that is gone is no empty one.
         Ok(names(self.fs.list(&self.dir).at("list", &self.dir)?))
     }
@@ -344,9 +356,10 @@ fn count(fs: &dyn Fs, export: &Path, usage: &mut Usage) -> Result<(), SpoolError
     for model in folders(fs, export)? {
         let model = export.join(model);
         for entry in list_if_there(fs, &model).at("list", &model)? {
-            if parse(&entry.name).is_some() {
-                usage.files += 1;
-                usage.bytes += entry.len;
+            let Some((_, _, stage)) = parse(&entry.name) else { continue };
+            usage.files += 1;
+            usage.bytes += entry.len;
+            if stage == Stage::Sealed {
                 usage.oldest = Some(usage.oldest.map_or(entry.modified, |it| it.min(entry.modified)));
             }
         }

@@ -443,8 +443,10 @@ fn what_was_taken_before_the_spool_was_full_is_committed() {
     assert!(writer.session("git", MODEL).append(b"{}").unwrap_err().is_space());
     writer.commit(early).unwrap();
     let usage = spool.usage().unwrap();
-    assert!(usage.bytes > 100 && usage.oldest.is_some(), "{usage:?}");
+    assert!(usage.bytes > 100 && usage.oldest.is_none(), "a file that grows does not wait yet: {usage:?}");
     assert_eq!(writer.seal_all().unwrap()[0].records, 8);
+    assert!(spool.oldest().unwrap().is_some());
+    assert_eq!(spool.oldest().unwrap(), spool.usage().unwrap().oldest);
 }
 
 /// Whether it is the failure of a sync in the background, after which the system may have let go of the data: that is not

@@ -37,13 +37,15 @@ impl Committed {
 /// sessions lives. Dropping it leaves what is not sealed to the next recovery.
 #[derive(Debug)]
 pub struct ExportWriter {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     manifest: Manifest,
     /// The files of small sessions, by origin and model.
     open: BTreeMap<Key, Open>,
     /// Sealed by the manifest, and not at their final names yet.
     unreleased: Vec<Unreleased>,
     recovered: Vec<Sealed>,
+    /// Places were told, and the export's folder says so.
+    pub(crate) asked: bool,
 }
 
 /// Origin and model.
@@ -67,7 +69,7 @@ pub(crate) struct Unreleased {
 impl ExportWriter {
     pub(crate) fn new(shared: Shared, manifest: Manifest, recovered: Vec<Sealed>) -> Self {
         let (open, unreleased) = (BTreeMap::new(), Vec::new());
-        Self { shared: Arc::new(shared), manifest, open, unreleased, recovered }
+        Self { shared: Arc::new(shared), manifest, open, unreleased, recovered, asked: false }
     }
 
     /// The export's id.

@@ -311,17 +311,42 @@ fn counts_that_differ_fail_the_integration_and_are_named() {
 }
 
 #[test]
-fn rejected_objects_are_counted() {
-    let root = tempfile::tempdir().unwrap();
-    let objects = json!([{ "id": "1" }, [], { "id": "2" }, 7]);
-    let batch = json!({ "call": "session.send", "params": { "session": "$SESSION", "count": 4, "objects": objects } });
-    let steps = json!([start("1"), batch, done(json!({ "objects": 2 }))]);
-    let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
-    let mut agent = limits(&json!({}));
-    agent["integrations_dir"] = programs;
-    let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
-    let model = &report["integrations"][0]["models"][0];
-    assert_eq!((&model["objects"], &model["rejected"]), (&json!(2), &json!(2)), "{}", printed(&output));
+fn rejected_objects_are_named_in_the_answer_and_counted() {
+    let long = json!({ "id": "3", "text": "$TEXT", "hash": "a" });
+    let given = json!([{ "id": "1", "hash": "a" }, [], { "id": "2", "hash": "a" }, 7, long, { "hash": "a" }]);
+    let no_object =
+        |index, found| json!({ "index": index, "reason": format!("found {found}, expected a JSON object") });
+    let too_long =
+        json!({ "index": 4, "id": "3", "reason": "it has 2036 bytes, more than limits.object_bytes = 1024" });
+    let no_id = json!({ "index": 5, "reason": "it has no text member `id`, which its model needs" });
+    for (model, needs_id) in [("mock.Thing", false), ("mock.Named", true), ("mock.Kept", true)] {
+        let root = tempfile::tempdir().unwrap();
+        let start = json!({ "call": "session.start", "params":
+            { "kind": "model", "name": model, "object": { "id": "1", "name": "an object" } } });
+        let batch = json!({ "call": "session.send", "params": { "session": "$SESSION", "count": 6, "objects": given } });
+        let accepted = if needs_id { 2 } else { 3 };
+        let text = json!({ "repeat": "x", "times": 2000 });
+        let steps = json!([text, start, batch, done(json!({ "objects": accepted }))]);
+        let (integrations, programs) = scripted(root.path(), &json!({ "steps": steps }));
+        let mut agent = limits(&json!({ "object_bytes": 1024 }));
+        agent["integrations_dir"] = programs;
+        let (output, report) = by_hand(root.path(), &agent, &integrations, &[]);
+        let text = printed(&output);
+        let mut rejected = vec![no_object(1, "[]"), no_object(3, "7"), too_long.clone()];
+        rejected.extend(needs_id.then(|| no_id.clone()));
+        let answer =
+            text.lines().find_map(|it| it.split_once("session.send: ")).unwrap_or_else(|| panic!("{text}")).1;
+        let answer: Value = serde_json::from_str(answer).unwrap();
+        assert_eq!(
+            (&answer["accepted"], &answer["rejected"]),
+            (&json!(accepted), &json!(rejected)),
+            "{model}: {text}"
+        );
+        let counted = &report["integrations"][0]["models"][0];
+        let counts = (&counted["objects"], &counted["rejected"]);
+        assert_eq!(counts, (&json!(accepted), &json!(rejected.len())), "{model}: {text}");
+        assert_eq!(spooled(root.path(), model).len(), accepted, "{model}: the stream goes on without them");
+    }
 }
 
 #[test]

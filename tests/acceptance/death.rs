@@ -178,5 +178,9 @@ fn whoever_dies_at_whatever_moment_nothing_is_lost() {
         sum(|it| it.orders),
         sum(|it| it.repeated),
     );
-    assert!(places.iter().any(|it| !it.killed.is_empty()), "somebody was killed");
+    assert_eq!(sum(|it| it.repeated), 0, "each object is exported once, whoever dies");
+    // So that few cases are enough to have everybody among the dead.
+    if cases >= CASES.min(16) {
+        assert!(VICTIMS.into_iter().all(|it| killed(it) > 0), "everybody died at least once");
+    }
 }

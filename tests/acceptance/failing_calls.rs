@@ -19,15 +19,15 @@ fn library(dir: &Path) -> PathBuf {
     library
 }
 
-/// An export by hand in which a call fails; answers whether it ended well.
-fn export(root: &Path, library: &Path, failing: Option<&str>) -> (bool, String) {
+/// An export by hand in which a call fails; answers whether it ended well. When the call comes, the library makes a file.
+fn export(root: &Path, library: &Path, failing: Option<(&str, &Path)>) -> (bool, String) {
     let integrations = format!("--integrations-json={}", source::integrations("mock"));
     // One attempt, as it is the next run that is to have everything; small files, so that there are many renames.
     let agent = r#"--agent-config-json={"limits":{"integration_attempts":1,"spool_file_bytes":65536,"session_buffer_bytes":4096}}"#;
     let mut command = outrider(root);
     command.args(["export", &integrations, agent]);
-    if let Some(failing) = failing {
-        command.env("LD_PRELOAD", library).env("FAILING_CALL", failing);
+    if let Some((failing, failed)) = failing {
+        command.env("LD_PRELOAD", library).env("FAILING_CALL", failing).env("FAILED_CALL", failed);
     }
     let output = run(&mut command);
     (output.status.success(), printed(&output))
@@ -37,15 +37,18 @@ fn export(root: &Path, library: &Path, failing: Option<&str>) -> (bool, String) 
 fn a_sync_or_a_rename_that_fails_loses_nothing_and_repeats_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (library, truth) = (library(dir.path()), source::truth());
-    let (mut failed, mut survived) = (0, 0);
+    let came = dir.path().join("came");
     for call in ["fsync", "fdatasync", "rename"] {
+        let (mut failed, mut survived) = (0, 0);
         for n in 1..=PLACES {
             let case = format!("{call}:{n}");
             let root = dir.path().join(&case);
-            let (done, told) = export(&root, &library, Some(&case));
+            let (done, told) = export(&root, &library, Some((&case, &came)));
+            let called = std::fs::remove_file(&came).is_ok();
             if done {
-                survived += 1;
+                survived += u64::from(called);
             } else {
+                assert!(called, "{case}: an export without a failing call: {told}");
                 failed += 1;
                 assert!(told.contains("Input/output error"), "{case}: the error says what failed: {told}");
             }
@@ -55,7 +58,11 @@ fn a_sync_or_a_rename_that_fails_loses_nothing_and_repeats_nothing() {
             assert_eq!(repeated, 0, "{case}: nothing is there twice");
             std::fs::remove_dir_all(root).unwrap();
         }
+        println!(
+            "{call}: {} calls failed: {failed} exports with them, {survived} got over it",
+            failed + survived
+        );
+        assert!(failed + survived > 1, "calls of {call} are made, and can be made to fail");
+        assert!(failed > 0 || call == "rename", "some call of {call} is needed");
     }
-    println!("{} calls failed: {failed} exports with them, {survived} got over it", failed + survived);
-    assert!(failed > 0, "some call was needed");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use outrider_backend::admin::CommandState;
-use outrider_protocol::report::{ActionReport, IntegrationOutcome};
+use outrider_protocol::report::{ActionReport, ExportMode, IntegrationOutcome};
 use serde_json::{Value, json};
 
 use crate::support::{Stack, alive, export, outrider, printed, repository, run, spooled};
@@ -117,4 +117,12 @@ fn one_that_fails_leaves_the_others_and_the_service_alone() {
     assert_eq!(stack.objects(&id, "sourcecode.PullRequest").len(), 6);
     assert!(stack.objects(&id, "mock.Thing").is_empty());
     assert!(alive(stack.service.pid()));
+    // What the one that succeeded had done is known, and nobody else's failure has touched it.
+    let again =
+        stack.order(export(&json!([{ "name": "mock", "config": { "repos": 2, "pull_requests": 3 } }])));
+    let command = stack.until_state(&again, CommandState::Done);
+    let Some(ActionReport::Export(report)) = command.report else { panic!("no report: {command:?}") };
+    let mock = &report.integrations[0];
+    let objects: u64 = mock.models.iter().map(|it| it.objects).sum();
+    assert_eq!((mock.mode, objects), (ExportMode::Incremental, 0), "{mock:?}");
 }

@@ -106,10 +106,10 @@ enum Job {
     Drop(Vec<SessionId>),
     /// Time passes: files that are due may be sealed.
     Tick,
-    Finish(oneshot::Sender<Result<(), StoreError>>),
+    Finish(Asker),
 }
 
-/// The handle on the keeper. The thread ends with the last handle.
+/// The handle on the keeper. The thread ends when it has finished, or with the last handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
     jobs: mpsc::Sender<Job>,
@@ -142,6 +142,7 @@ impl Keeper {
             since: Instant::now(),
             tried: Instant::now(),
             hopeless: None,
+            ended: None,
         };
         std::thread::Builder::new().name("keeper".into()).spawn(move || worker.run(queue))?;
         Ok(Self { jobs, queued: Arc::new(Semaphore::new(QUEUED_KIB as usize)), broken, room })
@@ -181,7 +182,8 @@ impl Keeper {
         drop(self.jobs.try_send(Job::Tick));
     }
 
-    /// Seals every file. Nothing may be sent afterwards.
+    /// Seals every file, and ends the thread before it answers, so that the end of the process cuts nothing off. Nothing
+    /// may be sent afterwards.
     pub(crate) async fn finish(&self) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         self.send(Job::Finish(answer)).await?;
@@ -216,7 +218,7 @@ struct Worker {
     writer: ExportWriter,
     values: Arc<Values>,
     backend: Arc<Backend>,
-    /// Whether a commit that failed may have left values in doubt.
+    /// Whether a commit that failed may have left its values in doubt.
     doubtful: bool,
     /// Gone when the export is finished, so that its reader ends.
     sealed: Option<mpsc::Sender<Sealed>>,
@@ -230,8 +232,12 @@ struct Worker {
     tried: Instant,
     /// Since when nothing is there that could make room.
     hopeless: Option<Instant>,
+    /// The export is finished: whom to tell when spool and values are let go of, and how it went.
+    ended: Option<(Asker, Result<(), StoreError>)>,
 }
 
+/// Who waits for the end.
+type Asker = oneshot::Sender<Result<(), StoreError>>;
 type Answer = oneshot::Sender<Result<Kept, StoreError>>;
 type Waiting = (Finished, Answer);
 
@@ -262,6 +268,12 @@ impl Worker {
                     self.try_again();
                 }
                 Job::Finish(answer) => self.finish(answer),
+            }
+            if let Some((answer, result)) = self.ended.take() {
+                drop(self);
+                // The asker is gone when the action was dropped; then nobody needs the answer.
+                drop(answer.send(result));
+                return;
             }
             if next.is_none() {
                 next = queue.blocking_recv();

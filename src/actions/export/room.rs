@@ -1,7 +1,7 @@
 //! Room in the spool and on its disk: where there is none, an export waits for it instead of failing.
 //!
-//! Before an export begins ([`admit`]) the spool must hold less than its bounds in bytes and age, and the disk more than is
-//! to be left free. While it runs, the keeper holds what it cannot write, so that the integrations wait for its answers,
+//! Before an export begins ([`admit`]), and while it runs, the spool must hold less than its bounds in bytes and age, and the
+//! disk more than is to be left free. While it runs, the keeper holds what it cannot write, so that the integrations wait for its answers,
 //! and tries again; [`Room`] is where the two meet. By hand nobody uploads, so nothing is waited for.
 //!
 //! **Invariant:** a wait ends: with room, with the order's cancel, after `limits.spool_wait_s`, or when nothing is there
@@ -24,6 +24,8 @@ use crate::context::Context;
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the free space of the disk is asked for while objects come.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How often the age of what waits is asked for while objects come, for which each file that waits is looked at.
+const AGE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a spool is waited for that is full of sessions which are not done, in which nothing can be uploaded: such
 /// sessions may still be finished.
@@ -119,6 +121,10 @@ pub(crate) struct Room {
     spool: Spool,
     /// To be left free, in bytes.
     free: u64,
+    /// What is free on the disk of a folder.
+    pub(crate) free_of: fn(&Path) -> Option<u64>,
+    /// How old the oldest file that waits may be.
+    age: Duration,
     /// How long it may wait; not at all where nobody uploads.
     pub(crate) patience: Option<Duration>,
     /// How long a spool that is full of nothing that can be uploaded is waited for.
@@ -131,13 +137,17 @@ struct State {
     waits: Option<Shortage>,
     /// Why nothing is waited for any longer.
     given_up: Option<String>,
+    /// When the disk's free space was asked for.
     asked: Option<Instant>,
+    /// When the age of what waits was.
+    asked_age: Option<Instant>,
 }
 
 impl Room {
     pub(crate) fn new(spool: Spool, limits: &Limits, linked: bool) -> Self {
         let patience = linked.then(|| limits.spool_wait());
-        Self { spool, free: limits.spool_free_bytes, patience, hopeless: HOPELESS, state: Mutex::default() }
+        let (free, age) = (limits.spool_free_bytes, limits.spool_age());
+        Self { spool, free, free_of, age, patience, hopeless: HOPELESS, state: Mutex::default() }
     }
 
     /// Whether something in the spool waits for the backend. What cannot be read may.
@@ -145,16 +155,18 @@ impl Room {
         self.spool.pending().is_ok_and(|it| !it.files.is_empty() || !it.failed.is_empty())
     }
 
-    /// Whether the disk has less room than is to be left; asks the system a few times a second.
+    /// Whether the disk has less room than is to be left, or what waits is too old; asks the system a few times a second.
+    /// (Whether the spool holds too much, it says itself.)
     pub(crate) fn shortage(&self) -> Option<Shortage> {
-        {
+        let (asks_disk, asks_age) = {
             let mut state = self.state();
-            if state.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
-                return None;
-            }
-            state.asked = Some(Instant::now());
-        }
-        on_disk(self.spool.dir(), self.free)
+            (is_due(&mut state.asked, ASK_EVERY), is_due(&mut state.asked_age, AGE_EVERY))
+        };
+        let on_disk =
+            || if asks_disk { disk_short((self.free_of)(self.spool.dir()), self.free) } else { None };
+        // What cannot be read now is read the next time.
+        let of_age = || if asks_age { too_old(self.spool.oldest().ok()?, self.age) } else { None };
+        on_disk().or_else(of_age)
     }
 
     /// Something waits for room, or nothing does any more.
@@ -164,7 +176,8 @@ impl Room {
 
     /// The next [`Room::shortage`] asks the system.
     pub(crate) fn ask_anew(&self) {
-        self.state().asked = None;
+        let mut state = self.state();
+        (state.asked, state.asked_age) = (None, None);
     }
 
     /// What is waited for.
@@ -229,25 +242,38 @@ fn before(spool: &Spool, limits: &Limits) -> Result<Option<Shortage>, SpoolError
     if usage.bytes >= limits.spool_bytes {
         return Ok(Some(Shortage::Spool { used: usage.bytes, limit: limits.spool_bytes }));
     }
-    let age = usage.oldest.and_then(|it| SystemTime::now().duration_since(it).ok()).unwrap_or_default();
-    if age > limits.spool_age() {
-        return Ok(Some(Shortage::Age { found: age, limit: limits.spool_age() }));
-    }
-    Ok(on_disk(spool.dir(), limits.spool_free_bytes))
+    let of_disk = || disk_short(free_of(spool.dir()), limits.spool_free_bytes);
+    Ok(too_old(usage.oldest, limits.spool_age()).or_else(of_disk))
 }
 
-/// Whether less than `limit` bytes are free on the disk of a folder. A system that does not tell has room.
-#[cfg(unix)]
-fn on_disk(dir: &Path, limit: u64) -> Option<Shortage> {
-    if limit == 0 {
-        return None;
+/// Whether it is time to ask again; then it counts as asked.
+fn is_due(asked: &mut Option<Instant>, every: Duration) -> bool {
+    let due = asked.is_none_or(|it| it.elapsed() >= every);
+    if due {
+        *asked = Some(Instant::now());
     }
+    due
+}
+
+/// Whether what waits is too old.
+fn too_old(oldest: Option<SystemTime>, limit: Duration) -> Option<Shortage> {
+    let found = SystemTime::now().duration_since(oldest?).ok()?;
+    (found > limit).then_some(Shortage::Age { found, limit })
+}
+
+/// Whether less than `limit` bytes are free. A system that does not tell has room.
+fn disk_short(free: Option<u64>, limit: u64) -> Option<Shortage> {
+    free.filter(|free| *free < limit).map(|free| Shortage::Disk { free, limit })
+}
+
+/// What is free on the disk of a folder, in bytes.
+#[cfg(unix)]
+fn free_of(dir: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(dir).ok()?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    (free < limit).then_some(Shortage::Disk { free, limit })
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(not(unix))]
-fn on_disk(_dir: &Path, _limit: u64) -> Option<Shortage> {
+fn free_of(_dir: &Path) -> Option<u64> {
     None
 }

@@ -74,6 +74,11 @@ impl Values {
         self.checkpoints.confirm();
     }
 
+    /// Nothing that was confirmed is in doubt any more, whoever dies.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        self.checkpoints.settle()
+    }
+
     /// Stores values, durably.
     pub(crate) fn commit(&self, values: &[(SessionPath, Option<Raw>)]) -> Result<(), StoreError> {
         let Some(Again { run, .. }) = &self.again else { return self.checkpoints.commit(values) };

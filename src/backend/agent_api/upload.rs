@@ -29,7 +29,9 @@ pub(super) async fn head(
     Ok(match uploads::have(&app, &key).await.map_err(|err| failed(&err))? {
         Have::Nothing => (StatusCode::NOT_FOUND, progress(0, false)).into_response(),
         Have::Part(bytes) => (StatusCode::OK, progress(bytes, false)).into_response(),
-        Have::All(bytes) => (StatusCode::OK, progress(bytes, true)).into_response(),
+        Have::All { bytes, sha256 } => {
+            (StatusCode::OK, progress(bytes, true), [(SHA256, sha256)]).into_response()
+        }
     })
 }
 
@@ -53,7 +55,7 @@ pub(super) async fn patch(
     // A task of its own goes on to a defined end when the connection breaks and this request is dropped.
     let task = tokio::spawn(async move {
         let outcome = uploads::append(&app, &key, &file, offset, body).await;
-        if matches!(outcome, Ok(Have::All(_)))
+        if matches!(outcome, Ok(Have::All { .. }))
             && let Ok(command) = file.export.as_str().parse()
         {
             app.hub.changed(Change::Command(command));
@@ -62,7 +64,7 @@ pub(super) async fn patch(
     });
     let outcome = task.await.map_err(|err| ApiError::internal(&err))?;
     match outcome {
-        Ok(Have::All(bytes)) => Ok((StatusCode::OK, progress(bytes, true)).into_response()),
+        Ok(Have::All { bytes, .. }) => Ok((StatusCode::OK, progress(bytes, true)).into_response()),
         Ok(Have::Part(bytes)) => Ok((StatusCode::OK, progress(bytes, false)).into_response()),
         Ok(Have::Nothing) => Ok((StatusCode::OK, progress(0, false)).into_response()),
         Err(err) => {
@@ -90,11 +92,9 @@ fn failed(err: &UploadError) -> ApiError {
         }
         UploadError::Disk { .. } => return ApiError::internal(err),
         UploadError::Offset { .. } => StatusCode::CONFLICT,
-        UploadError::Fault(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        UploadError::Fault(_) | UploadError::Taken { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         UploadError::Quiet(_) => StatusCode::REQUEST_TIMEOUT,
-        UploadError::TooMuch { .. } | UploadError::Taken { .. } | UploadError::Cut(_) => {
-            StatusCode::BAD_REQUEST
-        }
+        UploadError::TooMuch { .. } | UploadError::Cut(_) => StatusCode::BAD_REQUEST,
     };
     tracing::warn!(error = chain(err), "An upload was not taken.");
     ApiError::new(status, err.to_string())

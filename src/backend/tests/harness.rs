@@ -216,8 +216,17 @@ impl FakeAgent {
 
     /// Asks how much of a file the backend has: the status, the offset, whether it is complete.
     pub(super) async fn head(&self, file: &SealedFile) -> (StatusCode, u64, bool) {
+        state_of(&self.ask(file).await)
+    }
+
+    /// The hash of the file that the backend has under this name.
+    pub(super) async fn known_hash(&self, file: &SealedFile) -> Option<String> {
+        self.ask(file).await.headers().get(SHA256).map(|it| it.to_str().unwrap().to_owned())
+    }
+
+    async fn ask(&self, file: &SealedFile) -> reqwest::Response {
         let url = format!("{}{}", self.url, upload_path(file));
-        state_of(&self.http.head(url).bearer_auth(&self.token).send().await.unwrap())
+        self.http.head(url).bearer_auth(&self.token).send().await.unwrap()
     }
 
     /// Sends bytes of a file.

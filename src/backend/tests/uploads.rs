@@ -52,6 +52,26 @@ async fn a_file_comes_in_parts_and_is_there_once() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_a_whole_file_is_told_which_one_is_here_and_another_is_refused() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let command = rig.order(&agent).await.summary.id;
+    let file = sealed(&command, 1, &CONTENT);
+    agent.patch(&file, 0, &CONTENT[..20]).await;
+    assert_eq!(agent.known_hash(&file).await, None, "not before it was verified");
+    agent.patch(&file, 20, &CONTENT[20..]).await;
+    assert_eq!(agent.known_hash(&file).await.as_ref(), Some(&file.sha256));
+    let content = compressed(&lines(3, 299), Compression::Gzip);
+    let other = SealedFile { raw_bytes: 299, ..sealed(&command, 1, &content) };
+    assert_eq!(agent.known_hash(&other).await.as_ref(), Some(&file.sha256));
+    let answer = agent.patch_request(&other, 0).body(content).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let said = answer.text().await.unwrap();
+    assert!(said.contains(&format!("another file of this name, with SHA-256 {}", file.sha256)), "{said}");
+    assert_eq!(agent.known_hash(&file).await, Some(file.sha256));
+}
+
+#[tokio::test]
 async fn a_file_with_a_wrong_hash_is_forgotten() {
     let rig = Rig::new().await;
     let agent = rig.agent().await;

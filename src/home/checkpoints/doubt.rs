@@ -8,6 +8,9 @@
 //!
 //! **Invariant:** at most one commit is in doubt: the next [`Checkpoints::prepare`] keeps what was confirmed and drops
 //! what was not.
+//!
+//! **Invariant:** what is kept is what was confirmed. A [`Checkpoints::prepare`] that failed may have written its values all
+//! the same, in the place of those that were confirmed before; each row says which of them it is of.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -55,6 +58,9 @@ struct Row {
     value: Raw,
     beside: Option<ExportId>,
     claim: Claim,
+    /// Which [`Checkpoints::prepare`] of its process it is of.
+    #[serde(default)]
+    group: u64,
 }
 
 /// What this process knows of the values in doubt.
@@ -63,10 +69,13 @@ pub(super) struct Known(Mutex<Facts>);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Facts {
-    /// Their objects are durable, and so are they. Stays so until they are durable among the others.
-    confirmed: bool,
-    /// They stand among the others, for this process to read.
-    moved: bool,
+    /// How often values were put in doubt, successfully or not; the last time has this number.
+    group: u64,
+    /// Those of this number are durable, since their objects are. Stays so until they are durable among the others.
+    confirmed: Option<u64>,
+    /// They stand among the others, for this process to read, unless the store has let go of it since: how often it had
+    /// until then.
+    moved: Option<u64>,
 }
 
 impl Known {
@@ -82,6 +91,11 @@ impl Checkpoints {
     /// # Errors
     /// When a path or a value is too long, or the store cannot be written; then nothing has changed.
     pub fn prepare(&self, values: &[Prepared]) -> Result<(), StoreError> {
+        let (group, confirmed) = {
+            let mut facts = self.known.facts();
+            facts.group += 1;
+            (facts.group, facts.confirmed)
+        };
         let mut rows = Vec::with_capacity(values.len());
         for Prepared { path, value, beside, claim } in values {
             self.fits(path, value)?;
@@ -90,12 +104,12 @@ impl Checkpoints {
                 value: value.clone(),
                 beside: beside.clone(),
                 claim: claim.clone(),
+                group,
             };
             rows.push(serde_json::to_string(&row).map_err(|err| self.unreadable(path.to_string(), err))?);
         }
-        let keep = self.known.facts().confirmed;
         self.store.write(|transaction| {
-            if let Err(err) = self.end_doubt(transaction, |_| keep)? {
+            if let Err(err) = self.end_doubt(transaction, is_of(confirmed))? {
                 return Ok(Err(err));
             }
             let mut doubt = transaction.open_table(DOUBT)?;
@@ -104,15 +118,30 @@ impl Checkpoints {
             }
             Ok(Ok(()))
         })?;
-        *self.known.facts() = Facts::default();
+        *self.known.facts() = Facts { group, confirmed: None, moved: None };
         Ok(())
     }
 
     /// The objects of the values in doubt are durable. From now on the values are, too.
     pub fn confirm(&self) {
-        *self.known.facts() = Facts { confirmed: true, moved: false };
+        {
+            let mut facts = self.known.facts();
+            (facts.confirmed, facts.moved) = (Some(facts.group), None);
+        }
         // For this process to read them. Should that fail, it is tried again when one is read or the next is prepared.
-        drop(self.settle(Durability::None));
+        drop(self.move_confirmed(Durability::None));
+    }
+
+    /// Makes what was confirmed durable among the other values, so that after a death nothing of it is in doubt.
+    ///
+    /// # Errors
+    /// When the store cannot be written. The values are as durable as before: by their objects.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        if self.known.facts().confirmed.is_some() {
+            self.move_confirmed(Durability::Immediate)
+        } else {
+            Ok(())
+        }
     }
 
     /// Where the objects of the values in doubt should be, in order: none unless a process ended in the middle of a commit.
@@ -134,13 +163,14 @@ impl Checkpoints {
     /// When the store cannot be written.
     pub fn resolve(&self, holds: &[bool]) -> Result<(), StoreError> {
         let keep = |n: u64| usize::try_from(n).ok().and_then(|n| holds.get(n)).copied().unwrap_or(false);
-        self.store.write(|transaction| self.end_doubt(transaction, keep))
+        self.store.write(|transaction| self.end_doubt(transaction, |n, _| keep(n)))
     }
 
     /// Lets what was confirmed be read among the other values.
     pub(super) fn ready(&self) -> Result<(), StoreError> {
         let facts = *self.known.facts();
-        if facts.confirmed && !facts.moved { self.settle(Durability::Immediate) } else { Ok(()) }
+        let is_moved = facts.confirmed.is_none() || facts.moved == Some(self.store.times_let_go());
+        if is_moved { Ok(()) } else { self.move_confirmed(Durability::Immediate) }
     }
 
     /// Drops the values in doubt that a range of paths holds.
@@ -153,24 +183,27 @@ impl Checkpoints {
         Ok(())
     }
 
-    fn settle(&self, durability: Durability) -> Result<(), StoreError> {
-        self.store.write_with(durability, |transaction| self.end_doubt(transaction, |_| true))?;
-        self.known.facts().moved = true;
+    fn move_confirmed(&self, durability: Durability) -> Result<(), StoreError> {
+        let (keep, let_go) = (is_of(self.known.facts().confirmed), self.store.times_let_go());
+        self.store.write_with(durability, |transaction| self.end_doubt(transaction, &keep))?;
+        self.known.facts().moved = Some(let_go);
         Ok(())
     }
 
-    /// Moves the values in doubt to the others, or drops them.
+    /// Moves the values in doubt to the others, or drops them: as is said of a row's number, and of its group where it can be
+    /// read.
     fn end_doubt(
         &self,
         transaction: &WriteTransaction,
-        keep: impl Fn(u64) -> bool,
+        keep: impl Fn(u64, Option<u64>) -> bool,
     ) -> Result<Result<(), StoreError>, redb::Error> {
         let mut doubt = transaction.open_table(DOUBT)?;
         let mut kept = Vec::new();
         for row in doubt.extract_from_if(0.., |_, _| true)? {
             let (n, text) = row?;
-            if keep(n.value()) {
-                match self.doubt_row(text.value()) {
+            let row = self.doubt_row(text.value());
+            if keep(n.value(), row.as_ref().ok().map(|row| row.group)) {
+                match row {
                     Ok(row) => kept.push(row),
                     Err(err) => return Ok(Err(err)),
                 }
@@ -194,6 +227,11 @@ impl Checkpoints {
     fn doubt_row(&self, text: &str) -> Result<Row, StoreError> {
         serde_json::from_str(text).map_err(|err| self.unreadable("a value in doubt".into(), err))
     }
+}
+
+/// Whether a row is of what was confirmed.
+fn is_of(confirmed: Option<u64>) -> impl Fn(u64, Option<u64>) -> bool {
+    move |_, group| confirmed.is_some() && group == confirmed
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ impl Checkpoints {
         run: &ExportId,
         values: &[(SessionPath, Option<Raw>)],
     ) -> Result<(), StoreError> {
+        self.ready()?;
         let mut rows = self.rows(values)?;
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.store.write(|transaction| {

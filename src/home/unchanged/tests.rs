@@ -134,12 +134,21 @@ fn a_later_run_waits_for_an_earlier_one_of_its_model() {
 fn large_sessions_spill_and_runs_grow() {
     let (_folder, root) = fresh();
     let commits = model("sourcecode.Commit");
-    send(&open(&root, "e0", &|_, _| true), &commits, &some(20_000, "a"));
+    let is_small = |when: &str| {
+        let bytes: u64 = files(&root.unchanged(), "").iter().map(|it| it.metadata().unwrap().len()).sum();
+        assert!(bytes < 20_000 * 64, "{bytes} bytes for 20,000 objects, {when}");
+    };
+    let store = open(&root, "e0", &|_, _| true);
+    send(&store, &commits, &some(20_000, "a"));
+    is_small("written down");
+    drop(store);
     for n in 1..20 {
         let store = open(&root, &format!("e{n}"), &|_, _| true);
+        is_small("acknowledged");
         send(&store, &commits, &[("id-7".into(), "b"), (format!("new-{n}"), "a")]);
     }
     let store = open(&root, "last", &|_, _| true);
+    is_small("merged");
     assert!(store.runs.len() <= 3, "{} runs", store.runs.len());
     for n in (0..20_000).filter(|n| *n != 7) {
         assert_eq!(

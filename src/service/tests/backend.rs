@@ -93,6 +93,8 @@ struct Script {
     stream: Option<Stream>,
     refuse_token: bool,
     files: HashMap<String, File>,
+    /// As an older backend.
+    tells_no_hash: bool,
     /// The next `PATCH` breaks off after so many bytes.
     cut_after: Option<usize>,
     /// So many complete files are said to have the wrong hash.
@@ -216,6 +218,17 @@ impl Backend {
     /// It comes back with a database of before all uploads.
     pub(super) fn forget_files(&self) {
         self.change(|it| it.files.clear());
+    }
+
+    /// It has a whole file of this name.
+    pub(super) fn has_file(&self, path: &str, bytes: &[u8]) {
+        let file = File { bytes: bytes.to_vec(), complete: true };
+        self.change(|it| it.files.insert(path.to_owned(), file));
+    }
+
+    /// It no longer tells which file it has.
+    pub(super) fn tell_no_hash(&self) {
+        self.change(|it| it.tells_no_hash = true);
     }
 
     pub(super) fn ping_every_ms(&self, every: u64) {

@@ -112,6 +112,83 @@ async fn a_file_that_is_taken_after_a_refusal_is_no_reason_to_fail() {
     service.stop().await;
 }
 
+#[tokio::test]
+async fn another_file_of_the_same_name_at_the_backend_is_not_taken_for_this_one() {
+    for tells_hash in [true, false] {
+        let backend = Backend::new();
+        let server = backend.serve(None);
+        let agent = Agent::new(&server, TELLS_OF_A_FILE);
+        let mut other = spooled(&Agent::new(&server, DONE), "e1", 10);
+        if tells_hash {
+            other[20] ^= 1;
+        } else {
+            backend.tell_no_hash();
+            other.pop();
+        }
+        backend.has_file(FILE, &other);
+        let service = agent.start();
+        backend.run("e1", &export());
+        running(&backend, "e1").await;
+        spooled(&agent, "e1", 10);
+        let_it_be_told(&agent);
+        let refused =
+            |it: &Backend| it.log_of("e1").iter().any(|it| it.contains("another file")).then_some(());
+        backend.until("the refusal in the log", refused).await;
+        backend.order(json!({"kind": "cancel", "command": "e1"}));
+        let outcome = backend.ended("e1").await;
+        let message = outcome["error"]["message"].as_str().unwrap();
+        assert_eq!(outcome["state"], "failed", "though its action says that it is done");
+        assert!(message.contains("another file of this name"), "{message}");
+        assert!(agent.root().spool().join("e1/sourcecode.Commit/0.json.gz").exists());
+        assert!(!agent.root().state().join("acknowledged.json").exists());
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_the_backend_has_already_is_acknowledged_and_not_sent() {
+    for tells_hash in [true, false] {
+        let backend = Backend::new();
+        let server = backend.serve(None);
+        let agent = Agent::new(&server, DONE);
+        let written = spooled(&agent, "e1", 10);
+        backend.has_file(FILE, &written);
+        if !tells_hash {
+            backend.tell_no_hash();
+        }
+        let service = agent.start();
+        uploaded(&agent, &backend).await;
+        assert_eq!(backend.patches(), 0);
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledged_file_in_whose_place_the_backend_has_another_waits_in_the_spool_again() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.count_files();
+    let agent = Agent::new(&server, DONE);
+    let mut other = spooled(&agent, "e1", 10);
+    other[20] ^= 1;
+    let service = agent.start();
+    uploaded(&agent, &backend).await;
+    until_acknowledged(&agent, 1).await;
+    service.stop().await;
+    // Fewer than were acknowledged, and one of them not what it was.
+    spooled(&agent, "e2", 10);
+    let service = agent.start();
+    until_acknowledged(&agent, 2).await;
+    service.stop().await;
+    backend.forget_files();
+    backend.has_file(FILE, &other);
+    let service = agent.start();
+    let back = agent.root().spool().join("e1/sourcecode.Commit/0.json.gz");
+    backend.until("its return", |_| back.exists().then_some(())).await;
+    service.stop().await;
+    assert!(back.exists());
+}
+
 async fn until_acknowledged(agent: &Agent, files: u64) {
     let path = agent.root().state().join("acknowledged.json");
     let expected = json!({"files": files}).to_string();

@@ -333,6 +333,60 @@ async fn files_are_uploaded_although_those_that_were_sent_cannot_be_looked_throu
     running.stop().await;
 }
 
+/// Waits until a path is gone.
+async fn until_gone(path: &Path) {
+    for _ in 0..3000 {
+        if !path.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} is still there", path.display())
+}
+
+/// Starts a service that looks into its spool all the time.
+fn start_looking(agent: &Agent) -> Running {
+    agent.start_with(Timing { spool_every: Duration::from_millis(20), ..Timing::new(&agent.config.limits) })
+}
+
+#[tokio::test]
+async fn what_was_sent_is_not_kept_where_the_limit_is_no_time() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let mut agent = Agent::new(&server, DONE);
+    agent.config.limits.sent_keep_hours = 0;
+    let written = spooled(&agent, "e1", 10);
+    let running = start_looking(&agent);
+    assert_eq!(backend.until("the file", |it| it.file(FILE)).await, written);
+    until_gone(&agent.root().spool().join("e1")).await;
+    until_gone(&agent.root().spool().join("sent/e1")).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_sent_is_kept_for_as_long_as_the_limit_says() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let mut agent = Agent::new(&server, DONE);
+    agent.config.limits.sent_keep_hours = 2;
+    spooled(&agent, "e1", 10);
+    let running = start_looking(&agent);
+    uploaded(&agent, &backend).await;
+    let aged = |export: &str, hours: u64| {
+        let sent = agent.root().spool().join("sent").join(export).join("sourcecode.Commit/0.json.gz");
+        let then = std::time::SystemTime::now() - Duration::from_secs(3600 * hours);
+        std::fs::File::options().write(true).open(&sent).unwrap().set_modified(then).unwrap();
+        sent
+    };
+    let young = aged("e1", 1);
+    spooled(&agent, "e2", 10);
+    until_gone(&agent.root().spool().join("e2/sourcecode.Commit/0.json.gz")).await;
+    let old = aged("e2", 2);
+    until_gone(&old).await;
+    assert!(young.exists());
+    running.stop().await;
+}
+
 /// An action that tells of the file in the spool, once it is let to.
 pub(super) const TELLS_OF_A_FILE: &str = r#"
 while not os.path.exists(os.path.join(root, "sealed.json")):

@@ -10,7 +10,7 @@ use outrider_protocol::bulk::{
 };
 use outrider_protocol::ids::{BadId, ExportId, IntegrationId, Model};
 use outrider_spool::{Sealed, Spool, SpoolError};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::{Body, Method, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
@@ -78,7 +78,7 @@ impl Upload {
         let path = upload_path(&described(file).map_err(UploadError::Name)?);
         // One that was found in the spool and then told of may be through already; it is not to count twice.
         tokio::fs::metadata(&file.path).await.map_err(UploadError::Read)?;
-        let mut step = self.ask(&path).await?;
+        let mut step = self.ask(file, &path).await?;
         let mut turns = 0;
         loop {
             let offset = match step {
@@ -112,16 +112,21 @@ impl Upload {
         }
     }
 
-    /// Whether the backend has the whole file.
+    /// Whether the backend has the whole file: this one, not another of its name.
     pub(super) async fn is_known(&self, file: &Sealed) -> Result<bool, UploadError> {
         let path = upload_path(&described(file).map_err(UploadError::Name)?);
-        Ok(self.ask(&path).await? == Step::Done)
+        match self.ask(file, &path).await {
+            Err(UploadError::Refused(_)) => Ok(false),
+            other => Ok(other? == Step::Done),
+        }
     }
 
     /// Asks what the backend has of a file.
-    async fn ask(&self, path: &str) -> Result<Step, UploadError> {
+    async fn ask(&self, file: &Sealed, path: &str) -> Result<Step, UploadError> {
         let head = self.http.request(Method::HEAD, path).timeout(self.http.timeout());
-        head_step(&self.http.send_any(head).await?)
+        let response = self.http.send_any(head).await?;
+        let step = head_step(&response)?;
+        if step == Step::Done { same(file, response.headers()).map(|()| step) } else { Ok(step) }
     }
 
     /// The next piece of the file, as a request that reads it while it is sent.
@@ -187,8 +192,8 @@ fn in_header(compression: outrider_spool::Compression) -> &'static str {
     }
 }
 
-/// 422 says that what came is not what the file's description says: its hash, its count of objects. The backend has
-/// forgotten it then.
+/// 422 says that what came is not what the file's description says (its hash, its count of objects; the backend has
+/// forgotten it then), or that the backend has another file of this name.
 fn refused(err: CallError) -> UploadError {
     match err {
         CallError::Status { status: StatusCode::UNPROCESSABLE_ENTITY, message, .. } => {
@@ -196,6 +201,22 @@ fn refused(err: CallError) -> UploadError {
         }
         err => err.into(),
     }
+}
+
+/// Refuses to take another file that the backend has under this name for the one that is here. A root that was restored
+/// from a copy may use a name again.
+fn same(file: &Sealed, answer: &HeaderMap) -> Result<(), UploadError> {
+    let text = |name| answer.get(name).and_then(|it| it.to_str().ok());
+    let has = (text(UPLOAD_OFFSET), text(SHA256));
+    // Older backends tell no hash.
+    let same_hash = has.1.is_none_or(|it| it == file.sha256);
+    if same_hash && has.0.is_none_or(|it| it == file.bytes.to_string()) {
+        return Ok(());
+    }
+    let (bytes, sha256) = (has.0.unwrap_or("?"), has.1.unwrap_or("?"));
+    Err(UploadError::Refused(format!(
+        "it has another file of this name already, of {bytes} bytes with the SHA-256 {sha256}"
+    )))
 }
 
 /// What the answer to `HEAD` asks for.

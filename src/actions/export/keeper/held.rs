@@ -5,9 +5,8 @@ use std::time::Instant;
 use outrider_home::SessionPath;
 use outrider_protocol::Raw;
 use outrider_protocol::ids::SessionId;
-use tokio::sync::oneshot;
 
-use super::{Answer, Append, Kept, StoreError, Waiting, Worker, refuse};
+use super::{Answer, Append, Asker, Kept, StoreError, Waiting, Worker, refuse};
 use crate::export::room::{LOOK_EVERY, Shortage};
 
 /// What waits for room.
@@ -16,7 +15,7 @@ pub(super) enum Held {
     Commit(Waiting),
     /// Values of sessions that are in the spool, and what to answer when they are stored.
     Values(Vec<(SessionPath, Option<Raw>)>, Vec<(Answer, Kept)>),
-    Finish(oneshot::Sender<Result<(), StoreError>>),
+    Finish(Asker),
 }
 
 impl Worker {
@@ -104,10 +103,7 @@ impl Worker {
                 Held::Values(_, answers) => {
                     answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(err.clone()))));
                 }
-                Held::Finish(answer) => {
-                    self.sealed = None;
-                    drop(answer.send(Err(err.clone())));
-                }
+                Held::Finish(answer) => self.end(answer, Err(err.clone())),
             }
         }
         self.room.set(None);
@@ -119,7 +115,7 @@ impl Worker {
     }
 
     /// Seals every file; waits for room where the disk has none for the manifest's last line.
-    pub(super) fn finish(&mut self, answer: oneshot::Sender<Result<(), StoreError>>) {
+    pub(super) fn finish(&mut self, answer: Asker) {
         let result = match self.writer.seal_all() {
             Ok(sealed) => {
                 self.tell(sealed);
@@ -130,9 +126,13 @@ impl Worker {
                 None => Err(self.note(&err)),
             },
         };
+        self.end(answer, result);
+    }
+
+    fn end(&mut self, answer: Asker, result: Result<(), StoreError>) {
+        self.settle();
         self.sealed = None;
-        // The asker is gone when the action was dropped; then nobody needs the answer.
-        drop(answer.send(result));
+        self.ended = Some((answer, result));
     }
 
     /// The shortage behind an error, when it may be waited for.

@@ -57,8 +57,9 @@ impl Worker {
         }
         // Also when there are none: what an earlier commit that failed left in doubt ends before the next begins.
         if !values.is_empty() || self.doubtful {
-            self.values.prepare(values)?;
+            // Also when it fails: they may be written all the same.
             self.doubtful = true;
+            self.values.prepare(values)?;
         }
         let ids = || group.iter().map(|(finished, _)| finished.session);
         self.backend.before_commit(ids());
@@ -69,6 +70,14 @@ impl Worker {
             self.doubtful = false;
         }
         Ok(Together { committed, with_value })
+    }
+
+    /// Settles the values of the last commit, which is not in doubt here: then the export may be removed as soon as the
+    /// backend has it. Where that fails, the next opening decides, and the export is kept until then.
+    pub(super) fn settle(&mut self) {
+        if !self.doubtful && self.values.settle().is_ok() {
+            drop(self.writer.settle());
+        }
     }
 
     fn claim(&self, place: CommitPlace) -> Claim {
@@ -97,6 +106,7 @@ pub(crate) fn decide(checkpoints: &Checkpoints, spool: &Spool) -> Result<(usize,
     if !claims.is_empty() {
         checkpoints.resolve(&holds)?;
     }
+    spool.settle()?;
     let kept = holds.iter().filter(|it| **it).count();
     Ok((kept, claims.len() - kept))
 }
@@ -112,4 +122,70 @@ pub(crate) enum Undecided {
     Values(#[from] outrider_home::StoreError),
     #[error("look for the objects of the last commit")]
     Spool(#[from] SpoolError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use outrider_home::{Prepared, Root, SessionPath};
+    use outrider_protocol::ids::IntegrationId;
+    use outrider_spool::Settings;
+
+    use super::*;
+
+    fn path(name: &str) -> SessionPath {
+        SessionPath::of(IntegrationId::new("git").unwrap()).join("a.B", Some(name.to_owned()))
+    }
+
+    #[test]
+    fn of_each_export_those_values_are_kept_whose_objects_are_in_the_spool() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::at(folder.path());
+        root.create().unwrap();
+        let spool = Spool::open(root.spool(), Settings::default()).unwrap();
+        let checkpoints = Checkpoints::open(&root, Duration::ZERO).unwrap();
+        assert_eq!(decide(&checkpoints, &spool).unwrap(), (0, 0));
+
+        let mut values = Vec::new();
+        let mut writers: Vec<_> = ["e1", "e2", "gone"].map(|it| spool.export(it).unwrap()).into();
+        // In turns, so that no export's values stand together.
+        for turn in ["there", "not"] {
+            for writer in &mut writers {
+                let mut sessions = vec![writer.session("git", "a.B")];
+                sessions[0].append(b"{}").unwrap();
+                let place = writer.places(&mut sessions).unwrap().remove(0).unwrap();
+                let claim = Claim {
+                    export: writer.export().to_owned(),
+                    model: place.model,
+                    number: place.number,
+                    from: place.from,
+                };
+                let path = path(&format!("{turn} in {}", writer.export()));
+                let value = serde_json::value::to_raw_value(turn).unwrap();
+                values.push(Prepared { path, value, beside: None, claim });
+                if turn == "there" {
+                    writer.commit_many(sessions).unwrap();
+                }
+            }
+        }
+        checkpoints.prepare(&values).unwrap();
+        let writing = decide(&checkpoints, &spool).unwrap_err();
+        assert!(matches!(writing, Undecided::Spool(SpoolError::InUse { .. })), "{writing:?}");
+        drop(writers);
+        std::fs::remove_dir_all(spool.dir().join("gone")).unwrap();
+
+        assert_eq!(decide(&checkpoints, &spool).unwrap(), (2, 4));
+        for (name, expected) in [
+            ("there in e1", true),
+            ("not in e1", false),
+            ("there in e2", true),
+            ("not in e2", false),
+            ("there in gone", false),
+            ("not in gone", false),
+        ] {
+            assert_eq!(checkpoints.get(&path(name)).unwrap().is_some(), expected, "{name}");
+        }
+        assert_eq!(decide(&checkpoints, &spool).unwrap(), (0, 0), "it is decided once");
+    }
 }

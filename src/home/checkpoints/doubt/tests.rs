@@ -49,6 +49,22 @@ fn a_confirmed_value_is_there_at_once_and_after_the_next_commit_for_ever() {
 }
 
 #[test]
+fn what_is_settled_is_not_in_doubt_after_a_kill() {
+    let (_folder, root) = fresh();
+    let store = open(&root);
+    store.prepare(&[prepared("1", "1", 0)]).unwrap();
+    store.settle().unwrap();
+    let (_other, copy) = as_after_a_kill(&root);
+    assert_eq!(open(&copy).in_doubt().unwrap(), [claim(0)], "not confirmed");
+    store.confirm();
+    store.settle().unwrap();
+    let (_other, copy) = as_after_a_kill(&root);
+    let again = open(&copy);
+    assert!(again.in_doubt().unwrap().is_empty());
+    assert_eq!(get(&again, "1").as_deref(), Some("1"));
+}
+
+#[test]
 fn after_a_kill_the_objects_decide() {
     for confirmed in [false, true] {
         let (_folder, root) = fresh();

@@ -16,6 +16,10 @@ pub(super) async fn missing() -> StatusCode {
     StatusCode::METHOD_NOT_ALLOWED
 }
 
+fn hash(file: &File) -> String {
+    Sha256::digest(&file.bytes).iter().map(|it| format!("{it:02x}")).collect()
+}
+
 fn progress(file: &File) -> [(&'static str, String); 2] {
     let complete = if file.complete { "?1" } else { "?0" };
     [(UPLOAD_OFFSET, file.bytes.len().to_string()), (UPLOAD_COMPLETE, complete.to_owned())]
@@ -23,6 +27,9 @@ fn progress(file: &File) -> [(&'static str, String); 2] {
 
 pub(super) async fn head(State(backend): State<Backend>, request: Request) -> Response {
     backend.look(|it| match it.files.get(request.uri().path()) {
+        Some(file) if file.complete && !it.tells_no_hash => {
+            (progress(file), [(SHA256, hash(file))]).into_response()
+        }
         Some(file) => progress(file).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     })
@@ -65,7 +72,7 @@ pub(super) async fn patch(State(backend): State<Backend>, headers: HeaderMap, re
         if file.bytes.len() < length {
             return progress(file).into_response();
         }
-        let found: String = Sha256::digest(&file.bytes).iter().map(|it| format!("{it:02x}")).collect();
+        let found = hash(file);
         if wrong || found != headers[SHA256].to_str().unwrap() {
             it.wrong_hash = it.wrong_hash.saturating_sub(1);
             it.files.remove(&path);

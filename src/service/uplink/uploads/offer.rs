@@ -109,7 +109,8 @@ async fn kept(spool: &Spool) -> Vec<Sealed> {
     }
 }
 
-/// Whether the backend has the file. One whose name is none of ours is left alone.
+/// Whether the backend has the file. One whose name is none of ours is left alone; one in whose place the backend has
+/// another is taken back, so that its upload is refused for all to see.
 async fn known(upload: &Upload, file: &Sealed, timing: &Timing) -> bool {
     let mut backoff = Backoff::new(timing);
     loop {
