@@ -185,7 +185,7 @@ fn a_bad_node_and_a_bad_vdc_end_nothing_else() {
         Simulator::start(|_| Answer::ok("<html>\nplease log in</html>")),
     );
     let mut section = section(&[&good, &hanging, &broken]);
-    section["apis"][0]["timeout_ms"] = 2000.into();
+    section["apis"][0]["timeout_ms"] = 1000.into();
     let (events, told, code) = check(dir.path(), &section);
     assert_eq!(code, Some(1), "{told}");
     let of = |name: &str| events.iter().filter(|it| it["event"] == name).collect::<Vec<_>>();
@@ -201,7 +201,7 @@ fn a_bad_node_and_a_bad_vdc_end_nothing_else() {
     );
     // The other way round: the first VDC is bad as a whole.
     let mut turned = super::ecs::section(&[&hanging, &broken, &good]);
-    turned["apis"][0]["timeout_ms"] = 2000.into();
+    turned["apis"][0]["timeout_ms"] = 1000.into();
     let (events, told, code) = check(dir.path(), &turned);
     assert_eq!(code, Some(1), "{told}");
     let of = |name: &str| events.iter().filter(|it| it["event"] == name).collect::<Vec<_>>();
