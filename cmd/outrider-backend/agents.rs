@@ -79,7 +79,14 @@ async fn one(client: &Client, as_json: bool, agent: Option<&str>) -> Result<Exit
         ago(Some(agent.enrolled_at)),
         ago(agent.seen_at)
     ));
-    line(&format!("in its spool: {} file(s), {}\n", agent.spool_files, bytes(agent.spool_bytes)));
+    line(&format!("in its spool: {} file(s), {}", agent.spool_files, bytes(agent.spool_bytes)));
+    if agent.refused_files > 0 {
+        let files = agent.refused_files;
+        line(&format!(
+            "refused by this backend for what is in them: {files} file(s), which stay in its spool"
+        ));
+    }
+    line("");
     integrations::all(&shown.integrations);
     shown.collecting.told.iter().for_each(collecting);
     if !shown.crashes.is_empty() {

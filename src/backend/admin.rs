@@ -55,6 +55,9 @@ pub struct Agent {
     pub spool_files: u64,
     /// Their size in bytes.
     pub spool_bytes: u64,
+    /// Those of them that this backend refuses for what is in them. Their exports may have ended well before.
+    #[serde(default)]
+    pub refused_files: u64,
     /// Its commands that have not ended.
     pub open_commands: u64,
     /// When its token was taken back.

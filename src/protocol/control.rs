@@ -128,6 +128,9 @@ pub struct PingParams {
     pub spool_files: u64,
     /// Their size.
     pub spool_bytes: u64,
+    /// How many of them the backend refuses for what is in them: they wait for a person. An older agent says nothing of it.
+    #[serde(default)]
+    pub refused_files: u64,
 }
 
 /// How long to wait for an order.

@@ -103,6 +103,17 @@ fn facts(agent: &Agent) -> Markup {
             div { dt { "Enrolled" } dd { (ago(agent.enrolled_at)) } }
             div { dt { "In spool" } dd { (counted(agent.spool_files, "file")) ", " (bytes(agent.spool_bytes)) } }
         }
+        @if agent.refused_files > 0 { (refused(agent.refused_files)) }
+    }
+}
+
+/// Files that came to be refused after their export's outcome was told are shown nowhere else.
+fn refused(files: u64) -> Markup {
+    html! {
+        div.notice.bad {
+            p { strong { "This backend refuses " (counted(files, "file")) " of the agent for what is in them." } }
+            p { "They stay in its spool. Its log, and this backend's, say why." }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use outrider_protocol::control::{Hello, HelloParams, HostInfo, Ping, PingParams};
 use outrider_protocol::version::Versions;
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::harness::{FakeAgent, Rig, enroll_request, sealed};
 use crate::admin::{CodeState, NewCode};
@@ -132,11 +132,40 @@ async fn what_an_agent_says_of_its_spool_is_shown() {
     let rig = Rig::new().await;
     let agent = rig.agent().await;
     agent.hello(Vec::new()).await;
-    let ping = PingParams { running: Vec::new(), commands: Vec::new(), spool_files: 3, spool_bytes: 4096 };
+    let ping = PingParams {
+        running: Vec::new(),
+        commands: Vec::new(),
+        spool_files: 3,
+        spool_bytes: 4096,
+        refused_files: 0,
+    };
     agent.call::<Ping>(&ping).await.unwrap();
     let shown = rig.client.agent(&agent.id).await.unwrap();
     assert_eq!((shown.spool_files, shown.spool_bytes, shown.online), (3, 4096, true));
     assert!(shown.seen_at.is_some() && shown.service_started_at.is_some());
+}
+
+#[tokio::test]
+async fn files_that_the_backend_refuses_are_shown_with_their_agent_until_it_names_none() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    agent.hello(Vec::new()).await;
+    let page = format!("/agents/{}", agent.id);
+    let ping = |refused: Option<u64>| {
+        let mut params = json!({"running": [], "commands": [], "spool_files": 2, "spool_bytes": 9});
+        if let Some(refused) = refused {
+            params["refused_files"] = refused.into();
+        }
+        json!({"jsonrpc": "2.0", "id": 1, "method": "agent.ping", "params": params}).to_string()
+    };
+    agent.call_raw(ping(Some(2))).await;
+    assert_eq!(rig.client.agent(&agent.id).await.unwrap().refused_files, 2);
+    let shown = rig.page(&page).await;
+    assert!(shown.contains("This backend refuses 2 files of the agent"), "{shown}");
+    // An agent that does not know of it yet says nothing.
+    agent.call_raw(ping(None)).await;
+    assert_eq!(rig.client.agent(&agent.id).await.unwrap().refused_files, 0);
+    assert!(!rig.page(&page).await.contains("refuses"));
 }
 
 #[tokio::test]

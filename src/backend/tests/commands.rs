@@ -186,8 +186,13 @@ async fn a_ping_that_does_not_list_an_accepted_command_ends_it() {
         agent.accept(command).await;
         agent.run(command).await;
     }
-    let ping =
-        PingParams { running: Vec::new(), commands: vec![known.clone()], spool_files: 0, spool_bytes: 0 };
+    let ping = PingParams {
+        running: Vec::new(),
+        commands: vec![known.clone()],
+        spool_files: 0,
+        spool_bytes: 0,
+        refused_files: 0,
+    };
     agent.call::<Ping>(&ping).await.unwrap();
     assert_eq!(state(&rig, &known).await, CommandState::Running);
     assert_eq!(state(&rig, &queued).await, CommandState::Queued);

@@ -181,6 +181,24 @@ async fn a_ping_names_every_command_whose_outcome_the_backend_does_not_have() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_refused_when_its_export_has_its_outcome_is_in_the_pings() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.ping_every_ms(1);
+    backend.say_wrong_hash(5);
+    let agent = Agent::new(&server, DONE);
+    let running = agent.start();
+    backend.run("e1", &export());
+    assert_eq!(backend.ended("e1").await["state"], "done");
+    running.stop().await;
+    spooled(&agent, "e1", 10);
+    let running = agent.start();
+    let told = |it: &Backend| (it.taken("agent.ping").pop()?["refused_files"] == 1).then_some(());
+    backend.until("a ping that counts it", told).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn orders_are_polled_for_where_streams_are_cut_after_the_greeting() {
     let backend = Backend::new();
     let server = backend.serve(None);

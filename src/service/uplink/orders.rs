@@ -136,8 +136,13 @@ impl Orders {
         loop {
             tokio::time::sleep(every).await;
             let Ok(View { open, running, spool }) = self.view().await else { return Gone };
-            let (spool_files, spool_bytes) = (spool.files, spool.bytes);
-            let params = PingParams { running, commands: open, spool_files, spool_bytes };
+            let params = PingParams {
+                running,
+                commands: open,
+                spool_files: spool.files,
+                spool_bytes: spool.bytes,
+                refused_files: u64::try_from(spool.refused).unwrap_or(u64::MAX),
+            };
             if let Err(err) = self.http.call::<Ping>(&params).await {
                 tracing::debug!(error = chain(&err), "A ping was not answered.");
             }
