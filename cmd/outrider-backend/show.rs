@@ -1,6 +1,6 @@
 //! A command with its outcome, for people.
 
-use outrider_backend::admin::{Command, CommandState};
+use outrider_backend::admin::{Command, CommandState, ExportCounts};
 use outrider_protocol::collect::ordered::{CollectOrderReport, CollectSource};
 use outrider_protocol::integration::ProjectState;
 use outrider_protocol::report::{
@@ -21,7 +21,8 @@ pub(crate) fn is_good(command: &Command) -> bool {
         Some(ActionReport::Upgrade(report)) => report.state.is_good(),
         _ => true,
     };
-    command.summary.state == CommandState::Done && is_valid
+    let is_whole = command.counts.as_ref().is_none_or(|it| it.fault.is_none());
+    command.summary.state == CommandState::Done && is_valid && is_whole
 }
 
 fn describe(report: &DescribeReport) {
@@ -58,8 +59,24 @@ pub(crate) fn command(command: &Command) {
             bytes(summary.bytes)
         ));
     }
+    command.counts.iter().for_each(counts);
     if let Some(error) = &command.error {
         failure("", error);
+    }
+}
+
+/// What was received of what was counted, and loudly where that is not all.
+fn counts(counts: &ExportCounts) {
+    for it in &counts.integrations {
+        line(&format!(
+            "received {} of {} objects of {}",
+            count(it.received),
+            count(it.reported),
+            it.integration
+        ));
+    }
+    if let Some(fault) = &counts.fault {
+        line(&format!("THE COUNTS DIFFER: {fault}"));
     }
 }
 

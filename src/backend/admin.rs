@@ -306,9 +306,36 @@ pub struct Command {
     /// What the action answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ActionReport>,
+    /// Of an export with a report: its counts against what was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<ExportCounts>,
     /// Why it did not end well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+/// What an export's report counts, against what this backend has of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExportCounts {
+    /// How many files the agent sealed; nothing where nobody counted them, and then no difference is a fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_files: Option<u64>,
+    /// Each integration of the report.
+    pub integrations: Vec<IntegrationCounts>,
+    /// The first difference, once all of the export's files are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// The objects of one integration in an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IntegrationCounts {
+    /// Which configured one.
+    pub integration: IntegrationId,
+    /// How many the report counts.
+    pub reported: u64,
+    /// How many this backend has.
+    pub received: u64,
 }
 
 /// Why a command is to be cancelled.

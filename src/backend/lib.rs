@@ -45,6 +45,7 @@ mod agent_api;
 mod app;
 pub mod client;
 mod config_schema;
+mod counts;
 mod data;
 mod file_check;
 mod http_error;

@@ -4,6 +4,7 @@ mod admin;
 mod agents;
 mod collecting;
 mod commands;
+mod counts;
 mod crashes;
 pub(crate) mod harness;
 mod integrations;

@@ -73,6 +73,10 @@ pub struct ExportReport {
     pub duration_ms: u64,
     /// Each integration, in the order given.
     pub integrations: Vec<IntegrationReport>,
+    /// How many files were sealed, from which the backend knows when it has them all. The service counts them; it cannot
+    /// where a service before it had a part in the export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
 }
 
 impl ExportReport {

@@ -95,6 +95,8 @@ struct Held {
     command: Option<Command>,
     /// Ends its run.
     stop: Option<watch::Sender<Option<Stop>>>,
+    /// How many files its action has sealed.
+    sealed: u64,
     /// Why the backend does not take files of it, by model and number.
     refused: BTreeMap<(String, u64), String>,
     /// Whether the backend was told all that there is of it in this life of the service.
@@ -112,6 +114,7 @@ impl Held {
             attempts: 0,
             command: None,
             stop: None,
+            sealed: 0,
             refused: BTreeMap::new(),
             told: false,
             config_fault: None,

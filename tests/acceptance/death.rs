@@ -76,6 +76,10 @@ impl Place {
         }
         self.orders += exports.len() as u64;
         self.stack.until_uploaded();
+        for export in &exports {
+            let fault = self.stack.command(export).counts.and_then(|it| it.fault);
+            assert_eq!(fault, None, "seed {seed}: nothing was lost, whatever died");
+        }
         self.repeated += source::compare(&self.stack, &format!("seed {seed}"), &exports, truth);
         source::nothing_is_new(&self.stack, &format!("seed {seed}"), &id);
     }

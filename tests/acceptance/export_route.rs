@@ -56,6 +56,12 @@ fn a_git_repository_arrives_at_the_backend_and_then_only_what_is_new() {
     let counted = it.models.iter().find(|it| it.model.as_str() == "sourcecode.Commit").unwrap();
     assert_eq!(counted.objects, count as u64);
 
+    let received = stack.command(&first);
+    let counts = received.counts.expect("an export with a report");
+    assert_eq!((counts.sealed_files, counts.fault), (Some(received.summary.files), None));
+    let git = &counts.integrations[0];
+    assert_eq!((git.reported, git.received), (received.summary.objects, received.summary.objects));
+
     let nothing_new = stack.order(export(&integrations));
     let done = stack.until_state(&nothing_new, CommandState::Done);
     assert_eq!(report(&done).integrations[0].mode, ExportMode::Incremental);

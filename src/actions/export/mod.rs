@@ -138,6 +138,7 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
         started_at,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         integrations,
+        files: None,
     };
     let turns = Semaphore::new(context.limits().integrations_at_once.max(1));
     let work = async {

@@ -10,7 +10,7 @@ use super::live::Fragment;
 use super::login::Viewer;
 use super::parts::{ago, bytes, chip, count, counted, failure, ran};
 use super::{PageError, report, tree, upgrades};
-use crate::admin::{Command, File, FileFilter, NumberedLine};
+use crate::admin::{Command, ExportCounts, File, FileFilter, NumberedLine};
 use crate::app::Shared;
 use crate::http_error::{ApiError, InPath};
 
@@ -117,12 +117,25 @@ fn sessions(tree: &Markup, is_empty: bool) -> Markup {
 
 fn outcome(command: &Command) -> Markup {
     html! {
+        @if let Some(counts) = &command.counts { (difference(counts)) }
         // The report of an upgrade says itself why it failed.
         @if let Some(ActionReport::Upgrade(report)) = &command.report {
             (upgrades::outcome(report, command.error.as_ref()))
         } @else {
             @if let Some(error) = &command.error { (failure(error)) }
-            @if let Some(answer) = &command.report { (report::report(answer)) }
+            @if let Some(answer) = &command.report { (report::report(answer, command.counts.as_ref())) }
+        }
+    }
+}
+
+/// What was counted and what was received differ: that is never shown as a number alone.
+fn difference(counts: &ExportCounts) -> Markup {
+    html! {
+        @if let Some(fault) = &counts.fault {
+            div.notice.bad {
+                p { strong { "The counts of this export differ." } }
+                p { (fault) }
+            }
         }
     }
 }

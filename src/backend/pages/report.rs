@@ -5,6 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 use outrider_protocol::collect::ordered::{CollectOrderReport, CollectSource};
 use outrider_protocol::crash::Crash;
+use outrider_protocol::ids::IntegrationId;
 use outrider_protocol::integration::{ConfigError, ProjectState};
 use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportMode, ExportReport, IntegrationOutcome, IntegrationReport,
@@ -12,17 +13,18 @@ use outrider_protocol::report::{
 };
 
 use super::integrations::installed_table;
-use super::parts::{bytes, count, failure, last_lines, span};
+use super::parts::{bytes, count, counted, failure, last_lines, span};
 use super::upgrades;
+use crate::admin::{ExportCounts, IntegrationCounts};
 
 /// Records of onboarding data listed.
 const RECORDS_SHOWN: usize = 50;
 /// Projects of one integration listed: those that failed come first.
 const PROJECTS_SHOWN: usize = 200;
 
-pub(super) fn report(report: &ActionReport) -> Markup {
+pub(super) fn report(report: &ActionReport, counts: Option<&ExportCounts>) -> Markup {
     match report {
-        ActionReport::Export(report) => export(report),
+        ActionReport::Export(report) => export(report, counts),
         ActionReport::ValidateConfig(report) => validation(report),
         ActionReport::ExportOnboardData(report) => onboarding(report),
         ActionReport::DescribeIntegrations(report) => described(report),
@@ -60,14 +62,15 @@ fn described(report: &DescribeReport) -> Markup {
     }
 }
 
-fn export(report: &ExportReport) -> Markup {
+fn export(report: &ExportReport, counts: Option<&ExportCounts>) -> Markup {
+    let of = |id: &IntegrationId| counts?.integrations.iter().find(|it| it.integration == *id);
     html! {
         @if !report.integrations.is_empty() { h2 { "Report" } }
-        @for it in &report.integrations { (integration(it)) }
+        @for it in &report.integrations { (integration(it, of(&it.integration))) }
     }
 }
 
-fn integration(report: &IntegrationReport) -> Markup {
+fn integration(report: &IntegrationReport, counts: Option<&IntegrationCounts>) -> Markup {
     let (class, word) = match report.state {
         IntegrationOutcome::Done => ("done", "done"),
         IntegrationOutcome::Failed => ("failed", "failed"),
@@ -87,6 +90,9 @@ fn integration(report: &IntegrationReport) -> Markup {
             @if let Some(crash) = &report.crash { (crashed(crash)) }
             @if report.config_changed {
                 p.dim { "It reports a changed configuration, which stays on the agent's host." }
+            }
+            @if let Some(it) = counts {
+                p.dim { "Received " (count(it.received)) " of " (counted(it.reported, "object")) }
             }
             @if !report.models.is_empty() { (models(&report.models)) }
             @if !report.projects.is_empty() { (projects(&report.projects)) }

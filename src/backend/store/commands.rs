@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use outrider_protocol::action::Order;
 use outrider_protocol::control::{self, EndState, EndedParams, Envelope};
 use outrider_protocol::ids::{AgentId, CommandId};
+use outrider_protocol::report::ActionReport;
 use sqlx::{FromRow, SqliteTransaction};
 
 use super::configured::{self, SealedConfig};
 use super::{During, Store, StoreError, count, from_json, from_json_opt, time, times, to_json, uncount};
 use crate::admin::{Command, CommandFilter, CommandState, CommandSummary, IntegrationRef, NewCommand};
-use crate::secret;
+use crate::{counts, secret};
 
 /// How often an id is made up anew when it is taken.
 const ID_TRIES: usize = 5;
@@ -113,6 +114,7 @@ impl Row {
             time_limit_ms: self.time_limit_ms.map(uncount),
             cancel_reason: self.cancel_reason,
             report: from_json_opt(self.report_json.as_deref(), WHAT)?,
+            counts: None,
             error: from_json_opt(self.error_json.as_deref(), WHAT)?,
             summary: CommandSummary {
                 id: CommandId::new(self.id).during(WHAT)?,
@@ -217,7 +219,12 @@ impl Store {
             .fetch_optional(&self.read)
             .await
             .during("read a command")?;
-        row.map(Row::into_command).transpose()
+        let Some(mut command) = row.map(Row::into_command).transpose()? else { return Ok(None) };
+        if let Some(ActionReport::Export(report)) = &command.report {
+            let received = self.received(&command.summary.agent, id).await?;
+            command.counts = Some(counts::compare(report, &received.objects, received.files));
+        }
+        Ok(Some(command))
     }
 
     /// Commands, the newest first.

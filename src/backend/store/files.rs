@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use outrider_protocol::action::{Compression, SealedFile};
-use outrider_protocol::ids::{AgentId, ExportId, IntegrationId, Model};
+use outrider_protocol::ids::{AgentId, CommandId, ExportId, IntegrationId, Model};
 use sqlx::FromRow;
 
 use super::{During, Store, StoreError, count, time, uncount};
 use crate::admin::{File, FileFilter};
+use crate::counts::Received;
 
 #[derive(FromRow)]
 struct Row {
@@ -52,6 +53,15 @@ pub(crate) struct FileKey {
     pub(crate) number: u64,
 }
 
+/// What this backend has of a command's export.
+#[derive(Debug, Default)]
+pub(crate) struct OfCommand {
+    /// How many files.
+    pub(crate) files: u64,
+    /// The objects in them.
+    pub(crate) objects: Received,
+}
+
 impl Store {
     /// Enters a file that is complete and durable. Once: a second entry changes nothing.
     pub(crate) async fn add_file(
@@ -90,6 +100,31 @@ impl Store {
             .await
             .during("count an agent's files")?;
         Ok(uncount(files))
+    }
+
+    /// How much of a command's export is here, by integration and model.
+    pub(crate) async fn received(
+        &self,
+        agent: &AgentId,
+        command: &CommandId,
+    ) -> Result<OfCommand, StoreError> {
+        const WHAT: &str = "count the files of an export";
+        let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
+            "SELECT integration, model, COUNT(*), SUM(objects) FROM file WHERE agent = $1 AND export = $2
+             GROUP BY integration, model",
+        )
+        .bind(agent.as_str())
+        .bind(command.as_str())
+        .fetch_all(&self.read)
+        .await
+        .during(WHAT)?;
+        let mut all = OfCommand::default();
+        for (integration, model, files, objects) in rows {
+            let key = (IntegrationId::new(integration).during(WHAT)?, Model::new(model).during(WHAT)?);
+            all.files += uncount(files);
+            all.objects.insert(key, uncount(objects));
+        }
+        Ok(all)
     }
 
     /// One file's entry.

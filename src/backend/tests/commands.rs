@@ -77,6 +77,7 @@ async fn a_command_passes_its_states_and_keeps_its_report() {
         started_at: Timestamp::now(),
         duration_ms: 5,
         integrations: Vec::new(),
+        files: None,
     };
     let failure = Failure {
         message: "the disk is full".into(),

@@ -437,7 +437,7 @@ async fn a_file_that_an_action_tells_of_is_uploaded_while_it_runs() {
     assert_eq!(uploaded(&agent, &backend).await, written);
     assert!(backend.taken("command.ended").is_empty(), "the export still runs");
     backend.order(json!({"kind": "cancel", "command": "e1"}));
-    backend.ended("e1").await;
+    assert_eq!(backend.ended("e1").await["report"]["files"], 1, "so the backend knows when it has all");
     running.stop().await;
 }
 
