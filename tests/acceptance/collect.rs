@@ -1,7 +1,6 @@
 //! `outrider collect` by its built program: by hand, under the service, and into a real InfluxDB.
 
 mod aggregator;
-mod browser;
 mod bulk;
 mod datadog;
 mod ecs;
@@ -22,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::browser;
 use crate::support::{
     Running, Stack, alive, descendants, edit_config, outrider, printed, repository, run, until,
 };

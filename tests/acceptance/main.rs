@@ -7,6 +7,7 @@ mod architecture;
 mod asking;
 mod bad_days;
 mod bad_input;
+mod browser;
 #[cfg(target_os = "linux")]
 mod collect;
 mod data;

@@ -1,11 +1,13 @@
 //! An integration that says its secrets in every way it can: they are in no channel that leaves its process.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use outrider_backend::admin::Command as Ordered;
+use outrider_backend::admin::{Command as Ordered, CommandState, OAuthRegistration};
 use outrider_home::{Root, keys};
 use outrider_protocol::action::{
     AgentConfig, ExportOrder, IntegrationConfig, OnboardOrder, Order, ValidateOrder,
@@ -14,7 +16,8 @@ use outrider_protocol::ids::CommandId;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::support::{Stack, integration, outrider, run, until};
+use crate::browser::Browser;
+use crate::support::{BACKEND, Running, Stack, export, integration, outrider, run, until};
 
 /// A secret by its key; with what encodings differ in.
 const TOKEN: &str = "s3cr3t/T0ken+with \"quotes\" & ümlaut";
@@ -92,16 +95,21 @@ impl Search {
     }
 }
 
-fn unzipped(file: &Path, bytes: Vec<u8>) -> Vec<u8> {
+/// A page's text as a browser shows it.
+fn unescaped(html: &str) -> String {
+    html.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
+pub(crate) fn unzipped(file: &Path, bytes: Vec<u8>) -> Vec<u8> {
     if file.extension().is_none_or(|it| it != "gz") {
         return bytes;
     }
     let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&*bytes), &mut text).unwrap();
+    Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&*bytes), &mut text).unwrap();
     text
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().unwrap().is_dir() {
@@ -158,6 +166,7 @@ fn orders(root: &Path) -> Vec<Order> {
 fn secrets_stay_out_of_everything_that_a_backend_and_its_agent_have() {
     let stack = Stack::start(&json!({}));
     let root = stack.root();
+    let browser = Browser::log_in(&stack.login_link());
     let mut search = Search::new();
     let mut said = String::new();
     for order in orders(&root) {
@@ -172,6 +181,15 @@ fn secrets_stay_out_of_everything_that_a_backend_and_its_agent_have() {
         search.look(&format!("the log of {action} at the backend"), log.as_bytes());
         said.push_str(&log);
         said.push_str(&told);
+        for page in [format!("/commands/{id}"), format!("/agents/{}", stack.agent)] {
+            let html = browser.get(&page);
+            assert!(
+                page.starts_with("/agents") || html.contains("***"),
+                "{page} shows nothing of it: {html}"
+            );
+            search.look(&format!("{page} of {action}"), html.as_bytes());
+            search.look(&format!("{page} of {action} as it is read"), unescaped(&html).as_bytes());
+        }
         // A file of a log holds the last run only.
         search.look_below("the root", &root);
     }
@@ -249,4 +267,92 @@ fn secrets_stay_out_of_what_a_person_sees_by_hand() {
         assert!(String::from_utf8_lossy(&both(&output)).contains("***"), "{action} ({end}) said nothing");
     }
     search.nothing_found();
+}
+
+/// What access tokens are made of: the first refresh token, and the one that the token server gives in its place.
+const REFRESH: [&str; 2] = ["the-first-refresh-t0ken", "the-second-refresh-t0ken"];
+
+/// Serves access tokens for as long as the test runs; answers with its address.
+fn token_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream = BufReader::new(stream);
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if line.trim().is_empty() {
+                    break;
+                }
+                if let Some((name, value)) = line.split_once(':')
+                    && name.eq_ignore_ascii_case("content-length")
+                {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut form = vec![0; length];
+            stream.read_exact(&mut form).unwrap();
+            let answer = json!({
+                "access_token": "an-access-t0ken", "token_type": "bearer", "expires_in": 3600,
+                "refresh_token": REFRESH[1],
+            })
+            .to_string();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+            write!(stream.get_mut(), "{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_refresh_token_is_in_nothing_that_backend_and_agent_say_even_in_detail() {
+    let mut stack = Stack::start(&json!({}));
+    let (root, data) = (stack.root(), stack.dir.path().join("backend"));
+    // Both again, and saying more.
+    let listen = stack.client.url().trim_start_matches("http://").trim_end_matches('/').to_owned();
+    stack.kill_service();
+    stack.stop_backend();
+    let mut serve = Command::new(BACKEND);
+    serve.args(["serve", "--listen", &listen, "--data"]).arg(&data).env("OUTRIDER_LOG", "debug");
+    stack.backend = Running::start(&mut serve, &stack.dir.path().join("backend.out"));
+    let mut service = outrider(&root);
+    service.env("OUTRIDER_LOG", "debug").arg("service-run");
+    stack.service = Running::start(&mut service, &stack.dir.path().join("service.out"));
+    until("the backend to answer", || stack.ask(stack.client.about()).ok());
+    let registration = OAuthRegistration {
+        token_url: token_server(),
+        client_id: "client-1".to_owned(),
+        client_secret: None,
+        refresh_token: REFRESH[0].to_owned(),
+        scopes: Vec::new(),
+    };
+    let mock = "mock".parse().unwrap();
+    stack.ask(stack.client.register_oauth(&stack.agent, &mock, &registration)).unwrap();
+    // The second is asked for with the second refresh token.
+    let config = json!([{ "name": "mock", "config": { "access_tokens": 2, "repos": 1 } }]);
+    let id = stack.order(export(&config));
+    stack.until_state(&id, CommandState::Done);
+    stack.until_uploaded();
+    let browser = Browser::log_in(&stack.login_link());
+    let mut said = vec![
+        ("the backend printed", stack.backend.printed().into_bytes()),
+        ("the service printed", stack.service.printed().into_bytes()),
+        ("the log of the command", stack.log(&id).join("\n").into_bytes()),
+        ("the command's page", browser.get(&format!("/commands/{id}")).into_bytes()),
+        ("the agent's page", browser.get(&format!("/agents/{}", stack.agent)).into_bytes()),
+    ];
+    said.extend(files(&root).into_iter().map(|file| {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        ("a file of the root", unzipped(&file, bytes))
+    }));
+    for (channel, text) in &said {
+        for token in REFRESH {
+            assert!(memchr::memmem::find(text, token.as_bytes()).is_none(), "{channel} holds {token}");
+        }
+    }
+    for (program, printed) in &said[..2] {
+        assert!(memchr::memmem::find(printed, b"DEBUG").is_some(), "{program} no details");
+    }
 }

@@ -4,14 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 /// A browser with its cookie.
-pub(super) struct Browser {
+pub(crate) struct Browser {
     address: String,
     cookie: String,
 }
 
 impl Browser {
     /// Opens a link that logs in.
-    pub(super) fn log_in(link: &str) -> Self {
+    pub(crate) fn log_in(link: &str) -> Self {
         let (address, secret) = link.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let mut browser = Self { address: address.to_owned(), cookie: String::new() };
         let answer = browser.get(&format!("/{secret}"));
@@ -21,7 +21,7 @@ impl Browser {
     }
 
     /// The whole answer, headers included.
-    pub(super) fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let (host, cookie) = (&self.address, &self.cookie);
         write!(
