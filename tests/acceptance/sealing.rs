@@ -1,11 +1,15 @@
 //! Secrets of sources: told to the backend once, and from then on only their host can read them.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use outrider_backend::admin::{Command, CommandState};
 use outrider_home::{Root, keys};
 use outrider_protocol::action::{AgentConfig, ExportOrder, IntegrationConfig, Order, ValidateOrder};
 use outrider_protocol::report::{ActionReport, Failure, ValidateReport};
 use serde_json::{Value, json};
 
+use crate::browser::Browser;
+use crate::redaction::{files, unzipped};
 use crate::support::{BACKEND, Stack, integration, printed, run, until};
 
 fn validate(stack: &Stack, integration: IntegrationConfig) -> ValidateReport {
@@ -44,6 +48,26 @@ fn config(integration: &IntegrationConfig) -> Value {
     serde_json::from_str(integration.config.get()).unwrap()
 }
 
+/// The key of the root is in nothing that the backend keeps or prints, neither as it is nor as text.
+fn the_key_stays(stack: &Stack) {
+    let text = std::fs::read_to_string(stack.root().join("secrets.key")).unwrap();
+    let key = STANDARD.decode(text.trim()).unwrap();
+    assert_eq!(key.len(), 32);
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let forms = [key.as_slice(), text.trim().trim_end_matches('=').as_bytes(), hex.as_bytes()];
+    let mut kept = files(&stack.dir.path().join("backend"));
+    kept.push(stack.dir.path().join("backend.out"));
+    assert!(kept.iter().any(|it| it.ends_with("outrider.db")), "{kept:?}");
+    for file in kept {
+        let bytes = unzipped(&file, std::fs::read(&file).unwrap_or_default());
+        assert!(
+            forms.iter().all(|form| memchr::memmem::find(&bytes, form).is_none()),
+            "{} holds the key",
+            file.display()
+        );
+    }
+}
+
 #[test]
 fn a_validated_configuration_comes_back_encrypted_and_works_on_its_host_alone() {
     let stack = Stack::start(&json!({}));
@@ -65,8 +89,13 @@ fn a_validated_configuration_comes_back_encrypted_and_works_on_its_host_alone() 
     let refused = failure(export(&stack, &elsewhere, CommandState::Failed));
     assert!(refused.message.contains("/url was https://source.example.com"), "{refused:?}");
 
+    the_key_stays(&stack);
     std::fs::remove_file(stack.root().join("secrets.key")).unwrap();
-    let lost = failure(export(&stack, &sealed, CommandState::Failed));
+    let lost = export(&stack, &sealed, CommandState::Failed);
+    let page = Browser::log_in(&stack.login_link()).get(&format!("/commands/{}", lost.summary.id));
+    assert!(page.contains("a root that was lost"), "{page}");
+    assert!(page.contains("enter the secrets of this integration again"), "{page}");
+    let lost = failure(lost);
     assert!(lost.message.contains("a root that was lost"), "{lost:?}");
     assert!(lost.hint.unwrap().contains("outrider-backend integration set"));
     // Entered again, they work again.
@@ -126,6 +155,10 @@ fn what_is_configured_at_the_backend_is_exported_and_its_secret_stays_on_the_hos
     assert!(exported.status.success(), "{}", printed(&exported));
     stack.until_uploaded();
     assert_eq!(holding(&stack, secret), "");
+    the_key_stays(&stack);
+    let page = Browser::log_in(&stack.login_link()).get(&format!("/agents/{}", stack.agent));
+    assert!(page.contains("Whoever loses the agent's root"), "{page}");
+    assert!(page.contains("has to enter them again"), "{page}");
     let data = printed(&run(std::process::Command::new("find").arg(stack.dir.path().join("backend"))));
     assert!(data.contains("sourcecode.PullRequest"), "{data}");
 }
