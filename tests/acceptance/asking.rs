@@ -1,12 +1,17 @@
 //! `validate-config` and `export-onboard-data` from a shell: every request is answered, in a file or on stdout.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use outrider_protocol::action::IntegrationConfig;
+use outrider_backend::admin::CommandState;
+use outrider_protocol::action::{AgentConfig, IntegrationConfig, OnboardOrder, Order, ValidateOrder};
 use outrider_protocol::report::{ActionReport, ValidateReport};
 use serde_json::{Value, json};
 
-use crate::support::{make_repository, outrider, printed, run};
+use crate::bad_days::scripted;
+use crate::support::{
+    Stack, alive, descendants, integration, make_repository, outrider, printed, run, until,
+};
 
 /// What an action left in its output file, its exit status, and what it printed.
 fn ask(root: &Path, args: &[&str], integrations: &Value) -> (Value, Option<i32>, String) {
@@ -99,8 +104,7 @@ fn what_fails_is_answered_too() {
 fn secrets_that_cannot_be_read_fail_their_integration_alone() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
-    let mut sealed =
-        IntegrationConfig::clone(&crate::support::integration(&json!({ "name": "mock", "id": "sealed" })));
+    let mut sealed = IntegrationConfig::clone(&integration(&json!({ "name": "mock", "id": "sealed" })));
     sealed.secrets = Some("outrider-sealed:1:0a1b2c3d:AAAA".into());
     let integrations = json!([sealed, { "name": "mock", "config": { "repos": 1 } }]);
     let (answer, status, text) = ask(&root, &["export"], &integrations);
@@ -110,4 +114,62 @@ fn secrets_that_cannot_be_read_fail_their_integration_alone() {
     let error = &first["error"];
     assert!(error["message"].as_str().unwrap().contains("a root that was lost"), "{error}");
     assert!(error["hint"].as_str().unwrap().contains("outrider-backend integration set"), "{error}");
+}
+
+#[test]
+fn a_list_of_a_kind_that_only_its_integration_knows_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let boards =
+        json!([{ "id": "b1", "name": "The board", "columns": 3 }, { "id": "b2", "name": "Another" }]);
+    let (integrations, programs) = scripted(dir.path(), &json!({ "lists": { "kanban-boards": boards } }));
+    let agent = format!("--agent-config-json={}", json!({ "integrations_dir": programs }));
+    for (kind, expected) in [("kanban-boards", Some(0)), ("repos", Some(6))] {
+        let args = ["export-onboard-data", "--object-type", kind, &agent];
+        let (answer, status, text) = ask(&dir.path().join("root"), &args, &integrations);
+        assert_eq!(status, expected, "{kind}: {text}");
+        assert_eq!(answer == boards, kind == "kanban-boards", "{answer}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+/// The process of an action below the service, once it has started its integration; with that.
+fn at_work(stack: &Stack, action: &str) -> Vec<u32> {
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|it| it == action.as_bytes())
+    };
+    until("the integration of an action", || {
+        let action = descendants(stack.service.pid()).into_iter().find(is_it)?;
+        let below = descendants(action);
+        (!below.is_empty()).then(|| [vec![action], below].concat())
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cancel_from_the_backend_ends_a_validation_and_a_list_in_bounded_time() {
+    let stack = Stack::start(&json!({ "cancel_grace_s": 1, "term_grace_s": 1 }));
+    let silent = |within: &str| {
+        integration(&json!({ "name": "faulty", "config": { "fault": "silent", "in": within } }))
+    };
+    let agent = AgentConfig::default;
+    let validate = ValidateOrder { agent: agent(), integration: silent("validate_config"), seal: false };
+    let onboard = OnboardOrder {
+        agent: agent(),
+        integration: silent("onboard_export"),
+        object_type: "projects".into(),
+    };
+    for order in [Order::ValidateConfig(validate), Order::ExportOnboardData(onboard)] {
+        let action = order.action();
+        let id = stack.order(order);
+        let processes = at_work(&stack, action);
+        let asked = Instant::now();
+        stack.cancel(&id);
+        let ended = stack.until_state(&id, CommandState::Cancelled);
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(20), "{action} took {took:?}");
+        let message = ended.error.expect("why it has no answer").message;
+        assert!(message.contains("a test"), "{action}: {message}");
+        until("the end of its processes", || (!processes.iter().any(|pid| alive(*pid))).then_some(()));
+    }
 }

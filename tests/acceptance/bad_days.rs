@@ -8,10 +8,13 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
+use outrider_backend::admin::{CommandState, CrashFilter};
+use outrider_protocol::crash::CrashCause;
 use serde_json::{Value, json};
 
+use crate::browser::Browser;
 use crate::played::{Played, TOKEN};
-use crate::support::{Running, outrider, printed, repository, run, sealed, spooled, until};
+use crate::support::{Running, Stack, export, outrider, printed, repository, run, sealed, spooled, until};
 
 pub(crate) const PULL_REQUEST: &str = "sourcecode.PullRequest";
 
@@ -164,14 +167,17 @@ fn try_again(flags: &[&str]) {
 #[test]
 fn an_integration_is_started_as_often_as_its_limit_says_and_its_death_is_reported() {
     let root = tempfile::tempdir().unwrap();
-    let agent = limits(&json!({ "integration_attempts": 2 }));
+    let agent = |idle_s: u64| limits(&json!({ "integration_attempts": 2, "integration_idle_s": idle_s }));
     let faulty = |fault: &str| json!([{ "name": "faulty", "config": { "fault": fault } }]);
-    for (fault, attempts, cause) in
-        [("dies-in-batch", 2, "exit"), ("killed", 2, "signal"), ("panic-like", 2, "panic")]
-    {
-        let (output, report) = by_hand(&root.path().join(fault), &agent, &faulty(fault), &[]);
+    for (fault, idle_s, cause) in [
+        ("dies-in-batch", 1800, "exit"),
+        ("killed", 1800, "signal"),
+        ("panic-like", 1800, "panic"),
+        ("silent", 1, "killed_for_time"),
+    ] {
+        let (output, report) = by_hand(&root.path().join(fault), &agent(idle_s), &faulty(fault), &[]);
         let it = &report["integrations"][0];
-        assert_eq!(it["attempts"], attempts, "{}", printed(&output));
+        assert_eq!(it["attempts"], 2, "{}", printed(&output));
         assert_eq!(
             (&it["crash"]["cause"], &it["crash"]["component"]),
             (&json!(cause), &json!("integration/faulty"))
@@ -180,9 +186,26 @@ fn an_integration_is_started_as_often_as_its_limit_says_and_its_death_is_reporte
     }
     // What would fail the same way is not tried again.
     let wrong = json!([{ "name": "mock", "config": { "repos": -1 } }]);
-    let (output, report) = by_hand(&root.path().join("wrong"), &agent, &wrong, &[]);
+    let (output, report) = by_hand(&root.path().join("wrong"), &agent(1800), &wrong, &[]);
     assert_eq!(report["integrations"][0]["attempts"], 1, "{}", printed(&output));
     assert!(report["integrations"][0]["crash"].is_null());
+}
+
+#[test]
+fn a_backend_shows_that_an_integration_was_killed_for_its_silence() {
+    let limits =
+        json!({ "integration_idle_s": 1, "integration_attempts": 1, "cancel_grace_s": 1, "term_grace_s": 1 });
+    let stack = Stack::start(&limits);
+    let id = stack.order(export(&json!([{ "name": "faulty", "config": { "fault": "silent" } }])));
+    stack.until_state(&id, CommandState::Failed);
+    let crash =
+        until("the crash", || stack.ask(stack.client.crashes(&CrashFilter::default())).unwrap().pop());
+    assert_eq!(crash.crash.cause, CrashCause::KilledForTime, "{crash:?}");
+    let browser = Browser::log_in(&stack.login_link());
+    for page in [format!("/commands/{id}"), format!("/agents/{}", stack.agent)] {
+        let html = browser.get(&page);
+        assert!(html.contains("killed for time") && html.contains("integration/faulty"), "{html}");
+    }
 }
 
 /// Fills the spool with a file of an earlier export, up to its smallest limit.
