@@ -145,6 +145,8 @@ pub struct CursorFill {
     pub waiting: u64,
     /// The points that it will not see, since they were dropped.
     pub dropped: u64,
+    /// Of what its owner has in hand, the points that were dropped and that the owner has to count if they do not arrive.
+    pub uncounted: u64,
 }
 
 /// How much is read at once: at least one entry where there is one, and then as many as fit.
@@ -278,9 +280,12 @@ fn serve(
             group.add(request);
             next = if group.is_full() { None } else { inbox.try_recv().ok() };
         }
-        group.serve(&mut core);
+        let committed = group.commit(&mut core);
         core.id().clone_into(&mut lock(id));
+        // Whoever gets an answer finds in the fill what it says.
         filled.send_replace(core.fill());
+        group.answer(&mut core, committed);
+        core.shrink();
     }
 }
 
@@ -315,9 +320,14 @@ impl Group {
         self.bytes >= GROUP_BYTES || self.entries.len() + self.done.len() + self.reads.len() >= GROUP
     }
 
-    fn serve(self, core: &mut Core) {
-        if !self.entries.is_empty() || !self.advances.is_empty() {
-            let committed = core.commit(&self.entries, &self.advances);
+    /// Nothing where there is nothing to commit.
+    fn commit(&self, core: &mut Core) -> Option<Result<Vec<Kept>, BacklogError>> {
+        let is_needed = !self.entries.is_empty() || !self.advances.is_empty();
+        is_needed.then(|| core.commit(&self.entries, &self.advances))
+    }
+
+    fn answer(self, core: &mut Core, committed: Option<Result<Vec<Kept>, BacklogError>>) {
+        if let Some(committed) = committed {
             // Whoever asked and left does not want to know.
             let mut lost = 0;
             for (at, reply) in self.replies.into_iter().enumerate() {

@@ -27,6 +27,9 @@ use crate::points::{State, Taker};
 use crate::reading::{File, Reading, Tools, Tracked};
 use crate::settings::{Settings, Target};
 
+/// With how many scans the sizes of huge pages are looked for again, where no cgroup has some.
+const SIZES_EVERY: u32 = 64;
+
 /// What a cycle hands out.
 #[derive(Debug)]
 pub enum Event<'e> {
@@ -98,6 +101,8 @@ pub struct Collector {
     absent: bool,
     many: bool,
     sizes_known: bool,
+    /// How often that was looked for.
+    sizes_looks: u32,
     /// The slowest files that keep their descriptors.
     keep: Group,
     tools: Tools,
@@ -124,6 +129,7 @@ impl Collector {
             absent: false,
             many: false,
             sizes_known: false,
+            sizes_looks: 0,
             keep: Group::Each,
             tools: Tools::new(),
             layout,
@@ -267,6 +273,11 @@ impl Collector {
     fn learn_sizes(&mut self, found: &[Found]) {
         let place = self.layout.place(Controller::Hugetlb);
         let Some(Place::V1(point) | Place::V2(point)) = place.filter(|_| !self.sizes_known) else { return };
+        // A host where none has them is looked through again and again, but not with every scan.
+        self.sizes_looks = self.sizes_looks.saturating_add(1);
+        if !self.sizes_looks.is_power_of_two() && !self.sizes_looks.is_multiple_of(SIZES_EVERY) {
+            return;
+        }
         let of = |it: &Found| discover::huge_sizes(&point.join(it.path.trim_start_matches('/')));
         let Some(sizes) = found.iter().map(of).find(|it| !it.is_empty()) else { return };
         self.sizes_known = self.take_specs(&sizes).is_ok();

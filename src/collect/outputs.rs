@@ -39,6 +39,7 @@ use crate::backlog::{Backlog, BacklogError};
 use crate::jetstream::Jetstream;
 use crate::model::{Event, Sample};
 use crate::plain::word;
+use crate::reach::Gate;
 use crate::store::Store;
 use pull::Pull;
 use queue::Batch;
@@ -307,7 +308,7 @@ impl Outputs {
             } else {
                 (Supply::Memory, Waits::InMemory)
             };
-            tasks.spawn(task::deliver(way, supply, Arc::clone(&shared), timing));
+            tasks.spawn(task::deliver((way, Gate::of(output)), supply, Arc::clone(&shared), timing));
             all.push(Sink { shared, waits });
         }
         Ok(Self { inlet: Inlet(all.into()), tasks })
@@ -353,7 +354,7 @@ impl Outputs {
                     (Supply::Stream(Box::new(pull)), Waits::InStream)
                 }
             };
-            tasks.spawn(task::deliver(way, supply, Arc::clone(&shared), timing));
+            tasks.spawn(task::deliver((way, Gate::of(output)), supply, Arc::clone(&shared), timing));
             all.push(Sink { shared, waits });
         }
         Ok((Self { inlet: Inlet(all.into()), tasks }, store))

@@ -1,8 +1,10 @@
-//! Names are looked up here where HTTP is spoken, so that no name leads to an address that is out of reach.
+//! Names are looked up here, so that none leads to an address that is out of reach: in the client of HTTP itself, and before
+//! anything else is sent.
 
 use std::io;
+use std::net::SocketAddr;
 
-use outrider_protocol::collect::Reach;
+use outrider_protocol::collect::{Output, Reach, To};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Looks names up, and answers with what is within reach.
@@ -16,14 +18,45 @@ impl Resolve for Resolver {
             let all: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let within: Vec<_> = all.iter().copied().filter(|it| reach.allows(it.ip())).collect();
             if within.is_empty() && !all.is_empty() {
-                let why = format!(
-                    "{} leads to link-local addresses or a cloud's metadata alone, where nothing is asked that a backend ordered",
-                    name.as_str()
+                return Err(
+                    io::Error::new(io::ErrorKind::PermissionDenied, out_of_reach(name.as_str())).into()
                 );
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why).into());
             }
             Ok::<Addrs, _>(Box::new(within.into_iter()))
         })
+    }
+}
+
+fn out_of_reach(name: &str) -> String {
+    format!(
+        "{name} leads to link-local addresses or a cloud's metadata, where nothing goes that a backend ordered"
+    )
+}
+
+/// Looks where an output leads that speaks no HTTP of the client's, each time before something is sent there.
+#[derive(Debug)]
+pub(crate) struct Gate(String);
+
+impl Gate {
+    /// Where there is something to look for.
+    pub(crate) fn of(output: &Output) -> Option<Self> {
+        let place = match &output.to {
+            To::Statsd { address } | To::Aggregator { address, .. } | To::Publish { address, .. } => address,
+            To::Otlp { url, .. } => url,
+            _ => return None,
+        };
+        (output.reach == Reach::NoMetadata).then(|| Self(place.clone()))
+    }
+
+    /// Whether all that the name leads to is within reach. A name that leads nowhere is for whoever sends.
+    pub(crate) async fn check(&self) -> Result<(), String> {
+        let after_scheme = self.0.split_once("://").map_or(self.0.as_str(), |it| it.1);
+        let host = after_scheme.split('/').next().unwrap_or_default();
+        let has_port = host.rsplit_once(':').is_some_and(|it| it.1.parse::<u16>().is_ok());
+        let place = if has_port { host.to_owned() } else { format!("{host}:1") };
+        let found = tokio::net::lookup_host(place).await.map(Iterator::collect::<Vec<_>>);
+        let is_within = |it: &SocketAddr| Reach::NoMetadata.allows(it.ip());
+        if found.unwrap_or_default().iter().all(is_within) { Ok(()) } else { Err(out_of_reach(host)) }
     }
 }
 
@@ -42,5 +75,16 @@ mod tests {
         assert!(refused.contains("169.254.169.254 leads to link-local"), "{refused}");
         assert_eq!(found("169.254.169.254", Reach::Anywhere).await.unwrap(), ["169.254.169.254"]);
         assert_eq!(found("127.0.0.1", Reach::NoMetadata).await.unwrap(), ["127.0.0.1"]);
+        for (place, is_within) in [
+            ("http://169.254.169.254:4317/x", false),
+            ("https://169.254.169.254", false),
+            ("169.254.169.254:8125", false),
+            ("[fe80::1%1]:8125", false),
+            ("[fd00:ec2::254]:80", false),
+            ("127.0.0.1:8125", true),
+            ("no-such-name.invalid:1", true),
+        ] {
+            assert_eq!(Gate(place.to_owned()).check().await.is_ok(), is_within, "{place}");
+        }
     }
 }

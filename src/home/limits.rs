@@ -95,7 +95,7 @@ limits! {
         log_batch_bytes: usize = 1 << 20, 4_096..=1 << 26, "The size of the log lines in one request to the backend, in bytes.";
         log_queue_lines: usize = 10_000, 100..=10_000_000, "Log lines of a command that wait for the backend; above it the oldest are dropped and counted.";
         log_queue_bytes: usize = 8 << 20, 65_536..=1 << 32, "The size of the log lines of a command that wait for the backend, in bytes.";
-        collect_memory_bytes: u64 = 2 << 30, 67_108_864..=1 << 40, "The memory that the process of `collect` may take, in bytes; above it that process dies and is started again.";
+        collect_memory_bytes: u64 = 2 << 30, 134_217_728..=1 << 40, "The memory that the process of `collect` may take, in bytes; above it that process dies and is started again.";
     }
     seconds {
         request_timeout_s / request_timeout = 60, 1..=HOUR, "How long a request between processes, or to the backend, may wait for its answer, in seconds.";

@@ -138,7 +138,10 @@ impl Outgoing {
     pub(crate) fn add<T: Serialize + ?Sized>(&mut self, core: &Core, object: &T) -> Result<(), Error> {
         self.scratch.clear();
         let failed = |err| Error::Serialize { what: core.name.clone(), err };
-        serde_json::to_writer(&mut self.scratch, object).map_err(failed)?;
+        if let Err(err) = serde_json::to_writer(&mut self.scratch, object) {
+            self.scratch = Vec::new();
+            return Err(failed(err));
+        }
         if self.scratch.len() > SCRATCH_BYTES {
             let text = String::from_utf8(std::mem::take(&mut self.scratch));
             return self.add_large(core, text.map_err(|err| failed(not_text(err.utf8_error())))?);
@@ -162,7 +165,11 @@ impl Outgoing {
         let start = begin(&mut self.text, &mut self.head, 0, core.id);
         object.insert_str(0, &self.text);
         self.text = object;
-        self.take(core, start)
+        self.take(core, start)?;
+        if self.text.len() - self.head > self.batching.bytes && self.waiting > 0 {
+            self.end_batch(String::new());
+        }
+        Ok(())
     }
 
     /// The same for JSON text that was checked.

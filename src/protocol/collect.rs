@@ -109,23 +109,36 @@ pub enum Reach {
     NoMetadata,
 }
 
-/// Addresses of metadata services that are not link-local: AWS (IPv6), Alibaba, Oracle.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+/// Addresses of metadata services that are not link-local: Google's and Scaleway's by IPv6, Alibaba's, Azure's, Oracle's.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
+
+/// The address of IPv4 that one of IPv6 stands for: mapped, or by a translator (NAT64, 6to4).
+fn translated(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(it) = address.to_canonical() else { return address.to_canonical() };
+    let four = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match it.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => four(high, low),
+        _ => address,
+    }
+}
 
 impl Reach {
     /// Whether an address is within it.
     #[must_use]
     pub fn allows(self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let is_local_to_link = match address {
+        let address = translated(address);
+        let is_out = match address {
             IpAddr::V4(it) => it.is_link_local(),
-            IpAddr::V6(it) => it.is_unicast_link_local(),
+            // The second is where AWS has its services for instances and pods.
+            IpAddr::V6(it) => it.is_unicast_link_local() || it.segments()[..2] == [0xfd00, 0xec2],
         };
-        self == Self::Anywhere || !is_local_to_link && !METADATA.contains(&address)
+        self == Self::Anywhere || !is_out && !METADATA.contains(&address)
     }
 }
 
@@ -449,6 +462,11 @@ mod tests {
             ("::ffff:169.254.169.254", false),
             ("fe80::1", false),
             ("fd00:ec2::254", false),
+            ("fd00:ec2::23", false),
+            ("fd20:ce::254", false),
+            ("64:ff9b::a9fe:a9fe", false),
+            ("2002:a9fe:a9fe::1", false),
+            ("168.63.129.16", false),
             ("100.100.100.200", false),
             ("192.0.0.192", false),
         ] {

@@ -15,7 +15,7 @@ use outrider_home::{
 };
 use outrider_protocol::collect::ordered::CollectSource;
 use outrider_protocol::collect::{
-    CollectReport, Credential, LinkTls, Output, OutputReport, Reach, Settings, To,
+    CollectReport, Credential, LinkTls, Output, OutputReport, Reach, Settings, Target, To,
 };
 use outrider_protocol::log::{Fields, Level};
 
@@ -180,9 +180,15 @@ impl Wanted {
             reach: Reach::Anywhere,
             to,
         }];
+        // Several containers on one host may have one root.
+        let of = match &read.settings.target {
+            Target::Container(id) => id.clone(),
+            Target::Path(path) | Target::Below(path) => path.clone(),
+        };
+        let of: String = of.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '_' }).collect();
         let collect = CollectConfig::of_host(read.settings, outputs);
         let wanted = Self::operators(collect, Limits::default(), root);
-        Some(Ok(Self { debug: read.debug, ..wanted }))
+        Some(Ok(Self { debug: read.debug, queues: wanted.queues.join(of), ..wanted }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
@@ -12,6 +13,8 @@ use super::{BacklogError, CursorFill, Entry, Fill, Kept, Most, Stored, TellBackl
 const CACHE_BYTES: usize = 8 << 20;
 /// A file larger than this is made smaller once nothing is in it.
 const LARGE_BYTES: u64 = 32 << 20;
+/// The least time between two tries of that.
+const SHRINK_EVERY: Duration = Duration::from_secs(60);
 /// What this version writes.
 const FORMAT: &str = "1";
 
@@ -26,6 +29,7 @@ pub(super) struct Core {
     /// None after an error: the next use opens it again.
     database: Option<Database>,
     on: OpenOn,
+    shrunk_at: Option<Instant>,
 }
 
 /// How a file is opened as a database.
@@ -60,7 +64,17 @@ impl Core {
     ) -> Result<Self, BacklogError> {
         let state = State { first: 1, next: 1, bytes_first: 0, bytes: 0, points: 0, cursors: Vec::new() };
         let names = cursors.to_vec();
-        let mut core = Self { path, most_bytes, names, tell, id: String::new(), state, database: None, on };
+        let mut core = Self {
+            path,
+            most_bytes,
+            names,
+            tell,
+            id: String::new(),
+            state,
+            database: None,
+            on,
+            shrunk_at: None,
+        };
         core.opened("open")?;
         Ok(core)
     }
@@ -73,7 +87,8 @@ impl Core {
         let state = &self.state;
         let cursor = |it: &super::tables::Cursor| {
             let waiting = state.points.saturating_sub(it.points_before) + it.hand.uncounted;
-            (it.name.clone(), CursorFill { at: it.at, waiting, dropped: it.dropped })
+            let uncounted = it.hand.uncounted;
+            (it.name.clone(), CursorFill { at: it.at, waiting, dropped: it.dropped, uncounted })
         };
         Fill {
             bytes: state.bytes.saturating_sub(state.bytes_first),
@@ -116,18 +131,22 @@ impl Core {
             }
             self.state = changed;
         }
-        self.shrink();
         Ok(answer)
     }
 
-    /// Gives the disk back what a file took that is empty now. It stays as large where that fails.
-    fn shrink(&mut self) {
+    /// Gives the disk back what a file took that is empty now, and not too often: it takes some syncs. It stays as large where
+    /// that fails.
+    pub(super) fn shrink(&mut self) {
+        if self.shrunk_at.is_some_and(|it| it.elapsed() < SHRINK_EVERY) {
+            return;
+        }
         let is_empty = self.state.bytes == self.state.bytes_first;
         let is_large = || std::fs::metadata(&self.path).is_ok_and(|it| it.len() > LARGE_BYTES);
         if !is_empty || !is_large() {
             return;
         }
         let Some(mut database) = self.database.take() else { return };
+        self.shrunk_at = Some(Instant::now());
         let compacted = guarded(|| {
             let compacted = database.compact().map(drop);
             compacted.map_err(|err| Fault::Disk(err.to_string()))?;
@@ -160,12 +179,13 @@ impl Core {
                 let (place, value) = row?;
                 let (head, payload) =
                     Head::read(value.value()).ok_or_else(|| Fault::Damaged("a short entry".to_owned()))?;
-                points += u64::from(head.points);
+                points = u64::saturating_add(points, u64::from(head.points));
                 bytes += payload.len();
                 if !taken.is_empty() && (points > most.points || bytes > most.bytes) {
                     break;
                 }
-                let points_before = head.points_before + u64::from(head.points);
+                // What a damaged head says is left out below.
+                let points_before = head.points_before.saturating_add(u64::from(head.points));
                 hand = Hand { end: place.value() + 1, points_before, uncounted: 0 };
                 let mut stored =
                     Stored { place: place.value(), points: head.points, bytes: payload.to_vec() };

@@ -17,7 +17,7 @@ use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -61,14 +61,18 @@ impl Keeper {
         };
         let context = ContextBuilder::new().timeout(self.plan.answer).build(client.clone());
         let mut open: Option<(u64, Arc<Open>)> = None;
-        let (mut forgotten, mut is_first) = (None, true);
+        let (mut forgotten, mut put_again, mut is_first) = (None, 0, true);
         loop {
             let now = heard.borrow_and_update().clone();
             open = open.filter(|(connection, _)| *connection == now.connections);
             let usable = if client.connection_state() != State::Connected {
                 Err(now.unusable())
             } else if let Some((_, open)) = &open {
-                self.look(open, &mut forgotten).await
+                tokio::select! {
+                    looked = self.look(open, &mut forgotten, &mut put_again) => looked,
+                    // What was asked of a connection that is gone is not waited for.
+                    _ = heard.changed() => continue,
+                }
             } else {
                 // Nobody puts anything in before all consumers are known to be there again.
                 self.condition.send_if_modified(|now| {
@@ -82,6 +86,8 @@ impl Keeper {
                 let made = self.prepare(&client, &context, is_first).await;
                 made.map(|made| {
                     is_first = false;
+                    // The stream may be another one.
+                    put_again = 0;
                     open = Some((now.connections, made));
                 })
             };
@@ -129,7 +135,12 @@ impl Keeper {
 
     /// How full it is, and whether it is there at all. The stream is looked at first: what it has dropped by then, and a
     /// consumer has not delivered afterwards, is not delivered any more.
-    async fn look(&self, open: &Open, forgotten: &mut Option<(u64, u64)>) -> Result<(), Unusable> {
+    async fn look(
+        &self,
+        open: &Open,
+        forgotten: &mut Option<(u64, u64)>,
+        put_again: &mut u64,
+    ) -> Result<(), Unusable> {
         let cannot = |what: String, err: &dyn std::error::Error| Unusable {
             why: format!("{what}: {}", chain_once(err)),
             denied: false,
@@ -158,31 +169,36 @@ impl Keeper {
         if let (Some(before), Some(now)) = (*forgotten, now)
             && before.0 == now.0
         {
-            self.again(open, &stream, before).await.map_err(|why| Unusable { why, denied: false })?;
+            self.again(open, &stream, before, put_again).await;
         }
         *forgotten = now;
         Ok(())
     }
 
-    /// Puts in again what the stream has in this range. The id keeps two aggregators from doing it both.
-    async fn again(&self, open: &Open, stream: &Stream, (first, last): (u64, u64)) -> Result<(), String> {
+    /// Puts in again what the stream has in this range, each once in the life of this: one that cannot be deleted would come again
+    /// and again. The id keeps two aggregators from doing it both. What fails is tried with the next look.
+    async fn again(&self, open: &Open, stream: &Stream, (first, last): (u64, u64), done: &mut u64) {
+        let first = first.max(done.saturating_add(1));
         for sequence in first..=last.min(first.saturating_add(AGAIN)) {
-            // Most are not there any more.
-            let Ok(found) = stream.get_raw_message(sequence).await else { continue };
+            let found = match stream.get_raw_message(sequence).await {
+                Ok(found) => found,
+                Err(err) if err.kind() == RawMessageErrorKind::Other => return,
+                // Most are not there any more.
+                Err(_) => {
+                    *done = sequence;
+                    continue;
+                }
+            };
             let created = format!("{:?}", stream.cached_info().created);
             let message = PublishMessage::build().payload(found.payload);
             let message = message.message_id(format!("again:{created}:{sequence}"));
-            let sent = open.context.send_publish(self.plan.subject(), message).await;
-            let kept = sent.map_err(|err| chain_once(&err))?.await;
-            kept.map_err(|err| chain_once(&err))?;
-            let deleted = stream.delete_message(sequence).await;
-            // Whoever had it in hand after all may have settled it meanwhile.
-            if let Err(err) = deleted
-                && stream.get_raw_message(sequence).await.is_ok()
-            {
-                return Err(chain_once(&err));
+            let Ok(sent) = open.context.send_publish(self.plan.subject(), message).await else { return };
+            if sent.await.is_err() {
+                return;
             }
+            *done = sequence;
+            // Whoever had it in hand after all may have settled it meanwhile; one that stays is dropped by the bound.
+            drop(stream.delete_message(sequence).await);
         }
-        Ok(())
     }
 }

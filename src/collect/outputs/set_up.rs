@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrider_protocol::collect::Output;
+use outrider_protocol::collect::{Output, Reach};
 use outrider_protocol::fault::chain;
 
 use super::shared::Shared;
@@ -52,6 +52,10 @@ fn client(timing: Timing, output: &Output) -> Result<reqwest::Client, SetupError
             return Err(wrong("found no certificate of PEM".to_owned()));
         }
         builder = builder.tls_certs_merge(all);
+    }
+    if output.reach == Reach::NoMetadata {
+        // A proxy that the environment names would look names up by itself.
+        builder = builder.no_proxy();
     }
     builder
         .user_agent(concat!("outrider/", env!("CARGO_PKG_VERSION")))

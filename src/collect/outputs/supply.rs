@@ -80,13 +80,15 @@ impl Supply {
         }
     }
 
-    /// What was in hand is dealt with.
-    pub(crate) async fn settle(&mut self, shared: &Shared) {
+    /// What was in hand is dealt with. Answers whether that is known where it waited; it comes again after the end where it is
+    /// not.
+    pub(crate) async fn settle(&mut self, shared: &Shared) -> bool {
         match self {
             Self::Memory => shared.settle(),
-            Self::Disk(cursor) => cursor.settle(shared).await,
+            Self::Disk(cursor) => return cursor.settle(shared).await,
             Self::Stream(pull) => pull.settle(shared).await,
         }
+        true
     }
 
     /// Whether the bound has dropped all that is in hand: there is something newer that could go in its place.
@@ -95,6 +97,16 @@ impl Supply {
             Self::Memory => shared.is_stale(),
             Self::Disk(cursor) => cursor.is_stale(),
             Self::Stream(pull) => pull.is_stale(),
+        }
+    }
+
+    /// Of so many points of what is in hand, those that do not come again: the bound has dropped them.
+    pub(crate) fn lost(&mut self, points: usize) -> usize {
+        match self {
+            Self::Memory => points,
+            Self::Disk(cursor) => usize::try_from(cursor.now().uncounted).unwrap_or(points).min(points),
+            Self::Stream(pull) if pull.is_stale() => points,
+            Self::Stream(_) => 0,
         }
     }
 
@@ -181,17 +193,18 @@ impl Cursor {
         Batch::stored(all, self.file.clone(), last)
     }
 
-    async fn settle(&mut self, shared: &Shared) {
+    async fn settle(&mut self, shared: &Shared) -> bool {
         if self.file != self.backlog.id() {
-            return;
+            return true;
         }
         while let Err(err) = self.backlog.advance(&self.name, self.passed).await {
             shared.fails(err.to_string(), false);
             if shared.is_closing() {
-                return;
+                return false;
             }
             shared.pause(DISK_PAUSE).await;
         }
+        true
     }
 }
 

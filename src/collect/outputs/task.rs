@@ -13,22 +13,33 @@ use super::supply::Supply;
 use super::verdict::{Verdict, Wait};
 use super::way::{Encoded, Way};
 use crate::encode::Body;
+use crate::reach::Gate;
 
 /// Delivers until the supply is closed and empty.
-pub(crate) async fn deliver(way: Way, supply: Supply, shared: Arc<Shared>, timing: Timing) {
-    let mut delivery =
-        Delivery { way, supply, pauses: Pauses::new(timing), timing, shared: Arc::clone(&shared) };
+pub(crate) async fn deliver(
+    (way, gate): (Way, Option<Gate>),
+    supply: Supply,
+    shared: Arc<Shared>,
+    timing: Timing,
+) {
+    let pauses = Pauses::new(timing);
+    let mut delivery = Delivery { way, gate, supply, pauses, timing, shared: Arc::clone(&shared) };
     while let Some(batch) = delivery.supply.next(&shared).await {
         let fate = delivery.send(&batch).await;
         let rest = shared.count_hand(batch.points);
         match fate {
             // It waits on the disk for the next start, or in the stream for whoever takes it.
-            Fate::Ended if delivery.supply.outlives() => break,
+            Fate::Ended if delivery.supply.outlives() => {
+                shared.count_dropped(delivery.supply.lost(rest));
+                break;
+            }
             Fate::Ended | Fate::Stale => shared.count_dropped(rest),
             Fate::Settled if rest > 0 => shared.count_refused(rest, delivery.way.unfit().to_owned()),
             Fate::Settled => {}
         }
-        delivery.supply.settle(&shared).await;
+        if !delivery.supply.settle(&shared).await {
+            break;
+        }
     }
     delivery.supply.release().await;
 }
@@ -51,6 +62,7 @@ enum GivenUp {
 
 struct Delivery {
     way: Way,
+    gate: Option<Gate>,
     supply: Supply,
     pauses: Pauses,
     timing: Timing,
@@ -125,7 +137,15 @@ impl Delivery {
 
     async fn send_one(&mut self, body: &Body, refusals: &mut Refused) -> Piece {
         loop {
-            let (why, denied, after) = match self.way.send(body, self.timing.answer).await {
+            let is_open = match self.gate.as_ref() {
+                Some(gate) => gate.check().await,
+                None => Ok(()),
+            };
+            let verdict = match is_open {
+                Ok(()) => self.way.send(body, self.timing.answer).await,
+                Err(why) => Verdict::Denied { why },
+            };
+            let (why, denied, after) = match verdict {
                 Verdict::Taken => {
                     self.works();
                     self.way.grow();

@@ -614,6 +614,51 @@ async fn above_the_bound_of_a_queue_on_the_disk_what_is_in_hand_goes_first_and_i
     assert_eq!(told.sum::<u64>(), dropped, "{heard:?}");
 }
 
+#[tokio::test]
+async fn what_the_bound_dropped_of_a_batch_that_the_end_cuts_off_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::answering(&vec![(503, "away"); 10_000]);
+    let output = Output {
+        name: "influx".into(),
+        queue_points: 10,
+        queue_bytes: Some(4000),
+        ca_file: None,
+        reach: Reach::Anywhere,
+        to: influx(&receiver.start().await),
+    };
+    // The first try is the last: what is in hand is not given up before the end.
+    let timing = Timing { retry_first: SOON, retry_most: SOON, ..TIMING };
+    let start = |timing| Outputs::start(std::slice::from_ref(&output), dir.path(), timing, &quiet());
+    let outputs = start(timing).unwrap();
+    let inlet = outputs.inlet();
+    inlet.push(samples(1, 20));
+    until(&inlet, "the first try", |_| !receiver.got().is_empty()).await;
+    for number in 2..12 {
+        inlet.push(samples(number, 20));
+        until(&inlet, "it is on the disk or dropped", |it| it[0].waiting + it[0].dropped == 20 * number)
+            .await;
+    }
+    drop(inlet);
+    let dropped = outputs.finish(SOON).await[0].dropped;
+    receiver.answers.lock().unwrap().clear();
+    let begun = Instant::now();
+    let outputs = loop {
+        // The thread of the backlog ends a moment later than its last handle.
+        match start(TIMING) {
+            Ok(again) => break again,
+            Err(err) => assert!(begun.elapsed() < SOON, "{err:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    let all_sent = |it: &[OutputReport]| it[0].sent > 0 && it[0].waiting == 0;
+    let sent = until(&outputs.inlet(), "what is left", all_sent).await[0].sent;
+    assert_eq!(dropped + sent, 220, "{dropped} dropped, {sent} sent");
+}
+
+fn quiet() -> Tell {
+    Arc::new(|_: &str, _: News| {})
+}
+
 fn contains(body: &[u8], text: &str) -> bool {
     body.windows(text.len()).any(|it| it == text.as_bytes())
 }

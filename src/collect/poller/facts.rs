@@ -1,10 +1,11 @@
 //! What a VDC says of itself and of its nodes, as tags of their events: an id, a version.
 //!
 //! # Invariants
-//! - It is asked for by whoever polls first, once for all that wait, and again after an hour, or a minute where it failed.
+//! - It is asked for when somebody polls, once for all, and again after an hour, or some minutes where it failed. Polls wait for
+//!   the first answer alone, and not for long.
 //! - What is not known costs its tags and nothing else; what was known stays until it is known better.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use outrider_protocol::collect::apis::Fact;
@@ -14,12 +15,14 @@ use tokio::time::Instant;
 use super::ask::{Asker, PollError};
 use super::node::NodeState;
 use super::place::Names;
-use super::poll::{looks_like_json, parse};
+use super::poll::{looks_like_json, parse, shown};
 use super::shape;
 
 /// How long what is known is good, and how soon it is asked for again where that failed.
 const GOOD: Duration = Duration::from_secs(3600);
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(300);
+/// How long a poll waits for the first answer.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// Names and values.
 type Pairs = Vec<(String, String)>;
@@ -33,7 +36,7 @@ pub(crate) struct Facts {
     asker: Asker,
     names: Names,
     /// When it is asked for again; held while it is.
-    due: tokio::sync::Mutex<Option<Instant>>,
+    due: Arc<tokio::sync::Mutex<Option<Instant>>>,
     known: Mutex<Known>,
 }
 
@@ -41,6 +44,7 @@ pub(crate) struct Facts {
 struct Known {
     /// Of each fact, by its number.
     of: Vec<Found>,
+    is_asked: bool,
     failing: Option<PollError>,
     news: Option<Result<(), PollError>>,
 }
@@ -56,16 +60,28 @@ pub(crate) struct Found {
 impl Facts {
     pub(crate) fn new(key: String, facts: &[Fact], asker: Asker, names: Names) -> Self {
         let known = Known { of: vec![Found::default(); facts.len()], ..Known::default() };
-        let (due, known) = (tokio::sync::Mutex::default(), Mutex::new(known));
+        let (due, known) = (Arc::default(), Mutex::new(known));
         Self { key, facts: facts.to_vec(), asker, names, due, known }
     }
 
-    /// Asks, if that is due.
-    pub(crate) async fn refresh(&self) {
-        let mut due = self.due.lock().await;
-        if due.is_some_and(|it| it > Instant::now()) {
-            return;
+    /// Begins to ask, if that is due.
+    pub(crate) async fn refresh(self: &Arc<Self>) {
+        let is_first = match Arc::clone(&self.due).try_lock_owned() {
+            Ok(due) if due.is_some_and(|it| it > Instant::now()) => return,
+            Ok(due) => {
+                let (it, is_first) = (Arc::clone(self), due.is_none());
+                tokio::spawn(async move { it.ask_all(due).await });
+                is_first
+            }
+            // Somebody asks; whether for the first time shows in what is known.
+            Err(_) => !self.known().is_asked,
+        };
+        if is_first {
+            drop(tokio::time::timeout(FIRST, self.due.lock()).await);
         }
+    }
+
+    async fn ask_all(&self, mut due: tokio::sync::OwnedMutexGuard<Option<Instant>>) {
         let mut failed = None;
         for (at, fact) in self.facts.iter().enumerate() {
             match self.ask(fact).await {
@@ -83,14 +99,14 @@ impl Facts {
         if is_news {
             known.news = Some(failed.clone().map_or(Ok(()), Err));
         }
-        known.failing = failed;
+        (known.failing, known.is_asked) = (failed, true);
     }
 
     async fn ask(&self, fact: &Fact) -> Result<Found, PollError> {
         let path = self.names.path(&fact.path);
         let (answer, at) = self.asker.ask(&path, None, None, looks_like_json).await?;
         let found = parse(&answer.bytes).and_then(|it| read(fact, it));
-        found.map_err(|what| PollError::of(&self.asker.nodes[at], format!("{path}: {what}")))
+        found.map_err(|what| PollError::of(&self.asker.nodes[at], format!("{}: {what}", shown(&path))))
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -138,8 +154,13 @@ fn read(fact: &Fact, value: Value) -> Result<Found, String> {
         let name = name.ok_or_else(|| format!("an element of `{split}` has no text or number `{node}`"))?;
         Ok((name, pairs(fact, fields)?))
     };
-    let nodes = elements.iter().map(one).collect::<Result<_, String>>()?;
-    Ok(Found { vdc: Vec::new(), nodes })
+    // One that says less than others, as one that is down, costs its own tags.
+    let (nodes, faults): (Vec<_>, Vec<_>) = elements.iter().map(one).partition(Result::is_ok);
+    let nodes: Vec<_> = nodes.into_iter().flatten().collect();
+    match faults.into_iter().find_map(Result::err) {
+        Some(fault) if nodes.is_empty() => Err(fault),
+        _ => Ok(Found { vdc: Vec::new(), nodes }),
+    }
 }
 
 fn pairs(fact: &Fact, fields: &Map<String, Value>) -> Result<Pairs, String> {
@@ -183,6 +204,8 @@ mod tests {
         let answer = json!({ "node": [{ "ip": "10.0.0.1", "version": "3.6" }, { "ip": "10.0.0.2", "version": "3.7" }] });
         let found = read(&nodes, answer).unwrap();
         assert_eq!(found.nodes[1], ("10.0.0.2".to_owned(), vec![pair("version", "3.7")]));
+        let answer = json!({ "node": [{ "ip": "10.0.0.1" }, { "ip": "10.0.0.2", "version": "3.7" }] });
+        assert_eq!(read(&nodes, answer).unwrap().nodes, found.nodes[1..], "one that says less costs its own");
     }
 
     #[test]

@@ -112,6 +112,10 @@ impl Http {
         let read = |path: &std::path::Path| {
             std::fs::read(path).map_err(|err| format!("read {}: {err}", path.display()))
         };
+        if reach == Reach::NoMetadata {
+            // A proxy that the environment names would look names up by itself.
+            builder = builder.no_proxy();
+        }
         if let Some(path) = &tls.ca_file {
             let certificates = Certificate::from_pem_bundle(&read(path)?)
                 .map_err(|err| format!("read the certificates in {}: {}", path.display(), chain(&err)))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrider_protocol::collect::apis::{Api, ApiGroup, Fact, Level, System};
+use outrider_protocol::collect::apis::{Api, ApiGroup, Bounds, Fact, Level, System};
 use reqwest::Url;
 
 use super::StartError;
@@ -78,7 +78,8 @@ impl Plan {
                     let of_vdc = nodes.iter().filter(|it| it.vdc == vdc).cloned().collect();
                     let asker = Asker {
                         http: http.clone(),
-                        bounds: group.bounds,
+                        // A node that gives no answer to this may give one to what is polled.
+                        bounds: Bounds { block_ms: 0, ..group.bounds },
                         bucket: Arc::clone(&bucket),
                         nodes: of_vdc,
                         first_first: false,

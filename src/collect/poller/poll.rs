@@ -62,15 +62,17 @@ impl Unit {
             return Ok(polled);
         };
         let now = Time::now().unix_millis();
-        let cursor = cursors.get(&self.key);
-        polled.ahead_ms = window::ahead(cursor, now);
-        for (from, to) in window::due(wanted, cursor, now) {
+        let beside = format!("{} beside", self.key);
+        let begin = window::begin(cursors.get(&self.key), cursors.get(&beside), now);
+        polled.ahead_ms = begin.ahead_ms;
+        let key = if begin.ahead_ms.is_some() { beside } else { self.key.clone() };
+        for (from, to) in window::due(wanted, begin.cursor, now) {
             let mut names = self.names.clone();
             names.0.push(("window.start", window::write(from, &wanted.format)));
             names.0.push(("window.end", window::write(to, &wanted.format)));
             let found = self.list(names, &mut polled).await;
             self.give(found.map_err(|it| (it, polled))?, sink, &mut polled).await?;
-            let (cursors, key) = (Arc::clone(cursors), self.key.clone());
+            let (cursors, key) = (Arc::clone(cursors), key.clone());
             let kept = tokio::task::spawn_blocking(move || cursors.set(&key, to)).await;
             if let Ok(Err(what)) = kept {
                 return Err(ours(what, polled));
@@ -319,6 +321,6 @@ pub(super) fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
     }
 }
 
-fn shown(path: &str) -> &str {
+pub(super) fn shown(path: &str) -> &str {
     path.split_once('?').map_or(path, |it| it.0)
 }

@@ -3,8 +3,8 @@
 //! # Invariants
 //! - Windows are half open and each begins where the one before it ended, across restarts and delays: there is no gap and
 //!   no overlap. A clock that goes back a little asks for nothing until it has come to the end of the last window again.
-//! - A clock that was wrong for a while stops nothing: where the last window ended further ahead than [`AHEAD`], windows begin
-//!   anew, and some times may be asked for twice.
+//! - A clock that was wrong for a while stops nothing and costs nothing: where the last window ended further ahead than
+//!   [`AHEAD`], windows begin anew beside that end, and go on from it when the clock has come to it.
 
 use jiff::Timestamp;
 use outrider_protocol::collect::apis::{TimeFormat, Window};
@@ -15,10 +15,26 @@ const AT_ONCE: usize = 100;
 /// How far the end of the last window may be ahead of the clock, in milliseconds.
 const AHEAD: i64 = 3_600_000;
 
-/// By how much the end of the last window is ahead of the clock, in milliseconds, where that is too much to wait for.
+/// Where windows go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begin {
+    /// Where the last one ended.
+    pub cursor: Option<i64>,
+    /// By how much the end of the last window is ahead of the clock, in milliseconds, where that is too much to wait for: then
+    /// these are windows beside it.
+    pub ahead_ms: Option<i64>,
+}
+
+/// Decides by the end of the last window, and of the last one beside it.
 #[must_use]
-pub fn ahead(cursor: Option<i64>, now: i64) -> Option<i64> {
-    cursor.map(|it| it.saturating_sub(now)).filter(|it| *it > AHEAD)
+pub fn begin(end: Option<i64>, beside: Option<i64>, now: i64) -> Begin {
+    let ahead = |it: i64| Some(it.saturating_sub(now)).filter(|it| *it > AHEAD);
+    if let Some(ahead_ms) = end.and_then(ahead) {
+        return Begin { cursor: beside.filter(|it| ahead(*it).is_none()), ahead_ms: Some(ahead_ms) };
+    }
+    // Where the clock was ahead, and time came to it, those beside have asked for what is before it.
+    let joins = |(end, beside): (i64, i64)| (beside.saturating_add(2 * AHEAD) >= end).then_some(beside);
+    Begin { cursor: end.zip(beside).and_then(joins).or(end), ahead_ms: None }
 }
 
 /// From, included, to, not included; in milliseconds since 1970.
@@ -31,8 +47,7 @@ pub fn due(window: &Window, cursor: Option<i64>, now: i64) -> Vec<Span> {
     let step = whole(window.step_ms).max(1);
     let end = now.saturating_sub(whole(window.lag_ms)).div_euclid(step) * step;
     let first = || end.saturating_sub(whole(window.first_ms).div_euclid(step).max(1) * step);
-    let known = cursor.filter(|_| ahead(cursor, now).is_none());
-    let mut start = known.unwrap_or_else(first);
+    let mut start = cursor.unwrap_or_else(first);
     let longest = whole(window.longest_ms).div_euclid(step).max(1) * step;
     let mut windows = Vec::new();
     while start < end && windows.len() < AT_ONCE {
@@ -93,17 +108,23 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_a_year_ahead_stops_nothing() {
-        let (minute, hour) = (60_000, 3_600_000);
+    fn a_clock_that_was_wrong_stops_nothing_and_costs_nothing() {
+        let (hour, year) = (3_600_000, 365 * 24 * 3_600_000_i64);
         let now = 1_000_000 * hour;
-        let wrong = now + 365 * 24 * hour;
-        let Some((_, cursor)) = due(&window(), Some(now - minute), wrong).last().copied() else { panic!() };
-        assert!(ahead(Some(cursor), now + hour).is_some_and(|it| it > 24 * hour));
-        let again = due(&window(), Some(cursor), now + hour);
-        assert_eq!(again, [(now + hour - 6 * minute, now + hour - minute)]);
-        assert_eq!(ahead(Some(again[0].1), now + hour), None, "once");
-        assert_eq!(ahead(None, now), None);
-        assert_eq!(ahead(Some(now + hour), now), None, "so much is waited for");
+        // A year ahead once: windows beside it, until time has come to it.
+        let wrong = Some(now + year);
+        assert_eq!(begin(wrong, None, now), Begin { cursor: None, ahead_ms: Some(year) });
+        let beside = Some(now + hour);
+        assert_eq!(begin(wrong, beside, now + 2 * hour).cursor, beside);
+        let last = Some(now + year - hour - hour / 2);
+        assert_eq!(begin(wrong, last, now + year - hour / 2), Begin { cursor: last, ahead_ms: None });
+        // Back at 2000 for a while: what was known then is good again.
+        let known = Some(now);
+        assert_eq!(begin(known, None, 100 * hour).ahead_ms, Some(now - 100 * hour));
+        assert_eq!(begin(known, Some(101 * hour), now + hour), Begin { cursor: known, ahead_ms: None });
+        // An hour is waited for.
+        assert_eq!(begin(Some(now + hour), None, now), Begin { cursor: Some(now + hour), ahead_ms: None });
+        assert_eq!(begin(None, None, now), Begin { cursor: None, ahead_ms: None });
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Author<'_> {
         let nodes = apis.iter().flat_map(|it| &it.systems).flat_map(|it| &it.vdcs).flat_map(|it| &it.nodes);
         let mut reach = |place: &str, text: &str| {
             // A name is looked up when it is asked, and judged then.
-            if literal(text).is_some_and(|it| !Reach::NoMetadata.allows(it)) {
+            if literal(text).is_none_or(|it| it.is_some_and(|it| !Reach::NoMetadata.allows(it))) {
                 let place = members.place(place);
                 let expected = "none that is link-local or that of a cloud's metadata, in a section that the backend orders";
                 members.fault(ConfigFault::new(&place, format!("the address {text:?}"), expected));
@@ -126,12 +126,12 @@ impl Author<'_> {
     }
 }
 
-/// The address in an URL, or in `host:port`, where that is none of a name.
-fn literal(text: &str) -> Option<IpAddr> {
+/// The address in an URL, or in `host:port`, where that is none of a name. Nothing where it cannot be read: others may read it.
+fn literal(text: &str) -> Option<Option<IpAddr>> {
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     match url::Url::parse(&text).ok()?.host()? {
-        url::Host::Ipv4(it) => Some(it.into()),
-        url::Host::Ipv6(it) => Some(it.into()),
-        url::Host::Domain(_) => None,
+        url::Host::Ipv4(it) => Some(Some(it.into())),
+        url::Host::Ipv6(it) => Some(Some(it.into())),
+        url::Host::Domain(_) => Some(None),
     }
 }
