@@ -223,6 +223,7 @@ pub async fn check(
         each(&unit.key, polled.map_err(|it| it.0));
     }
     for facts in &plan.facts {
+        facts.asked().await;
         if let Some(Err(error)) = facts.news() {
             each(&facts.key, Err(error));
         }

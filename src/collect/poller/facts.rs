@@ -81,6 +81,11 @@ impl Facts {
         }
     }
 
+    /// Waits until nobody asks.
+    pub(crate) async fn asked(&self) {
+        drop(self.due.lock().await);
+    }
+
     async fn ask_all(&self, mut due: tokio::sync::OwnedMutexGuard<Option<Instant>>) {
         let mut failed = None;
         for (at, fact) in self.facts.iter().enumerate() {
