@@ -3,8 +3,8 @@
 //! # Invariants
 //! - Windows are half open and each begins where the one before it ended, across restarts and delays: there is no gap and
 //!   no overlap. A clock that goes back a little asks for nothing until it has come to the end of the last window again.
-//! - A clock that was wrong for a while stops nothing and costs nothing: where the last window ended further ahead than
-//!   [`AHEAD`], windows begin anew beside that end, and go on from it when the clock has come to it.
+//! - A clock that was wrong for a while stops nothing and costs nothing: where the last window ended more than an hour
+//!   ahead, windows begin anew beside that end, and go on from it when the clock has come to it.
 
 use jiff::Timestamp;
 use outrider_protocol::collect::apis::{TimeFormat, Window};
