@@ -78,8 +78,10 @@ impl Asker {
         check: impl Fn(&Answer) -> Result<(), Failure>,
     ) -> Result<(Answer, usize), PollError> {
         let mut failed = vec![false; self.nodes.len()];
+        let mut renewed = vec![false; self.nodes.len()];
+        let (mut preferred, mut attempt) = (preferred, 0);
         let mut last: Option<PollError> = None;
-        for attempt in 0..self.bounds.tries {
+        while attempt < self.bounds.tries {
             let Some(at) = self.choose(&failed, preferred).await else { break };
             let node = &self.nodes[at];
             let (failure, secret) = match self.once(node, path, body, &check).await {
@@ -95,8 +97,14 @@ impl Asker {
             if self.is_final(node, &failure, &secret).await {
                 break;
             }
-            if attempt + 1 < self.bounds.tries {
-                sleep(pause(attempt, random())).await;
+            // A token whose time was over says nothing against its node, and its renewal is no try; but once is enough.
+            if failure.status() == Some(401) && !std::mem::replace(&mut renewed[at], true) {
+                (failed[at], preferred) = (false, Some(at));
+                continue;
+            }
+            attempt += 1;
+            if attempt < self.bounds.tries {
+                sleep(pause(attempt - 1, random())).await;
             }
         }
         Err(last.unwrap_or_else(|| PollError {

@@ -505,6 +505,31 @@ fn tokens_are_renewed_before_their_time_is_over_and_intervals_have_an_effect() {
     assert_eq!(given[..2], [Some("t0".to_owned()), Some("t1".to_owned())]);
 }
 
+/// Each token is good for one request: what follows is refused, and asked again with a new one though a request has one try.
+#[test]
+fn a_token_whose_time_is_over_costs_no_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = std::sync::Mutex::new((0, false));
+    let server = Simulator::start(move |asked| {
+        let mut state = state.lock().unwrap();
+        if asked.is("GET /login") {
+            *state = (state.0 + 1, true);
+            return Answer::With(200, vec![("x-token".into(), format!("t{}", state.0))], String::new());
+        }
+        let is_good = asked.header("x-token") == Some(&format!("t{}", state.0)) && state.1;
+        state.1 = false;
+        if is_good { Answer::ok("{}") } else { Answer::status(401) }
+    });
+    let login =
+        json!({ "kind": "token", "user": "u", "password": "p", "path": "/login", "header": "X-Token" });
+    let api = |name: &str| json!({ "name": name, "level": "system", "path": format!("/{name}") });
+    let mut config = section(&json!([server.url()]), &login, &json!([api("a"), api("b"), api("c")]));
+    config["apis"][0]["tries"] = 1.into();
+    let (events, told, code) = check(dir.path(), &config);
+    assert_eq!((events.len(), code), (3, Some(0)), "{told}");
+    assert_eq!(server.of("GET /login").len(), 3);
+}
+
 #[test]
 fn events_beyond_the_bound_are_counted_and_said() {
     let dir = tempfile::tempdir().unwrap();
