@@ -29,11 +29,11 @@ pub(crate) async fn deliver(
         let rest = shared.count_hand(batch.points);
         match fate {
             // It waits on the disk for the next start, or in the stream for whoever takes it.
-            Fate::Ended if delivery.supply.outlives() => {
+            Fate::GivenUp(GivenUp::Ended) if delivery.supply.outlives() => {
                 shared.count_dropped(delivery.supply.lost(rest));
                 break;
             }
-            Fate::Ended | Fate::Stale => shared.count_dropped(rest),
+            Fate::GivenUp(_) => shared.count_dropped(rest),
             Fate::Settled if rest > 0 => shared.count_refused(rest, delivery.way.unfit().to_owned()),
             Fate::Settled => {}
         }
@@ -48,15 +48,15 @@ pub(crate) async fn deliver(
 enum Fate {
     /// Each of its points was taken, or refused for good, or fits into nothing that the output takes.
     Settled,
-    /// The rest of its points was not, and is dropped: the bound has.
-    Stale,
-    /// The rest of its points was not, and the end has come.
-    Ended,
+    /// The rest of its points was not.
+    GivenUp(GivenUp),
 }
 
 /// Why there is no other try.
 enum GivenUp {
+    /// The bound has dropped it.
     Stale,
+    /// The end has come.
     Ended,
 }
 
@@ -112,8 +112,7 @@ impl Delivery {
                     Sent::Done => {}
                     // What was sent of it comes again, which changes nothing: it is the same points.
                     Sent::Smaller => continue 'encoded,
-                    Sent::GivenUp(GivenUp::Stale) => return Fate::Stale,
-                    Sent::GivenUp(GivenUp::Ended) => return Fate::Ended,
+                    Sent::GivenUp(why) => return Fate::GivenUp(why),
                 }
             }
             return Fate::Settled;

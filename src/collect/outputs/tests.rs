@@ -541,14 +541,7 @@ async fn what_was_taken_of_a_batch_that_the_end_cuts_off_is_not_told_as_dropped(
 async fn a_queue_on_the_disk_outlives_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::answering(&vec![(503, "away"); 10_000]);
-    let output = Output {
-        name: "influx".into(),
-        queue_points: 10,
-        queue_bytes: Some(1 << 20),
-        ca_file: None,
-        reach: Reach::Anywhere,
-        to: influx(&receiver.start().await),
-    };
+    let output = on_the_disk(&receiver.start().await, 1 << 20);
     let (outputs, _) = set_up(std::slice::from_ref(&output), dir.path());
     let source = Arc::new(Source { key: "a".into(), tags: Tags::default() });
     let fields = serde_json::json!({ "depth": 3 }).as_object().unwrap().clone();
@@ -560,15 +553,7 @@ async fn a_queue_on_the_disk_outlives_the_process() {
     // As a kill would: nothing is told that it ends.
     drop((inlet, outputs));
     receiver.answers.lock().unwrap().clear();
-    let begun = Instant::now();
-    let (outputs, _) = loop {
-        // The thread of the backlog ends a moment later than its last handle.
-        match try_set_up(std::slice::from_ref(&output), dir.path()) {
-            Ok(again) => break again,
-            Err(err) => assert!(begun.elapsed() < SOON, "{err:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    };
+    let (outputs, _) = set_up_again(&output, dir.path()).await;
     let all_sent = |it: &[OutputReport]| it[0].sent == 31 && it[0].waiting == 0;
     let report = until(&outputs.inlet(), "what waited", all_sent).await;
     assert_eq!(report[0].dropped, 0);
@@ -583,14 +568,7 @@ async fn above_the_bound_of_a_queue_on_the_disk_what_is_in_hand_goes_first_and_i
     let dir = tempfile::tempdir().unwrap();
     let breaks_at: fn(&[u8]) -> bool = |body| contains(body, "container.memory.usage=1i");
     let receiver = Receiver { breaks_at: Some(breaks_at), ..Receiver::default() };
-    let output = Output {
-        name: "influx".into(),
-        queue_points: 10,
-        queue_bytes: Some(4000),
-        ca_file: None,
-        reach: Reach::Anywhere,
-        to: influx(&receiver.start().await),
-    };
+    let output = on_the_disk(&receiver.start().await, 4000);
     let (outputs, heard) = set_up(std::slice::from_ref(&output), dir.path());
     let inlet = outputs.inlet();
     inlet.push(samples(1, 20));
@@ -618,18 +596,11 @@ async fn above_the_bound_of_a_queue_on_the_disk_what_is_in_hand_goes_first_and_i
 async fn what_the_bound_dropped_of_a_batch_that_the_end_cuts_off_is_counted() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::answering(&vec![(503, "away"); 10_000]);
-    let output = Output {
-        name: "influx".into(),
-        queue_points: 10,
-        queue_bytes: Some(4000),
-        ca_file: None,
-        reach: Reach::Anywhere,
-        to: influx(&receiver.start().await),
-    };
+    let output = on_the_disk(&receiver.start().await, 4000);
     // The first try is the last: what is in hand is not given up before the end.
     let timing = Timing { retry_first: SOON, retry_most: SOON, ..TIMING };
-    let start = |timing| Outputs::start(std::slice::from_ref(&output), dir.path(), timing, &quiet());
-    let outputs = start(timing).unwrap();
+    let quiet: Tell = Arc::new(|_: &str, _: News| {});
+    let outputs = Outputs::start(std::slice::from_ref(&output), dir.path(), timing, &quiet).unwrap();
     let inlet = outputs.inlet();
     inlet.push(samples(1, 20));
     until(&inlet, "the first try", |_| !receiver.got().is_empty()).await;
@@ -641,22 +612,34 @@ async fn what_the_bound_dropped_of_a_batch_that_the_end_cuts_off_is_counted() {
     drop(inlet);
     let dropped = outputs.finish(SOON).await[0].dropped;
     receiver.answers.lock().unwrap().clear();
-    let begun = Instant::now();
-    let outputs = loop {
-        // The thread of the backlog ends a moment later than its last handle.
-        match start(TIMING) {
-            Ok(again) => break again,
-            Err(err) => assert!(begun.elapsed() < SOON, "{err:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    };
+    let (outputs, _) = set_up_again(&output, dir.path()).await;
     let all_sent = |it: &[OutputReport]| it[0].sent > 0 && it[0].waiting == 0;
     let sent = until(&outputs.inlet(), "what is left", all_sent).await[0].sent;
     assert_eq!(dropped + sent, 220, "{dropped} dropped, {sent} sent");
 }
 
-fn quiet() -> Tell {
-    Arc::new(|_: &str, _: News| {})
+/// An output whose queue is on the disk.
+fn on_the_disk(url: &str, queue_bytes: u64) -> Output {
+    Output {
+        name: "influx".into(),
+        queue_points: 10,
+        queue_bytes: Some(queue_bytes),
+        ca_file: None,
+        reach: Reach::Anywhere,
+        to: influx(url),
+    }
+}
+
+/// The thread of a backlog ends a moment later than its last handle.
+async fn set_up_again(output: &Output, folder: &Path) -> (Outputs, Heard) {
+    let begun = Instant::now();
+    loop {
+        match try_set_up(std::slice::from_ref(output), folder) {
+            Ok(again) => return again,
+            Err(err) => assert!(begun.elapsed() < SOON, "{err:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 fn contains(body: &[u8], text: &str) -> bool {

@@ -44,6 +44,7 @@ pub(crate) struct Facts {
 struct Known {
     /// Of each fact, by its number.
     of: Vec<Found>,
+    /// Whether there was an answer to all, or an error.
     is_asked: bool,
     failing: Option<PollError>,
     news: Option<Result<(), PollError>>,
@@ -66,17 +67,15 @@ impl Facts {
 
     /// Begins to ask, if that is due.
     pub(crate) async fn refresh(self: &Arc<Self>) {
-        let is_first = match Arc::clone(&self.due).try_lock_owned() {
-            Ok(due) if due.is_some_and(|it| it > Instant::now()) => return,
-            Ok(due) => {
-                let (it, is_first) = (Arc::clone(self), due.is_none());
-                tokio::spawn(async move { it.ask_all(due).await });
-                is_first
+        // Where it is held, somebody asks.
+        if let Ok(due) = Arc::clone(&self.due).try_lock_owned() {
+            if due.is_some_and(|it| it > Instant::now()) {
+                return;
             }
-            // Somebody asks; whether for the first time shows in what is known.
-            Err(_) => !self.known().is_asked,
-        };
-        if is_first {
+            let it = Arc::clone(self);
+            tokio::spawn(async move { it.ask_all(due).await });
+        }
+        if !self.known().is_asked {
             drop(tokio::time::timeout(FIRST, self.due.lock()).await);
         }
     }
@@ -118,7 +117,7 @@ impl Facts {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it is about now, if that was not told yet.
+    /// Whether it works again or fails now, where that was not told yet.
     pub(crate) fn news(&self) -> Option<Result<(), PollError>> {
         self.known().news.take()
     }

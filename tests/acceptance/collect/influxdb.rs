@@ -27,6 +27,16 @@ fn start(folder: &Path, http: u16) -> Running {
     Running::start(Command::new("influxd").arg("-config").arg(config), &folder.join("influxd.out"))
 }
 
+/// The same when it answers.
+fn started(folder: &Path, http: u16) -> Running {
+    let mut influxd = start(folder, http);
+    until("InfluxDB to answer", || {
+        assert!(influxd.child_runs(), "{}", influxd.printed());
+        ask(http, "GET /ping")
+    });
+    influxd
+}
+
 fn query(http: u16, text: &str) -> Value {
     let text = text.replace(' ', "%20").replace('"', "%22").replace('\'', "%27");
     let answer = ask(http, &format!("GET /query?db={DATABASE}&q={text}")).unwrap_or_default();
@@ -38,11 +48,7 @@ fn query(http: u16, text: &str) -> Value {
 fn what_is_measured_comes_out_of_a_real_influxdb() {
     let dir = tempfile::tempdir().unwrap();
     let http = port();
-    let mut influxd = start(dir.path(), http);
-    until("InfluxDB to answer", || {
-        assert!(influxd.child_runs(), "{}", influxd.printed());
-        ask(http, "GET /ping")
-    });
+    let _influxd = started(dir.path(), http);
     let url = format!("http://127.0.0.1:{http}");
     let outputs = json!([
         { "kind": "influx", "url": url, "database": DATABASE, "measurement": "host" },
@@ -79,11 +85,7 @@ fn what_is_measured_comes_out_of_a_real_influxdb() {
 fn what_a_real_influxdb_refuses_of_a_body_costs_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let http = port();
-    let mut influxd = start(dir.path(), http);
-    until("InfluxDB to answer", || {
-        assert!(influxd.child_runs(), "{}", influxd.printed());
-        ask(http, "GET /ping")
-    });
+    let _influxd = started(dir.path(), http);
     ask(http, &format!("POST /query?q=CREATE%20DATABASE%20{DATABASE}")).unwrap();
     let path = format!("/write?db={DATABASE}");
     assert_eq!(post(http, &path, "host w.n=\"a text\""), Some(204));
@@ -137,11 +139,7 @@ fn post(http: u16, path: &str, body: &str) -> Option<u16> {
 fn what_an_aggregator_sends_on_comes_out_of_a_real_influxdb() {
     let dir = tempfile::tempdir().unwrap();
     let (http, link) = (port(), port());
-    let mut influxd = start(dir.path(), http);
-    until("InfluxDB to answer", || {
-        assert!(influxd.child_runs(), "{}", influxd.printed());
-        ask(http, "GET /ping")
-    });
+    let _influxd = started(dir.path(), http);
     ask(http, &format!("POST /query?q=CREATE%20DATABASE%20{DATABASE}")).unwrap();
     let output = json!({ "kind": "influx", "url": format!("http://127.0.0.1:{http}"), "database": DATABASE, "measurement": "host" });
     let config = json!({ "listen": format!("127.0.0.1:{link}"), "data": "kept", "outputs": [output], "bounds": { "batch_ms": 50 } });
