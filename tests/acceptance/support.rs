@@ -27,13 +27,22 @@ pub(crate) fn repository() -> PathBuf {
 }
 
 /// Looks again and again until `look` finds something, and fails with `what` when it does not.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_or(what, look, String::new)
+}
+
+/// The same, and tells more where it fails.
+pub(crate) fn until_or<T>(
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+    more: impl FnOnce() -> String,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(started.elapsed() < SOON, "waited {SOON:?} for {what}");
+        assert!(started.elapsed() < SOON, "waited {SOON:?} for {what} {}", more());
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -68,9 +68,18 @@ impl Gaps {
     }
 }
 
+/// Of one output.
+#[derive(Debug, Default)]
+struct Told {
+    /// Which consumer.
+    which: String,
+    gaps: Gaps,
+    dropped: u64,
+}
+
 /// Of all consumers.
 pub(super) struct Seen {
-    all: Mutex<HashMap<String, (Gaps, u64)>>,
+    all: Mutex<HashMap<String, Told>>,
     tell: TellDropped,
 }
 
@@ -85,32 +94,36 @@ impl Seen {
         Self { all: Mutex::default(), tell }
     }
 
-    pub(super) fn begin(&self, output: &str, stream: u64, consumer: u64) {
-        self.with(output, |gaps| {
-            gaps.begin(stream, consumer);
+    /// Another consumer than the one before counts from its own beginning.
+    pub(super) fn begin(&self, output: &str, which: &str, stream: u64, consumer: u64) {
+        self.with(output, |told| {
+            if told.which != which {
+                (told.which, told.gaps) = (which.to_owned(), Gaps::default());
+            }
+            told.gaps.begin(stream, consumer);
             0
         });
     }
 
     pub(super) fn look(&self, output: &str, first: u64, delivered: u64) {
-        self.with(output, |gaps| gaps.look(first, delivered));
+        self.with(output, |told| told.gaps.look(first, delivered));
     }
 
     pub(super) fn take(&self, output: &str, delivery: Delivery) {
-        self.with(output, |gaps| gaps.take(delivery));
+        self.with(output, |told| told.gaps.take(delivery));
     }
 
     pub(super) fn dropped(&self, output: &str) -> u64 {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(output).map_or(0, |it| it.1)
+        all.get(output).map_or(0, |it| it.dropped)
     }
 
-    fn with(&self, output: &str, change: impl FnOnce(&mut Gaps) -> u64) {
+    fn with(&self, output: &str, change: impl FnOnce(&mut Told) -> u64) {
         let more = {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-            let (gaps, dropped) = all.entry(output.to_owned()).or_default();
-            let more = change(gaps);
-            *dropped += more;
+            let told = all.entry(output.to_owned()).or_default();
+            let more = change(told);
+            told.dropped += more;
             more
         };
         if more > 0 {
@@ -194,10 +207,15 @@ mod tests {
         let seen = Seen::new(std::sync::Arc::new(move |output, count| {
             into.lock().unwrap().push((output.to_owned(), count));
         }));
-        seen.begin("a", 5, 5);
+        seen.begin("a", "one", 5, 5);
         seen.look("a", 9, 5);
         seen.take("a", first(10, 6));
         assert_eq!((seen.dropped("a"), seen.dropped("b")), (4, 0));
         assert_eq!(*told.lock().unwrap(), [("a".to_owned(), 3), ("a".to_owned(), 1)]);
+
+        // A server that counts anew: what it drops is below what was seen of the one before.
+        seen.begin("a", "another", 0, 0);
+        seen.take("a", first(3, 1));
+        assert_eq!(seen.dropped("a"), 6);
     }
 }

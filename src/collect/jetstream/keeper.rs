@@ -5,10 +5,15 @@
 //!   server may come back without what it had.
 //! - It never ends by itself: whatever is wrong is tried again.
 //! - What is in the stream and waits for no consumer any more is put in again: a server that is killed may forget what it had
-//!   given out (seen with 2.9.10). Then it may arrive twice, and is not lost. A stream of this kind deletes what all have
-//!   settled: whatever it has below the place up to which all have settled everything was forgotten.
+//!   given out (seen with 2.9.10: it deletes at its start what was settled and is there again, and with that the note of all
+//!   that is in hand). Then it may arrive twice, and is not lost. A stream of this kind deletes what all have settled:
+//!   whatever it has below the place up to which all have settled everything was forgotten, and so was what it has below the
+//!   place up to which all were given everything, where nothing is in hand.
+//! - That is done before anything is settled on a connection: what is settled moves that place, and at its next start the
+//!   server deletes all that is before it.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,19 +23,17 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use futures_util::TryStreamExt;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::gaps::Seen;
 use super::link::{Heard, connect};
-use super::place::{Unusable, consumer, stream};
+use super::place::{Unusable, consumer, stream, which};
 use super::{Condition, Open, Plan, StreamFill, chain_once};
 
 /// Between two looks, and between two tries of what did not work.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// The most that are looked for at once of what was forgotten.
-const AGAIN: u64 = 1000;
 
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -84,10 +87,10 @@ impl Keeper {
                     was_ready
                 });
                 let made = self.prepare(&client, &context, is_first).await;
-                made.map(|made| {
+                made.map(|(made, last)| {
                     is_first = false;
                     // The stream may be another one.
-                    put_again = 0;
+                    put_again = last;
                     open = Some((now.connections, made));
                 })
             };
@@ -116,21 +119,40 @@ impl Keeper {
         client: &Client,
         context: &Context,
         is_first: bool,
-    ) -> Result<Arc<Open>, Unusable> {
+    ) -> Result<(Arc<Open>, u64), Unusable> {
         let stream = stream(context, &self.plan, is_first).await?;
-        let first = stream.cached_info().state.first_sequence;
         let mut consumers = HashMap::new();
         for output in &self.plan.outputs {
-            let consumer = consumer(&stream, output, &self.plan).await?;
-            let at = consumer.cached_info().delivered;
+            consumers.insert(output.clone(), consumer(&stream, output, &self.plan).await?);
+        }
+        let put_again = self.recall(context, &stream).await?;
+        let first = stream.cached_info().state.first_sequence;
+        for (output, consumer) in &consumers {
+            let info = consumer.cached_info();
             // A server that was killed may have forgotten how far it was: what is gone by now is not counted.
-            let passed = at.stream_sequence.max(first.saturating_sub(1));
-            self.seen.begin(output, passed, at.consumer_sequence);
-            consumers.insert(output.clone(), consumer);
+            let passed = info.delivered.stream_sequence.max(first.saturating_sub(1));
+            self.seen.begin(output, which(consumer), passed, info.delivered.consumer_sequence);
         }
         let open = Arc::new(Open { client: client.clone(), context: context.clone(), consumers });
         self.condition.send_replace(Condition::Ready(Arc::clone(&open)));
-        Ok(open)
+        Ok((open, put_again))
+    }
+
+    /// Puts in again what was given out and forgotten, all of it where nothing is in hand. Answers with the last number of it.
+    async fn recall(&self, context: &Context, stream: &Stream) -> Result<u64, Unusable> {
+        let infos = stream.consumers().try_collect::<Vec<_>>().await;
+        let infos = infos.map_err(|err| Unusable::later("list its consumers", &err))?;
+        let mut done = 0;
+        let is_idle = infos.iter().all(|it| it.num_ack_pending == 0);
+        let given = infos.iter().map(|it| it.delivered.stream_sequence).min();
+        if let (true, Some(given)) = (is_idle, given) {
+            let put = self.again(context, stream, 1..=given, &mut done).await;
+            put.map_err(|why| Unusable {
+                why: format!("put in again what it forgot: {why}"),
+                denied: false,
+            })?;
+        }
+        Ok(done)
     }
 
     /// How full it is, and whether it is there at all. The stream is looked at first: what it has dropped by then, and a
@@ -169,36 +191,43 @@ impl Keeper {
         if let (Some(before), Some(now)) = (*forgotten, now)
             && before.0 == now.0
         {
-            self.again(open, &stream, before, put_again).await;
+            let first = before.0.max(put_again.saturating_add(1));
+            // What fails is tried with the next look.
+            drop(self.again(&open.context, &stream, first..=before.1, put_again).await);
         }
         *forgotten = now;
         Ok(())
     }
 
-    /// Puts in again what the stream has in this range, each once in the life of this: one that cannot be deleted would come again
-    /// and again. The id keeps two aggregators from doing it both. What fails is tried with the next look.
-    async fn again(&self, open: &Open, stream: &Stream, (first, last): (u64, u64), done: &mut u64) {
-        let first = first.max(done.saturating_add(1));
-        for sequence in first..=last.min(first.saturating_add(AGAIN)) {
-            let found = match stream.get_raw_message(sequence).await {
-                Ok(found) => found,
-                Err(err) if err.kind() == RawMessageErrorKind::Other => return,
-                // Most are not there any more.
-                Err(_) => {
-                    *done = sequence;
-                    continue;
-                }
+    /// Puts in again what the stream has in this range, each once in the life of a connection: one that cannot be deleted would
+    /// come again and again. The id keeps two aggregators from doing it both.
+    async fn again(
+        &self,
+        context: &Context,
+        stream: &Stream,
+        range: RangeInclusive<u64>,
+        done: &mut u64,
+    ) -> Result<(), String> {
+        let subject = self.plan.subject();
+        let created = stream.cached_info().created;
+        let mut at = *range.start();
+        while at <= *range.end() {
+            let found = match stream.get_first_raw_message_by_subject(&subject, at).await {
+                Ok(found) if found.sequence <= *range.end() => found,
+                Ok(_) => return Ok(()),
+                Err(err) if err.kind() == RawMessageErrorKind::NoMessageFound => return Ok(()),
+                Err(err) => return Err(chain_once(&err)),
             };
-            let created = format!("{:?}", stream.cached_info().created);
-            let message = PublishMessage::build().payload(found.payload);
-            let message = message.message_id(format!("again:{created}:{sequence}"));
-            let Ok(sent) = open.context.send_publish(self.plan.subject(), message).await else { return };
-            if sent.await.is_err() {
-                return;
-            }
-            *done = sequence;
+            // Its time, since a server that begins to count anew gives its number to another one.
+            let id = format!("again:{created}:{}:{}", found.sequence, found.time);
+            let message = PublishMessage::build().payload(found.payload).message_id(id);
+            let sent = context.send_publish(subject.clone(), message).await;
+            sent.map_err(|err| chain_once(&err))?.await.map_err(|err| chain_once(&err))?;
+            *done = found.sequence;
             // Whoever had it in hand after all may have settled it meanwhile; one that stays is dropped by the bound.
-            drop(stream.delete_message(sequence).await);
+            drop(stream.delete_message(found.sequence).await);
+            at = found.sequence.saturating_add(1);
         }
+        Ok(())
     }
 }

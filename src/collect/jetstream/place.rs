@@ -3,6 +3,9 @@
 //! # Invariants
 //! - Of a stream that is there, only the bound and the time of duplicates are changed; the aggregator that began last decides.
 //! - A stream that was made for something else is left alone, and said so.
+//! - No consumer stands behind the end of its stream. A server that is killed while its stream gets empty may begin to count at 1
+//!   again (seen in the source of 2.9.10), and a consumer of before would let pass what comes up to where it was: it is made
+//!   anew, and begins with the first that is there.
 
 use std::time::Duration;
 
@@ -10,6 +13,8 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsum
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
+
+use uuid::Uuid;
 
 use super::{Plan, chain_once};
 use crate::plain::word;
@@ -26,7 +31,7 @@ pub(super) struct Unusable {
 }
 
 impl Unusable {
-    fn later(operation: &str, err: &dyn std::error::Error) -> Self {
+    pub(super) fn later(operation: &str, err: &dyn std::error::Error) -> Self {
         Self { why: format!("{operation}: {}", chain_once(err)), denied: false }
     }
 }
@@ -123,20 +128,9 @@ fn name(output: &str) -> String {
 /// The consumer of an output. A new one begins with what comes next.
 pub(super) async fn consumer(stream: &Stream, output: &str, plan: &Plan) -> Result<PullConsumer, Unusable> {
     let name = name(output);
-    let asked = pull::Config {
-        durable_name: Some(name.clone()),
-        // Not as `New`: a server that was killed before it noted where that begins would begin after what waits by then.
-        deliver_policy: DeliverPolicy::ByStartSequence {
-            start_sequence: stream.cached_info().state.last_sequence + 1,
-        },
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: plan.answer,
-        max_ack_pending: HELD,
-        ..pull::Config::default()
-    };
-    let found = stream.get_or_create_consumer(&name, asked).await;
-    let found =
-        found.map_err(|err| Unusable::later(&format!("find or make the consumer {name:?} in it"), &err))?;
+    // Not as `New`: a server that was killed before it noted where that begins would begin after what waits by then.
+    let next = stream.cached_info().state.last_sequence + 1;
+    let found = found_or_made(stream, &name, next, plan).await?;
     if let Some(odd) = unfit(&found.cached_info().config) {
         let why = format!(
             "the consumer {name:?} is there and is none of an aggregator: it {odd}; expected a pull consumer that \
@@ -144,7 +138,42 @@ pub(super) async fn consumer(stream: &Stream, output: &str, plan: &Plan) -> Resu
         );
         return Err(Unusable { why, denied: true });
     }
-    Ok(found)
+    // Asked again: what comes meanwhile is delivered meanwhile.
+    let info = stream.get_info().await.map_err(|err| Unusable::later("look at it", &err))?;
+    if found.cached_info().delivered.stream_sequence <= info.state.last_sequence {
+        return Ok(found);
+    }
+    let deleted = stream.delete_consumer(&name).await;
+    deleted.map_err(|err| Unusable::later(&format!("delete the consumer {name:?} in it"), &err))?;
+    found_or_made(stream, &name, info.state.first_sequence.max(1), plan).await
+}
+
+/// Which of all that ever had its name: when it was made does not tell that, since a server says another moment after its next
+/// start.
+pub(super) fn which(consumer: &PullConsumer) -> &str {
+    consumer.cached_info().config.description.as_deref().unwrap_or_default()
+}
+
+async fn found_or_made(
+    stream: &Stream,
+    name: &str,
+    start_sequence: u64,
+    plan: &Plan,
+) -> Result<PullConsumer, Unusable> {
+    let asked = pull::Config {
+        durable_name: Some(name.to_owned()),
+        description: Some(format!(
+            "What an output of outrider-aggregator has not got yet, {}",
+            Uuid::new_v4()
+        )),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: plan.answer,
+        max_ack_pending: HELD,
+        ..pull::Config::default()
+    };
+    let found = stream.get_or_create_consumer(name, asked).await;
+    found.map_err(|err| Unusable::later(&format!("find or make the consumer {name:?} in it"), &err))
 }
 
 /// What a consumer that is there does, and one of ours does not.

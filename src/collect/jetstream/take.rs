@@ -5,10 +5,13 @@
 //!   worked on, and gives it to nobody else. Whatever ends the process, it comes again when nothing was heard for the
 //!   consumer's `ack_wait`.
 //! - Something is settled when the server has answered that it is.
+//! - Nothing is said of what an earlier consumer of the same name gave out: a server that counts anew would take it for another
+//!   batch, and settle that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::Batch;
 use async_nats::{Client, RequestErrorKind, Subject};
 use futures_util::StreamExt;
@@ -17,6 +20,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::gaps::Delivery;
+use super::place::which;
 use super::{Jetstream, JetstreamError, chain_once};
 
 /// How many are settled at once.
@@ -44,12 +48,21 @@ pub(crate) struct Taker {
     beat: AbortHandle,
 }
 
+/// Each with which consumer gave it out.
 #[derive(Debug, Default)]
-struct Held(Mutex<Vec<Subject>>);
+struct Held(Mutex<Vec<(Subject, Arc<str>)>>);
 
 impl Held {
-    fn lock(&self) -> MutexGuard<'_, Vec<Subject>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Subject, Arc<str>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what another consumer than this gave out, and answers with what is left.
+    fn of(&self, consumer: &PullConsumer) -> Vec<Subject> {
+        let which = which(consumer);
+        let mut held = self.lock();
+        held.retain(|(_, of)| **of == *which);
+        held.iter().map(|(reply, _)| reply.clone()).collect()
     }
 }
 
@@ -96,7 +109,8 @@ impl Taker {
         };
         let messages = messages.map_err(|err| failed(chain_once(&err)))?;
         let mut taken = Vec::new();
-        let all = timeout(wait.unwrap_or_default() + GRACE, self.read(messages, &mut taken)).await;
+        let which = which(consumer).into();
+        let all = timeout(wait.unwrap_or_default() + GRACE, self.read(messages, which, &mut taken)).await;
         match all {
             Ok(Err(why)) if taken.is_empty() => Err(failed(why)),
             // What was taken is good, whatever comes after it; where nothing came, the next try says why.
@@ -104,7 +118,7 @@ impl Taker {
         }
     }
 
-    async fn read(&self, mut messages: Batch, taken: &mut Vec<Taken>) -> Result<(), String> {
+    async fn read(&self, mut messages: Batch, which: Arc<str>, taken: &mut Vec<Taken>) -> Result<(), String> {
         while let Some(message) = messages.next().await {
             let message = message.map_err(|err| err.to_string())?;
             let Some(reply) = message.reply.clone() else { continue };
@@ -117,7 +131,7 @@ impl Taker {
                     .seen
                     .take(&self.output, Delivery { stream, consumer, times: info.delivered });
             }
-            self.held.lock().push(reply.clone());
+            self.held.lock().push((reply.clone(), Arc::clone(&which)));
             taken.push(Taken { bytes: message.payload.to_vec(), number, reply });
         }
         Ok(())
@@ -130,6 +144,10 @@ impl Taker {
     pub(crate) async fn settle(&self, done: &mut Vec<Subject>) -> Result<(), JetstreamError> {
         while !done.is_empty() {
             let open = self.jetstream.ready()?;
+            if let Some(consumer) = open.consumers.get(&self.output) {
+                let known = self.held.of(consumer);
+                done.retain(|it| known.contains(it));
+            }
             let now = done.iter().take(AT_ONCE);
             let answers = join_all(now.map(|it| confirmed(&open.client, it))).await;
             let mut failure = None;
@@ -144,7 +162,7 @@ impl Taker {
                 }
             }
             done.extend(left);
-            self.held.lock().retain(|it| !settled.contains(it));
+            self.forget(&settled);
             if let Some(why) = failure {
                 let stream = self.jetstream.0.plan.settings.stream.clone();
                 return Err(JetstreamError::Consumer { operation: "settle a batch in", stream, why });
@@ -160,18 +178,21 @@ impl Taker {
 
     /// Says no more of these.
     pub(crate) fn forget(&self, given_up: &[Subject]) {
-        self.held.lock().retain(|it| !given_up.contains(it));
+        self.held.lock().retain(|(it, _)| !given_up.contains(it));
     }
 
     /// Gives back what is held, so that it comes again at once.
     pub(crate) async fn release(&self) {
-        let held = std::mem::take(&mut *self.held.lock());
-        let Ok(open) = self.jetstream.ready() else { return };
-        for reply in held {
-            // What is not heard comes again later.
-            drop(open.client.publish(reply, "-NAK".into()).await);
+        if let Ok(open) = self.jetstream.ready()
+            && let Some(consumer) = open.consumers.get(&self.output)
+        {
+            for reply in self.held.of(consumer) {
+                // What is not heard comes again later.
+                drop(open.client.publish(reply, "-NAK".into()).await);
+            }
+            drop(timeout(Duration::from_secs(1), open.client.flush()).await);
         }
-        drop(timeout(Duration::from_secs(1), open.client.flush()).await);
+        self.held.lock().clear();
     }
 }
 
@@ -191,10 +212,9 @@ async fn beat(jetstream: Jetstream, output: String, held: Arc<Held>) {
         if let Ok(open) = jetstream.ready() {
             if let Some(consumer) = open.consumers.get(&output) {
                 pause = consumer.cached_info().config.ack_wait;
-            }
-            let replies = held.lock().clone();
-            for reply in replies {
-                drop(open.client.publish(reply, "+WPI".into()).await);
+                for reply in held.of(consumer) {
+                    drop(open.client.publish(reply, "+WPI".into()).await);
+                }
             }
         }
         sleep(pause.max(Duration::from_millis(300)) / 3).await;
