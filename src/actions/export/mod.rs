@@ -412,6 +412,7 @@ fn empty_report(config: &IntegrationConfig) -> IntegrationReport {
         crash: None,
         error: None,
         config_changed: false,
+        last_processed: None,
     }
 }
 
