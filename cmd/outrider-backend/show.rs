@@ -5,7 +5,7 @@ use outrider_protocol::collect::ordered::{CollectOrderReport, CollectSource};
 use outrider_protocol::integration::ProjectState;
 use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport,
-    ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
+    LastProcessed, ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
 };
 use outrider_protocol::upgrade::UpgradeReport;
 
@@ -13,6 +13,10 @@ use crate::output::{Column, bytes, count, line, ran, span, table};
 
 /// Records of onboarding data that are shown; `--json` shows all.
 const RECORDS_SHOWN: usize = 20;
+/// Last-processed values of an integration that are shown; `--json` shows all.
+const VALUES_SHOWN: usize = 20;
+/// Of each, in characters.
+const VALUE_SHOWN: usize = 200;
 
 /// Whether a command did what was asked for, and found nothing wrong.
 pub(crate) fn is_good(command: &Command) -> bool {
@@ -153,6 +157,35 @@ fn integration(report: &IntegrationReport) {
         if let Some(error) = &project.error {
             failure(&format!("{}: ", project.name), error);
         }
+    }
+    report.last_processed.iter().for_each(last_processed);
+}
+
+/// What the operator of the agent's host lets the backend see.
+fn last_processed(shared: &LastProcessed) {
+    let all = shared.values.len() as u64 + shared.more;
+    if all == 0 {
+        return;
+    }
+    line(&format!("\n  {} last-processed value(s)", count(all)));
+    for it in shared.values.iter().take(VALUES_SHOWN) {
+        let value = match &it.value {
+            Some(value) => start(value.get()),
+            None => format!("left out, {}", bytes(it.bytes)),
+        };
+        line(&format!("  {}: {value}", it.session()));
+    }
+    let more = all - shared.values.len().min(VALUES_SHOWN) as u64;
+    if more > 0 {
+        line(&format!("  … {} more (--json shows all that came)", count(more)));
+    }
+}
+
+/// The start of a value that may be long.
+fn start(value: &str) -> String {
+    match value.char_indices().nth(VALUE_SHOWN) {
+        Some((at, _)) => format!("{}…", &value[..at]),
+        None => value.to_owned(),
     }
 }
 

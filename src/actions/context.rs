@@ -67,6 +67,7 @@ struct Shared {
     root: Root,
     limits: Limits,
     config_integrations: Option<PathBuf>,
+    share_last_processed: bool,
     action: &'static str,
     run: Run,
     log: RunLog,
@@ -120,8 +121,10 @@ impl Context {
             Err(errors) if errors.not_enrolled() => None,
             Err(errors) => return Err(PrepareError::Config(errors)),
         };
-        let (config_integrations, limits) =
-            config.map_or_else(Default::default, |config| (config.integrations_dir, config.limits));
+        let (config_integrations, limits, share_last_processed) = config
+            .map_or_else(Default::default, |config| {
+                (config.integrations_dir, config.limits, config.share_last_processed)
+            });
         let limits = with_order(limits, order)?;
         root.create().map_err(|err| PrepareError::Root { path: root.path().to_owned(), err })?;
         let path = root.log_file(order.action());
@@ -130,8 +133,19 @@ impl Context {
         let unopened = crate::sealing::open_all(&root, order.integrations_mut());
         let (action, redactor, learned) = (order.action(), redactor(order), RwLock::default());
         let kept = Mutex::default();
-        let shared =
-            Shared { root, limits, config_integrations, action, run, log, redactor, learned, unopened, kept };
+        let shared = Shared {
+            root,
+            limits,
+            config_integrations,
+            share_last_processed,
+            action,
+            run,
+            log,
+            redactor,
+            learned,
+            unopened,
+            kept,
+        };
         let context = Self(Arc::new(shared));
         context.log_events();
         Ok(context)
@@ -161,6 +175,11 @@ impl Context {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// Whether last-processed values may leave the host: config.json alone says so, never the order.
+    pub(crate) fn shares_last_processed(&self) -> bool {
+        self.0.share_last_processed
     }
 
     /// Which run this is.

@@ -21,6 +21,9 @@
 //! **Invariant:** objects are never parsed into a tree: they are cut out of the message as raw JSON and appended to the
 //! spool.
 //!
+//! **Invariant:** a last-processed value leaves the host with the report of an export alone, and only where config.json of
+//! the root says so, which no order can.
+//!
 //! **Invariant:** every wait has a bound from [`Limits`](outrider_home::Limits), and passing it is an error that names
 //! what was waited for.
 //!

@@ -48,6 +48,8 @@ pub struct Config {
     pub collect: Option<CollectConfig>,
     /// Whether the backend may order what is collected, where [`Config::collect`] does not say; set by hand.
     pub backend_collect: bool,
+    /// Whether last-processed values leave the host with the report of an export; set by hand, here and nowhere else.
+    pub share_last_processed: bool,
     /// Bounds, set by hand.
     pub limits: Limits,
 }
@@ -67,6 +69,7 @@ impl fmt::Debug for Config {
             .field("extra_integrations", &extra)
             .field("collect", &self.collect.as_ref().map(|it| (&it.settings, &it.outputs)))
             .field("backend_collect", &self.backend_collect)
+            .field("share_last_processed", &self.share_last_processed)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -92,6 +95,8 @@ struct Saved<'a> {
     collect: Option<&'a Raw>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backend_collect: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share_last_processed: Option<bool>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     limits: Map<String, Value>,
 }
@@ -146,6 +151,7 @@ impl Config {
             collect: self.collect.as_ref().map(CollectConfig::raw),
             // What is the rule need not be said, and an older version need not know it.
             backend_collect: (!self.backend_collect).then_some(false),
+            share_last_processed: self.share_last_processed.then_some(true),
             limits: self.limits.changed(),
         };
         let mut bytes = serde_json::to_vec_pretty(&saved)

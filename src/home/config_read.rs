@@ -26,6 +26,7 @@ const FIELDS: &[&str] = &[
     "extra_integrations",
     "collect",
     "backend_collect",
+    "share_last_processed",
     "limits",
 ];
 const RESTORE: &str = "put a copy of it back, or run `outrider unenroll` and enroll again";
@@ -72,6 +73,7 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
         crate::collect::section(&collect, raw, Author::Operator(source.root), members.faults())
     });
     let backend_collect = members.flag("backend_collect").unwrap_or(true);
+    let share_last_processed = members.flag("share_last_processed").unwrap_or(false);
     let limits = limits(&mut members);
     Some(Config {
         version: CONFIG_VERSION,
@@ -85,6 +87,7 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
         extra_integrations,
         collect,
         backend_collect,
+        share_last_processed,
         limits,
     })
 }

@@ -121,6 +121,10 @@ pub struct IntegrationReport {
     /// Whether it wants another configuration kept from now on. What that is stays on the host: it may hold secrets.
     #[serde(default)]
     pub config_changed: bool,
+    /// The last-processed values that it stored. Only where the operator of the agent's host has set
+    /// `share_last_processed` in config.json: otherwise this is missing, and they stay on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_processed: Option<LastProcessed>,
 }
 
 impl IntegrationReport {
@@ -167,6 +171,48 @@ pub struct ProjectReport {
     /// Why it failed or was skipped, with the last lines of the log about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+/// Last-processed values of one integration, as an agent shares them.
+///
+/// They are those that became durable since the export was last begun or gone on with, in the order in which they did: of
+/// each session the last one. Of an export of everything again there are none until they have taken the place of the old ones.
+/// Secrets that the agent knows have stars in their place. An agent lists the first sessions for which there is room: 1,000 of
+/// an integration, with 256 KiB of paths and values.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LastProcessed {
+    /// A session each.
+    #[serde(default)]
+    pub values: Vec<SessionValue>,
+    /// How many more sessions stored one than are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+}
+
+/// The last-processed value of a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SessionValue {
+    /// The sessions from the root down: the name of each, and the id of the object that it is about.
+    pub path: Vec<(String, Option<String>)>,
+    /// How long the value is on the host, as JSON in bytes.
+    pub bytes: u64,
+    /// The value, in the integration's own shape; missing where it is longer than an agent shares, which is 4 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Raw>,
+}
+
+impl SessionValue {
+    /// Its session for people: `organization 42 / sourcecode.Repo`. Two may read alike.
+    #[must_use]
+    pub fn session(&self) -> String {
+        let part = |(name, object): &(String, Option<String>)| match object {
+            Some(object) => format!("{name} {object}"),
+            None => name.clone(),
+        };
+        self.path.iter().map(part).collect::<Vec<_>>().join(" / ")
+    }
 }
 
 /// How an integration's export ended.
@@ -302,5 +348,42 @@ impl<'de> Deserialize<'de> for OnboardOutcome {
             "not_supported" => Ok(Self::NotSupported),
             other => Err(D::Error::unknown_variant(other, &["records", "not_supported"])),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTEGRATION: &str = r#""integration":"git","name":"git","state":"done","mode":"historical","duration_ms":1,"models":[],"projects":[],"attempts":1,"config_changed":false"#;
+
+    #[test]
+    fn a_report_without_last_processed_values_is_read_and_written_without_them() {
+        let text = format!("{{{INTEGRATION}}}");
+        let report: IntegrationReport = serde_json::from_str(&text).unwrap();
+        assert!(report.last_processed.is_none());
+        assert_eq!(serde_json::to_string(&report).unwrap(), text);
+    }
+
+    #[test]
+    fn last_processed_values_pass_through_a_report_as_they_came() {
+        let shared = r#"{"values":[{"path":[["organization",null],["a.Repo","1"]],"bytes":31,"value":{ "z": 12345678901234567890123, "a": 1.10 }},{"path":[["a.Repo","2"]],"bytes":4097}],"more":3}"#;
+        let text = format!(
+            r#"{{"action":"export","export":"e1","started_at":"2026-11-21T08:00:00Z","duration_ms":1,"integrations":[{{{INTEGRATION},"last_processed":{shared}}}]}}"#
+        );
+        let report: ActionReport = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&report).unwrap(), text);
+        let ActionReport::Export(report) = report else { panic!() };
+        let values = &report.integrations[0].last_processed.as_ref().unwrap().values;
+        assert_eq!(values[0].session(), "organization / a.Repo 1");
+        assert!(values[1].value.is_none());
+    }
+
+    #[test]
+    fn what_a_later_agent_says_of_a_value_beside_is_no_obstacle() {
+        let shared = r#"{"values":[{"path":[["a.Repo","2"]],"bytes":4097,"why":"long"}],"since":7}"#;
+        let found: LastProcessed = serde_json::from_str(shared).unwrap();
+        assert_eq!((found.values.len(), found.more), (1, 0));
+        assert!(serde_json::from_str::<LastProcessed>("{}").unwrap().values.is_empty());
     }
 }

@@ -227,6 +227,7 @@ pub async fn enroll(root: &Root, options: EnrollOptions) -> Result<Enrolled, Enr
         extra_integrations: Vec::new(),
         collect: None,
         backend_collect: true,
+        share_last_processed: false,
         limits,
     };
     // Before the configuration, so that no service ever runs with another's work.

@@ -63,6 +63,7 @@ impl Agent {
             extra_integrations: Vec::new(),
             collect: None,
             backend_collect: true,
+            share_last_processed: false,
             limits,
         };
         let agent = Self { dir, config };

@@ -17,7 +17,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::support::{BACKEND, Running, Stack, export, integration, outrider, run, until};
+use crate::support::{
+    BACKEND, Running, Stack, edit_config, export, integration, outrider, printed, run, until,
+};
 
 /// A secret by its key; with what encodings differ in.
 const TOKEN: &str = "s3cr3t/T0ken+with \"quotes\" & ümlaut";
@@ -26,7 +28,7 @@ const PIN: &str = "by-the-schema-4711-0815";
 /// A secret in a URL, and what it is without the URL's encoding.
 const URL: &str = "https://ann:in%2Fthe%2Furl%2F0123456789@git.example.com/a.git";
 const PASSWORD: &str = "in/the/url/0123456789";
-/// What the mock stores with its sessions: it stays on the host.
+/// What the mock stores with its sessions: it stays on the host, unless config.json says otherwise.
 const CURSOR: &str = "the-cursor-of-the-leaking-session";
 
 /// Each secret in each form in which it may turn up.
@@ -231,6 +233,129 @@ fn checkpoints_stay_on_the_host() {
     assert_eq!(at_backend, [""; 0].map(PathBuf::from));
     let on_host: Vec<_> = files(&stack.root()).into_iter().filter(has).collect();
     assert_eq!(on_host, [stack.root().join("state/checkpoints.redb")]);
+}
+
+/// Starts all, with values shared as a person would by hand.
+fn sharing() -> Stack {
+    let stack = Stack::start(&json!({}));
+    edit_config(&stack.root(), |config| config["share_last_processed"] = true.into());
+    stack
+}
+
+/// Runs the backend's program on the stack's data.
+fn backend(stack: &Stack, args: &[&str]) -> Output {
+    run(Command::new(BACKEND).args(args).arg("--data").arg(stack.dir.path().join("backend")))
+}
+
+#[test]
+fn checkpoints_go_to_the_backend_without_secrets_where_the_operator_says_so() {
+    let stack = sharing();
+    let id = stack.order(Order::Export(ExportOrder {
+        agent: AgentConfig::default(),
+        integrations: vec![sealed(&stack.root(), "go_on")],
+        reprocess_historical: false,
+    }));
+    let command = serde_json::to_value(ended(&stack, &id)).unwrap();
+    stack.until_uploaded();
+    let shared = &command["report"]["integrations"][0]["last_processed"];
+    let values = shared["values"].as_array().unwrap();
+    // What is stored with the first text's inner session, and with the one around it, which is done later.
+    let path = json!([["***", "***"], ["***", "***"]]);
+    let inner = json!({ "cursor": CURSOR, "seen": ["***"], "***": 1 });
+    assert_eq!((&values[0]["path"], &values[0]["value"]), (&path, &inner), "{shared}");
+    assert_eq!((&values[1]["path"], &values[1]["value"]), (&json!([path[0]]), &json!(CURSOR)));
+    assert!(values.iter().any(|it| it["path"][1][0] == "sourcecode.Repo"), "{shared}");
+
+    let page = Browser::log_in(&stack.login_link()).get(&format!("/commands/{id}"));
+    let folded = page.split("<details class=\"last-processed\"").nth(1).expect("a folded part");
+    let folded = folded.split("</details>").next().unwrap();
+    assert!(unescaped(folded).contains(&format!("*** *** / *** ***: {{\"cursor\":\"{CURSOR}\"")), "{folded}");
+    let shown = printed(&backend(&stack, &["command", "show", id.as_str()]));
+    assert!(shown.contains(" last-processed value(s)") && shown.contains(CURSOR), "{shown}");
+    let as_json = printed(&backend(&stack, &["command", "show", id.as_str(), "--json"]));
+    let as_json: Value = serde_json::from_str(&as_json).unwrap();
+    assert_eq!(&as_json["report"]["integrations"][0]["last_processed"], shared);
+
+    let mut search = Search::new();
+    search.look("what the backend answered", command.to_string().as_bytes());
+    search.look("the command's page", unescaped(&page).as_bytes());
+    search.look_below("the root", &stack.root());
+    search.look_below("the backend's data", &stack.dir.path().join("backend"));
+    search.nothing_found();
+    // The report is their only way.
+    let progress = serde_json::to_string(&stack.progress(&id)).unwrap();
+    let log = stack.log(&id).join("\n");
+    let printed = stack.service.printed() + &stack.backend.printed();
+    for (channel, text) in [("progress", progress), ("the log", log), ("what was printed", printed)] {
+        assert!(!text.contains(CURSOR), "{channel}: {text}");
+    }
+    let in_logs = files(&stack.root().join("logs"));
+    let in_logs: Vec<_> =
+        in_logs.iter().filter(|it| std::fs::read_to_string(it).unwrap().contains(CURSOR)).collect();
+    assert!(in_logs.is_empty(), "{in_logs:?}");
+    // On the host they are as they were.
+    let kept = printed_checkpoints(&stack.root());
+    assert!(kept.contains(CURSOR) && kept.contains(PASSWORD) && !kept.contains("***"), "{kept}");
+}
+
+fn printed_checkpoints(root: &Path) -> String {
+    printed(&run(outrider(root).args(["data", "checkpoints"])))
+}
+
+#[test]
+fn no_order_makes_checkpoints_leave_the_host() {
+    let stack = Stack::start(&json!({}));
+    // By the program of the backend, and by hand on the host.
+    let agent = r#"--agent-config-json={"share_last_processed":true}"#;
+    let mock = r#"--integrations-json=[{"name":"mock","config":{"repos":1}}]"#;
+    let by_hand = stack.dir.path().join("by-hand");
+    for output in [
+        backend(&stack, &["command", "export", agent, mock]),
+        run(outrider(&by_hand).args(["export", agent, mock])),
+    ] {
+        assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
+        assert!(printed(&output).contains("unknown field `share_last_processed`"), "{}", printed(&output));
+    }
+    // Over HTTP, where it may stand in each place of an order.
+    let export = json!({ "action": "export", "integrations": [leaking("go_on")] });
+    let ordered = |member: &str, setting: Value| {
+        let mut order = export.clone();
+        order[member] = setting;
+        post_command(&stack, &json!({ "agent": stack.agent, "order": order }))
+    };
+    let refused = ordered("agent", json!({ "share_last_processed": true }));
+    assert!(refused.contains("unknown field `share_last_processed`"), "{refused}");
+    let as_limit = ordered("agent", json!({ "limits": { "share_last_processed": 1 } }));
+    let ignored = ordered("share_last_processed", json!(true));
+    for (answer, state) in [(as_limit, CommandState::Failed), (ignored, CommandState::Done)] {
+        let command: Ordered = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let ended = ended(&stack, &command.summary.id);
+        assert_eq!(ended.summary.state, state, "{ended:?}");
+        assert!(!serde_json::to_string(&ended).unwrap().contains("\"last_processed\""), "{ended:?}");
+    }
+    stack.until_uploaded();
+    let backend = files(&stack.dir.path().join("backend"));
+    let holds =
+        |file: &&PathBuf| memchr::memmem::find(&std::fs::read(file).unwrap(), CURSOR.as_bytes()).is_some();
+    assert_eq!(backend.iter().filter(holds).count(), 0);
+}
+
+/// Posts a command to the backend's API as it is; answers with all that came back.
+fn post_command(stack: &Stack, command: &Value) -> String {
+    let token = std::fs::read_to_string(stack.dir.path().join("backend/admin-token")).unwrap();
+    let address = stack.client.url().trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let (body, token) = (command.to_string(), token.trim());
+    write!(
+        stream,
+        "POST /admin/v1/commands HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn both(output: &Output) -> Vec<u8> {

@@ -45,6 +45,7 @@ pub(super) async fn export_one(
         Err(failed) => report.error = Some(*failed),
     }
     report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    report.last_processed = export.values.shared(&report.integration, &|it| context.redact(it));
     ending::conclude(context, &export, &report);
     report
 }

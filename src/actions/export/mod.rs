@@ -8,7 +8,8 @@
 //! An integration that failed in a way that may pass is started again after a pause (`attempts`, `retry`); what was done
 //! before stays done. Without room in the spool or on its disk everything waits (`room`). What each integration and each
 //! project delivered is counted as it becomes durable (`tally`, `projects`), held against what stands in the sealed files
-//! (`ending`), and kept in the root (`kept`).
+//! (`ending`), and kept in the root (`kept`). Where config.json of the host says so, the report carries the last-processed
+//! values that became durable (`shared`), without secrets (`starred`).
 //!
 //! **Invariant:** one integration's failure touches neither the data nor the checkpoints of another.
 //!
@@ -26,6 +27,8 @@ mod projects;
 mod retry;
 mod room;
 mod sessions;
+mod shared;
+mod starred;
 mod tally;
 mod unchanged;
 mod values;
@@ -254,7 +257,7 @@ async fn open(
     } else {
         Values::stored(checkpoints)
     };
-    let values = Arc::new(values);
+    let values = Arc::new(values.sharing(context.shares_last_processed()));
     let room = Room::new(spool.clone(), limits, context.outlet().is_linked());
     let keeper = Keeper::start(writer, values.clone(), backend.clone(), room, sealed)
         .map_err(|err| host("start the thread that stores objects", &err))?;
@@ -412,6 +415,7 @@ fn empty_report(config: &IntegrationConfig) -> IntegrationReport {
         crash: None,
         error: None,
         config_changed: false,
+        last_processed: None,
     }
 }
 

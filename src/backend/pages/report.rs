@@ -9,7 +9,7 @@ use outrider_protocol::ids::IntegrationId;
 use outrider_protocol::integration::{ConfigError, ProjectState};
 use outrider_protocol::report::{
     ActionReport, DescribeReport, ExportMode, ExportReport, IntegrationOutcome, IntegrationReport,
-    ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
+    LastProcessed, ModelCount, OnboardOutcome, OnboardReport, ProjectReport, ValidateReport,
 };
 
 use super::integrations::installed_table;
@@ -21,6 +21,8 @@ use crate::admin::{ExportCounts, IntegrationCounts};
 const RECORDS_SHOWN: usize = 50;
 /// Projects of one integration listed: those that failed come first.
 const PROJECTS_SHOWN: usize = 200;
+/// Last-processed values of one integration listed; the API has all that came.
+const VALUES_SHOWN: usize = 200;
 
 pub(super) fn report(report: &ActionReport, counts: Option<&ExportCounts>) -> Markup {
     match report {
@@ -96,6 +98,7 @@ fn integration(report: &IntegrationReport, counts: Option<&IntegrationCounts>) -
             }
             @if !report.models.is_empty() { (models(&report.models)) }
             @if !report.projects.is_empty() { (projects(&report.projects)) }
+            @if let Some(it) = &report.last_processed { (last_processed(it)) }
         }
     }
 }
@@ -170,6 +173,30 @@ fn projects(projects: &[ProjectReport]) -> Markup {
         }
         @if sorted.len() > PROJECTS_SHOWN {
             p.dim { "… and " (count((sorted.len() - PROJECTS_SHOWN) as u64)) " more" }
+        }
+    }
+}
+
+/// What the operator of the agent's host lets the backend see, folded away.
+fn last_processed(shared: &LastProcessed) -> Markup {
+    let all = shared.values.len() as u64 + shared.more;
+    let shown = shared.values.len().min(VALUES_SHOWN);
+    html! {
+        @if all > 0 {
+            details.last-processed {
+                summary { (counted(all, "last-processed value")) }
+                pre {
+                    @for it in &shared.values[..shown] {
+                        (it.session()) ": "
+                        @match &it.value {
+                            Some(value) => (value.get()),
+                            None => { "left out, " (bytes(it.bytes)) },
+                        }
+                        "\n"
+                    }
+                    @if all > shown as u64 { "… and " (count(all - shown as u64)) " more\n" }
+                }
+            }
         }
     }
 }

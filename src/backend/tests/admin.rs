@@ -168,6 +168,10 @@ fn marked_outcomes(export: &CommandId) -> [Value; 3] {
     let integration = json!({
         "integration": "mock", "name": "mock", "state": "failed", "mode": "historical", "duration_ms": 1,
         "models": [], "projects": [project], "error": failure, "config_changed": true,
+        "last_processed": { "values": [
+            { "path": [[MARK, null], [MARK, MARK]], "bytes": 1, "value": { MARK: MARK } },
+            { "path": [[MARK, MARK]], "bytes": 5000 },
+        ] },
     });
     let export = json!({
         "action": "export", "export": export, "started_at": now, "duration_ms": 1, "integrations": [integration],

@@ -78,7 +78,7 @@ fn everything_that_can_be_set_is_read() {
     assert_eq!(config.channel, "edge");
     assert_eq!(config.integrations_dir.as_deref(), Some(Path::new("/opt/integrations")));
     assert_eq!(config.ca_file, Some(root.path().join("ca.pem")));
-    assert!(!config.backend_collect);
+    assert!(!config.backend_collect && config.share_last_processed);
     assert_eq!(config.limits.line_bytes, 1 << 20);
     assert_eq!(config.limits.cancel_grace().as_secs(), 3);
     assert_eq!(config.limits.object_bytes, Limits::default().object_bytes);
@@ -169,6 +169,7 @@ fn what_could_not_be_read_again_is_not_saved() {
         extra_integrations: Vec::new(),
         collect: None,
         backend_collect: true,
+        share_last_processed: false,
         limits: Limits::default(),
     };
     good.save(&root).unwrap();

@@ -300,6 +300,28 @@ async fn a_command_of_a_later_version_is_answered() {
 }
 
 #[tokio::test]
+async fn no_order_opts_in_to_share_last_processed_values() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let agent = Agent::new(&server, "log(json.dumps(order))\nanswer(report())");
+    let running = agent.start();
+    let mut order = export();
+    order["agent"] = json!({"share_last_processed": true});
+    backend.run("c1", &order);
+    let refused = backend.ended("c1").await["error"]["message"].to_string();
+    assert!(refused.contains("unknown field") && refused.contains("share_last_processed"), "{refused}");
+    // Beside the agent's configuration it is nothing that an order has, and no action hears of it.
+    let mut order = export();
+    order["share_last_processed"] = true.into();
+    backend.run("c2", &order);
+    assert_eq!(backend.ended("c2").await["state"], "done");
+    let heard = backend.log_of("c2");
+    assert!(heard[0].contains("integrations") && !heard[0].contains("share_last_processed"), "{heard:?}");
+    running.stop().await;
+    assert_eq!(agent.started(), ["c2"]);
+}
+
+#[tokio::test]
 async fn a_service_that_stops_cancels_what_runs_and_keeps_what_waits() {
     let backend = Backend::new();
     let server = backend.serve(None);

@@ -1,6 +1,7 @@
 //! The keeper where there is no room: it waits, loses nothing, and ends its wait.
 
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,8 @@ struct World {
     root: Root,
     spool: Spool,
     blocker: PathBuf,
+    /// The keeper's, which lets go of the store when it ends.
+    values: Weak<Values>,
     keeper: Keeper,
     sealed: mpsc::Receiver<Sealed>,
 }
@@ -44,7 +47,7 @@ impl World {
         let run = outrider_protocol::ids::ExportId::new("e1").unwrap();
         let (unchanged, _) = outrider_home::Unchanged::open(&root, &checkpoints, &run, &|_, _| false);
         let backend = Arc::new(Backend::over(unchanged));
-        let values = Arc::new(Values::stored(checkpoints));
+        let values = Arc::new(Values::stored(checkpoints).sharing(true));
         let mut limits = Limits::default();
         (limits.spool_wait_s, limits.spool_free_bytes) = (wait_s, LEFT_FREE);
         let mut room = Room::new(spool.clone(), &limits, linked);
@@ -53,8 +56,9 @@ impl World {
         room.free_of = |_| None;
         change(&mut room);
         let (tell, sealed) = mpsc::channel(64);
+        let kept = Arc::downgrade(&values);
         let keeper = Keeper::start(spool.export("e1").unwrap(), values, backend, room, tell).unwrap();
-        Self { _folder: folder, root, spool, blocker, keeper, sealed }
+        Self { _folder: folder, root, spool, blocker, values: kept, keeper, sealed }
     }
 
     async fn append(&self, session: u64, objects: usize) {
@@ -84,6 +88,13 @@ impl World {
             SessionPath::of(IntegrationId::new("mock").unwrap()).join("a.B", Some(session.to_string()));
         let last_processed = Some(serde_json::value::to_raw_value(&session).unwrap());
         Finished { session: SessionId(session), path, last_processed }
+    }
+
+    /// The sessions whose values the report may carry.
+    fn shared(&self) -> Vec<String> {
+        let values = self.values.upgrade().unwrap();
+        let shared = values.shared(&IntegrationId::new("mock").unwrap(), &str::to_owned).unwrap();
+        shared.values.iter().map(|it| it.path[0].1.clone().unwrap()).collect()
     }
 
     /// Lets time pass until the keeper waits for room, or no longer does.
@@ -194,6 +205,36 @@ async fn a_spool_that_open_sessions_fill_by_themselves_is_not_waited_for() {
     world.until_waits(false).await;
     let err = world.keeper.intact().unwrap_err();
     assert!(err.to_string().contains("fill the spool by themselves") && err.hint.is_some(), "{err}");
+}
+
+#[tokio::test]
+async fn the_report_carries_the_values_of_sessions_that_were_committed_and_of_no_others() {
+    let world = World::with(true, 1000, 0, |_| {});
+    for session in [1, 2, 3] {
+        world.append(session, 7).await;
+    }
+    world.keeper.forget(vec![SessionId(2)]).await;
+    assert_eq!(world.shared(), [""; 0]);
+    world.keeper.commit(World::finished(3)).await.unwrap();
+    // Without objects.
+    world.keeper.commit(World::finished(4)).await.unwrap();
+    world.keeper.commit(Finished { last_processed: None, ..World::finished(5) }).await.unwrap();
+    world.keeper.commit(World::finished(1)).await.unwrap();
+    assert_eq!(world.shared(), ["3", "4", "1"]);
+}
+
+#[tokio::test]
+async fn the_report_carries_no_value_of_what_waits_for_room_or_was_given_up() {
+    let world = World::new(true, 1000);
+    world.append(1, 7).await;
+    world.until_waits(true).await;
+    let commit = world.keeper.commit(World::finished(1));
+    tokio::pin!(commit);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut commit).await;
+    assert!(early.is_err() && world.shared().is_empty());
+    world.keeper.give_up("the end");
+    let (err, ()) = tokio::join!(commit, world.until_waits(false));
+    assert!(err.is_err() && world.shared().is_empty());
 }
 
 #[tokio::test]
