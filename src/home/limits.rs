@@ -83,7 +83,7 @@ limits! {
         spool_free_bytes: u64 = 256 << 20, 0..=1 << 50, "Space that an export leaves free on the disk of the spool, in bytes; below it an export pauses.";
         spool_file_bytes: u64 = 16 << 20, 65_536..=1 << 32, "The size at which an export file is completed and the next begun, in bytes after compression.";
         session_buffer_bytes: usize = 1 << 20, 4_096..=1 << 28, "Objects of an open session that stay in memory, in bytes; further ones go to a file.";
-        gzip_level: u32 = 1, 0..=9, "Compression of export files: 1 is fast, 9 is small.";
+        gzip_level: u32 = 1, 0..=9, "Compression of export files: 0 stores them as they are, 1 is fast, 9 is small.";
         zstd_level: u32 = 0, 0..=19, "Compression of export files by Zstandard in place of gzip: 1 is fast, 19 is small; 0 leaves it at gzip.";
         sent_keep_hours: u64 = 24, 0..=87_600, "How long an export file is kept after the backend has it, in hours.";
         upload_chunk_bytes: usize = 8 << 20, 65_536..=1 << 30, "How much of a file one upload request carries, in bytes.";

@@ -28,7 +28,7 @@ impl Compression {
 pub enum Codec {
     /// [`Compression::Gzip`]
     Gzip {
-        /// 1 (fast) to 9 (small).
+        /// 0 (stored as it is), 1 (fast) to 9 (small).
         level: u32,
     },
     /// [`Compression::Zstd`]

@@ -24,7 +24,7 @@ pub(super) struct Gzip {
 
 impl Gzip {
     pub(super) fn new(level: u32) -> Self {
-        let level = level.clamp(1, 9);
+        let level = level.min(9);
         let block_level = i32::try_from(level).ok().and_then(|it| CompressionLvl::new(it).ok());
         Self { level, block: Compressor::new(block_level.unwrap_or_default()), idle: None }
     }

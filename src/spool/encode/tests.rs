@@ -4,7 +4,8 @@ use super::*;
 use crate::hash::Hash;
 use crate::{Amount, Compression};
 
-const CODECS: [Codec; 3] = [Codec::Gzip { level: 1 }, Codec::Zstd { level: 1 }, Codec::Zstd { level: 9 }];
+const CODECS: [Codec; 4] =
+    [Codec::Gzip { level: 0 }, Codec::Gzip { level: 1 }, Codec::Zstd { level: 1 }, Codec::Zstd { level: 9 }];
 
 fn member(encoder: &mut Encoder, pieces: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -74,6 +75,13 @@ fn a_member_reads_the_same_whichever_way_it_was_made() {
         let counted = count(made.as_slice(), codec.compression()).unwrap();
         assert_eq!(counted.amount, Amount { records: lines(&text[..cut]), raw_bytes: cut as u64 });
     }
+}
+
+#[test]
+fn the_lowest_level_stores_the_text_as_it_is() {
+    let text = b"{\"n\":1}\n".repeat(10_000);
+    let made = member(&mut Encoder::new(Codec::Gzip { level: 0 }), &[&text]);
+    assert!(memchr::memmem::find(&made, &text[..1000]).is_some() && made.len() < text.len() + 100);
 }
 
 #[test]
