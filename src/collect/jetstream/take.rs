@@ -209,12 +209,12 @@ async fn confirmed(client: &Client, reply: &Subject) -> Result<(), String> {
 async fn beat(jetstream: Jetstream, output: String, held: Arc<Held>) {
     loop {
         let mut pause = jetstream.0.plan.answer;
-        if let Ok(open) = jetstream.ready() {
-            if let Some(consumer) = open.consumers.get(&output) {
-                pause = consumer.cached_info().config.ack_wait;
-                for reply in held.of(consumer) {
-                    drop(open.client.publish(reply, "+WPI".into()).await);
-                }
+        if let Ok(open) = jetstream.ready()
+            && let Some(consumer) = open.consumers.get(&output)
+        {
+            pause = consumer.cached_info().config.ack_wait;
+            for reply in held.of(consumer) {
+                drop(open.client.publish(reply, "+WPI".into()).await);
             }
         }
         sleep(pause.max(Duration::from_millis(300)) / 3).await;

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,16 @@ pub(super) fn processes(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<u32> 
     all.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok()).filter(ours).collect()
 }
 
-/// Kills everything of a root's agent at once.
+/// Kills everything of a root's agent. A process in the middle of an `exec` has no command line and is not seen, so it is
+/// looked for until several looks in a row have found nothing.
 pub(super) fn kill_below(root: &Path) {
-    kill(&processes(root, |_| true));
+    let mut empty = 0;
+    while empty < 3 {
+        let found = processes(root, |_| true);
+        empty = if found.is_empty() { empty + 1 } else { 0 };
+        kill(&found);
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 pub(super) fn kill(pids: &[u32]) {
@@ -43,6 +50,8 @@ pub(super) fn kill(pids: &[u32]) {
 pub(super) struct System {
     stop: Arc<AtomicBool>,
     pid: Arc<AtomicU32>,
+    /// Held at each start.
+    starts: Arc<Mutex<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,27 +59,34 @@ impl System {
     pub(super) fn start(root: &Path, variables: &[(&str, PathBuf)]) -> Self {
         let variables: Vec<_> = variables.iter().map(|(name, it)| ((*name).to_owned(), it.clone())).collect();
         let (stop, pid) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let starts = Arc::new(Mutex::new(()));
         let (stopped, started, root) = (stop.clone(), pid.clone(), root.to_owned());
+        let gate = starts.clone();
         let thread = std::thread::spawn(move || {
             let out = fs::File::options().create(true).append(true).open(root.join("system.out")).unwrap();
             while !stopped.load(Ordering::SeqCst) {
-                let mut child = Command::new(root.join("outrider-launcher"))
-                    .arg("--root")
-                    .arg(&root)
-                    .arg("service-run")
-                    .envs(variables.clone())
-                    .stdin(std::process::Stdio::null())
+                let mut launcher = Command::new(root.join("outrider-launcher"));
+                launcher.arg("--root").arg(&root).arg("service-run").envs(variables.clone());
+                launcher
+                    .stdin(Stdio::null())
                     .stdout(out.try_clone().unwrap())
-                    .stderr(out.try_clone().unwrap())
-                    .spawn()
-                    .unwrap();
+                    .stderr(out.try_clone().unwrap());
+                let mut child = {
+                    let _start = gate.lock().unwrap();
+                    launcher.spawn().unwrap()
+                };
                 started.store(child.id(), Ordering::SeqCst);
                 drop(child.wait());
                 // As a system's pause between two starts.
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
-        Self { stop, pid, thread: Some(thread) }
+        Self { stop, pid, starts, thread: Some(thread) }
+    }
+
+    /// Starts nothing for as long as this is held.
+    pub(super) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.starts.lock().unwrap()
     }
 }
 

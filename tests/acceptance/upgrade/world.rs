@@ -200,6 +200,7 @@ impl World {
 
     /// As when the power goes: the service and the watcher at once. The system starts the launcher again.
     pub(crate) fn kill_everything(&self) {
+        let _held = self.system.as_ref().map(System::hold);
         kill_below(&self.root());
     }
 
@@ -291,11 +292,7 @@ impl Drop for World {
     /// Its watcher, too: it would start the service again, which nobody would end.
     fn drop(&mut self) {
         self.system = None;
-        let (root, started) = (self.root(), Instant::now());
-        while !processes(&root, |_| true).is_empty() && started.elapsed() < SOON {
-            kill_below(&root);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        kill_below(&self.root());
     }
 }
 
