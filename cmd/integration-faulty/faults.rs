@@ -33,6 +33,7 @@ faults! {
     WrongSession = "wrong-session",
     TornLine = "torn-line",
     LongLine = "long-line",
+    EndlessLine = "endless-line",
     DiesInBatch = "dies-in-batch",
     Killed = "killed",
     PanicLike = "panic-like",
@@ -70,6 +71,9 @@ impl Plan {
         Ok(Self { fault, bytes: config["bytes"].as_u64(), within })
     }
 }
+
+/// Bytes of a line that is longer than the agent takes by default.
+const LONG: u64 = 64 * 1024 * 1024;
 
 /// Objects of a good export.
 const OBJECTS: u64 = 10;
@@ -163,7 +167,11 @@ fn within_session(link: &mut Link, plan: &Plan, session: u64) -> Result<(), End>
             link.write(br#"{"jsonrpc":"2.0","id":77,"method":"session.send","params":{"session":"#)?;
             return Err(End::Exit(0));
         }
-        Fault::LongLine => long_line(link, session, plan.bytes.unwrap_or(64 * 1024 * 1024))?,
+        Fault::LongLine => long_line(link, session, plan.bytes.unwrap_or(LONG))?,
+        Fault::EndlessLine => {
+            write_text(link, plan.bytes.unwrap_or(LONG))?;
+            return Err(End::Failed("expected that nobody reads text without an end".to_owned()));
+        }
         Fault::DiesInBatch => {
             three_of_ten(link, session)?;
             say("integration-faulty: fatal: the source went away\n");
@@ -239,13 +247,31 @@ fn duplicate_ids(link: &mut Link, session: u64) -> Result<(), End> {
     Ok(())
 }
 
-/// One object in a line of at least `bytes`, written piece by piece.
+/// One object in a line of at least `bytes`, written piece by piece. It is refused, and what follows is taken.
 fn long_line(link: &mut Link, session: u64, bytes: u64) -> Result<(), End> {
     let id = link.new_id();
     let head = format!(
         r#"{{"jsonrpc":"2.0","id":{id},"method":"session.send","params":{{"session":{session},"objects":[{{"id":"long","text":""#
     );
     link.write(head.as_bytes())?;
+    write_text(link, bytes)?;
+    link.write(b"\"}]}}\n")?;
+    match link.wait_for(id) {
+        Err(End::Refused { code: -32600, message }) if message.starts_with("session.send: the line has ") => {
+            Ok(())
+        }
+        Err(End::Refused { code, message }) => Err(End::Failed(format!(
+            "expected the line of {bytes} bytes to be refused with -32600, found {code}: {message}"
+        ))),
+        Err(other) => Err(other),
+        Ok(sent) => {
+            Err(End::Failed(format!("expected the line of {bytes} bytes to be refused, found {sent}")))
+        }
+    }
+}
+
+/// Writes `bytes` of text piece by piece, with no line feed.
+fn write_text(link: &mut Link, bytes: u64) -> Result<(), End> {
     let piece = vec![b'x'; 64 * 1024];
     let mut left = bytes;
     while left > 0 {
@@ -253,9 +279,7 @@ fn long_line(link: &mut Link, session: u64, bytes: u64) -> Result<(), End> {
         link.write(&piece[..part])?;
         left -= part as u64;
     }
-    link.write(b"\"}]}}\n")?;
-    let sent = link.wait_for(id)?;
-    Err(End::Failed(format!("expected the line of {bytes} bytes to be refused, found {sent}")))
+    Ok(())
 }
 
 /// Three batches that are answered, and a fourth that is on its way.

@@ -22,7 +22,8 @@
 //! | `batch-array` | sends an array of messages; exports as `good` |
 //! | `wrong-session` | sends to a session that is not open and finishes one twice, expects errors; ends as `good` |
 //! | `torn-line` | sends one batch, then half a message without its end, and exits with status 0 |
-//! | `long-line` | sends one object of 64 MiB in one line and waits for the answer |
+//! | `long-line` | sends one object of 64 MiB in one line, expects -32600; ends as `good` |
+//! | `endless-line` | writes 64 MiB of text without a line feed |
 //! | `dies-in-batch` | exits with status 1 after 3 of 10 batches, with the fourth sent and not answered |
 //! | `killed` | the same, by a SIGKILL to itself |
 //! | `panic-like` | sends one batch, writes the text of a panic to stderr and exits with status 101 |
@@ -35,7 +36,7 @@
 //! Where `good` finds that the agent did not behave as the protocol says (such as -32601 for an unknown method), it
 //! answers `export` with an error that tells what it expected.
 //!
-//! Further members of the configuration: `bytes` (a number; how much `stderr-flood` and `long-line` write) and `in`
+//! Further members of the configuration: `bytes` (a number; how much `stderr-flood`, `long-line` and `endless-line` write) and `in`
 //! (`validate_config` or `onboard_export`: play the fault in that call instead; for those that open no session).
 
 mod faults;

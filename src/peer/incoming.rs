@@ -9,16 +9,18 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use jsonrpsee::types::{Id, Params};
 use jsonrpsee::{ConnectionId, MethodCallback, MethodResponse, Methods};
-use outrider_protocol::fault::{RpcError, code};
+use outrider_protocol::fault::{Fault, Retry, RpcError, code};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::handlers::{RawParams, Registry, carry, error_object};
-use crate::lines::Lines;
+use crate::lines::{Line, Lines, Skipped};
 use crate::message::{Invalid, Message, read, read_head, shortened};
 use crate::outgoing::{Outgoing, Queue};
 use crate::shared::{Shared, Waiter};
-use crate::transport::{canonical, error_answer};
+use crate::transport::{BAD_ANSWER, canonical, error_answer};
 use crate::{GRACE, Limits, Lost};
 
 /// Bytes of requests in progress. Above this the handlers are slow and reading pauses; one line may be longer.
@@ -27,6 +29,25 @@ const INCOMING_BYTES: usize = 64 * 1024 * 1024;
 /// Every one of the first lines that are no messages is logged, later ones at each doubling of their number, so that
 /// a child that chatters on stdout does not fill the disk.
 const LOGGED_INVALID: u64 = 10;
+
+/// What whoever sent a line that is too long can do about it.
+const LESS_AT_ONCE: &str =
+    "send fewer objects in one batch (`max_line_bytes` in `initialize` says how long a line may be)";
+
+/// The `data` of the answer to a request that is too long: that of other errors, and the figures.
+#[derive(Debug, Serialize)]
+struct TooLong {
+    fault: Fault,
+    retry: Retry,
+    line_bytes: usize,
+    max_line_bytes: usize,
+}
+
+impl TooLong {
+    fn of(line_bytes: usize, max_line_bytes: usize) -> Option<Box<RawValue>> {
+        to_raw_value(&Self { fault: Fault::Peer, retry: Retry::No, line_bytes, max_line_bytes }).ok()
+    }
+}
 
 /// A request's share of what may be in progress; given back when it is answered.
 #[derive(Debug)]
@@ -39,7 +60,7 @@ struct Slot {
 enum Work {
     /// Run the handler.
     Request { id: Option<Id<'static>>, method: String, params: RawParams, slot: Slot },
-    /// Answer a line that is no message.
+    /// Answer a line that is no message, or was too long for one.
     Refuse { answer: String, slot: Slot },
     /// Nothing comes after this. Tell when what was before has begun and its answers so far are written.
     End(oneshot::Sender<()>),
@@ -88,9 +109,14 @@ impl Incoming {
             let mut lines = Lines::new(reader, shared.clone());
             let cause = loop {
                 match lines.next().await {
-                    Ok(Some(line)) => {
+                    Ok(Some(Line::Whole(line))) => {
                         if self.sort(line).await.is_err() {
                             break Lost::Closed;
+                        }
+                    }
+                    Ok(Some(Line::Skipped(skipped))) => {
+                        if let Err(cause) = self.sort_skipped(&skipped).await {
+                            break cause;
                         }
                     }
                     Ok(None) => break Lost::Ended,
@@ -134,15 +160,48 @@ impl Incoming {
                     return Ok(());
                 };
                 let answer = canonical(&id, &outcome).unwrap_or(line);
-                match waiter {
-                    // Fails when the client has ended, and with it everyone who waits for an answer.
-                    Waiter::Client => drop(self.answers.send(answer).await),
-                    // Fails when the call was given up just now.
-                    Waiter::Direct(caller) => drop(caller.send(answer)),
-                }
+                self.hand_over(waiter, answer).await;
                 Ok(())
             }
             Message::Invalid(invalid) => self.refuse(line.as_bytes(), invalid).await,
+        }
+    }
+
+    /// Tells whoever waits for what was in a line that was too long. Where nobody can know who that is, the link is lost:
+    /// better than that someone waits for ever.
+    async fn sort_skipped(&mut self, skipped: &Skipped) -> Result<(), Lost> {
+        let Skipped { outline, bytes, limit } = skipped;
+        if self.is_logged() {
+            let (line, so_far) = (shortened(outline.as_bytes()), self.invalid);
+            tracing::warn!(line, bytes, limit, so_far, "A line was too long and was skipped.");
+        }
+        let too_long = format!("the line has {bytes} bytes, a line may have {limit}");
+        let (id, what) = match read(outline) {
+            Message::Request { id: Some(id), method, .. } => (id, shortened(method.as_bytes())),
+            Message::Answer { id, .. } => {
+                if let Some(waiter) = self.waiter(&id) {
+                    self.hand_over(waiter, error_answer(&id, BAD_ANSWER, &too_long, None)).await;
+                }
+                return Ok(());
+            }
+            Message::Request { id: None, .. } | Message::Invalid(Invalid { answer: false, .. }) => {
+                return Ok(());
+            }
+            Message::Invalid(Invalid { id: Id::Null, .. }) => return Err(Lost::TooLong { limit: *limit }),
+            Message::Invalid(Invalid { id, found, .. }) => (id, found),
+        };
+        let message = format!("{what}: {too_long}; {LESS_AT_ONCE}");
+        let data = TooLong::of(*bytes, *limit);
+        let answer = error_answer(&id, code::INVALID_REQUEST, &message, data.as_deref());
+        self.answer(answer).await.map_err(|_| Lost::Closed)
+    }
+
+    async fn hand_over(&self, waiter: Waiter, answer: String) {
+        match waiter {
+            // Fails when the client has ended, and with it everyone who waits for an answer.
+            Waiter::Client => drop(self.answers.send(answer).await),
+            // Fails when the call was given up just now.
+            Waiter::Direct(caller) => drop(caller.send(answer)),
         }
     }
 
@@ -152,15 +211,24 @@ impl Incoming {
     }
 
     async fn refuse(&mut self, line: &[u8], invalid: Invalid) -> Result<(), mpsc::error::SendError<Work>> {
-        self.invalid += 1;
-        if self.invalid <= LOGGED_INVALID || self.invalid.is_power_of_two() {
+        if self.is_logged() {
             let (line, found) = (shortened(line), &invalid.found);
             tracing::warn!(line, %found, so_far = self.invalid, "A line of the link is no message.");
         }
         if !invalid.answer {
             return Ok(());
         }
-        let answer = error_answer(&invalid.id, invalid.code, &invalid.found, None);
+        self.answer(error_answer(&invalid.id, invalid.code, &invalid.found, None)).await
+    }
+
+    /// Counts a line that is not taken. Whether it is to be logged.
+    fn is_logged(&mut self) -> bool {
+        self.invalid += 1;
+        self.invalid <= LOGGED_INVALID || self.invalid.is_power_of_two()
+    }
+
+    /// Answers a line that reaches no handler, in its turn.
+    async fn answer(&self, answer: String) -> Result<(), mpsc::error::SendError<Work>> {
         let slot = self.slot(answer.len()).await;
         self.work.send(Work::Refuse { answer, slot }).await
     }

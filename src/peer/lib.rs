@@ -1,8 +1,8 @@
 //! Any pair of byte streams as a link: JSON-RPC 2.0, a message a line, both ends call. Built on jsonrpsee's client,
 //! types and method registry, with a transport of our own.
 //!
-//! **Invariant:** nothing here grows without bound: a line, the outgoing queue, the requests in progress and the calls
-//! under way each have a limit, and whoever exceeds one waits or is refused.
+//! **Invariant:** nothing here grows without bound: a line, what is kept of one that is too long, the outgoing queue, the
+//! requests in progress and the calls under way each have a limit, and whoever exceeds one waits or is refused.
 //!
 //! **Invariant:** the reading task never waits for the writing one, so two ends that both only write still read.
 //!
@@ -50,9 +50,18 @@
 //! | an answer with an unknown id, null, or none | logged and dropped |
 //! | an answer to a call that was given up | the same |
 //! | an answer with both or neither of result and error | its caller gets [`CallError::BadReply`] |
+//! | a request that is too long: longer than [`Limits::line_bytes`] | skipped, logged, answered with -32600 |
+//! | an answer that is too long | skipped, logged, and its caller gets [`CallError::BadReply`] |
+//! | a notification that is too long, or such an answer without an id | skipped and logged |
+//! | anything else that is too long, or a line of more than 2 GiB | the link is lost: [`Lost::TooLong`] |
 //! | the stream ends inside of a line | the link is lost: [`Lost::Torn`] |
-//! | longer than [`Limits::line_bytes`] | the link is lost: [`Lost::TooLong`] |
 //! | the stream ends after a line | the link is lost: [`Lost::Ended`], when everything before it has reached its handler |
+//!
+//! Of a line that is too long nothing stays in memory but an outline: what stands directly in its object, without what is
+//! nested in it. So the members may come in any order, and an outline is told apart as any other line is. Such a line must
+//! begin with a member of a message (`jsonrpc`, `id`, `method`, `params`, `result` or `error`): a flood of text or a batch
+//! array loses the link as soon as it is too long. So does at its end a line whose outline is no message and has no id:
+//! someone may wait for an answer to it, nobody can know who, and would wait for ever.
 
 mod handlers;
 mod incoming;
@@ -60,6 +69,7 @@ mod lines;
 mod lost;
 mod message;
 mod outgoing;
+mod outline;
 mod peer;
 mod shared;
 mod stdio;

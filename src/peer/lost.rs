@@ -20,7 +20,7 @@ pub enum Lost {
         /// Bytes of the line that had come.
         have: usize,
     },
-    /// A line exceeds the limit. What follows it cannot be understood any more.
+    /// A line exceeds the limit, and nobody can know who waits for an answer to it, or it does not end.
     #[error(
         "the other end sent a line of more than {limit} bytes, the longest that is taken; send smaller batches"
     )]
@@ -59,7 +59,7 @@ pub enum CallError {
         /// How long was waited.
         after: Duration,
     },
-    /// The answer does not have the shape that the protocol gives it.
+    /// The answer does not have the shape that the protocol gives it, or is longer than a line may be.
     #[error("call {method}: the answer does not fit: {found}")]
     BadReply {
         /// What was called.

@@ -4,6 +4,7 @@ mod calls;
 mod endings;
 mod lines;
 mod load;
+mod too_long;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

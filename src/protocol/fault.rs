@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub mod code {
     /// The line was no JSON.
     pub const PARSE: i32 = -32700;
-    /// The line was JSON but no JSON-RPC 2.0 request (a batch array is none either).
+    /// The line was JSON but no JSON-RPC 2.0 request (a batch array is none either), or longer than a line may be.
     pub const INVALID_REQUEST: i32 = -32600;
     /// The method is not known.
     pub const METHOD_NOT_FOUND: i32 = -32601;

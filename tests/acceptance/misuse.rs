@@ -11,6 +11,11 @@ use crate::support::{outrider, printed, repository, run, spooled};
 
 /// Exports by hand; returns the exit status, what was printed, and the report.
 fn export(root: &Path, integrations: &Value) -> (Option<i32>, String, Value) {
+    export_within(root, &json!({}), integrations)
+}
+
+/// The same with further limits.
+fn export_within(root: &Path, limits: &Value, integrations: &Value) -> (Option<i32>, String, Value) {
     let programs = root.join("integrations");
     std::fs::create_dir_all(&programs).unwrap();
     let script = repository().join("fixtures/integration/invalid/scripted.py");
@@ -18,9 +23,10 @@ fn export(root: &Path, integrations: &Value) -> (Option<i32>, String, Value) {
     let text = format!("#!/bin/sh\nexec python3 {}\n", script.display());
     std::fs::write(&program, text).unwrap();
     run(std::process::Command::new("chmod").arg("755").arg(&program));
-    let limits =
+    let mut all =
         json!({ "integration_idle_s": 2, "cancel_grace_s": 1, "term_grace_s": 1, "integration_attempts": 1 });
-    let agent = json!({ "limits": limits, "integrations_dir": programs });
+    all.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+    let agent = json!({ "limits": all, "integrations_dir": programs });
     let report = root.join("report.json");
     let output = run(outrider(root)
         .arg("export")
@@ -77,6 +83,39 @@ fn a_value_that_is_too_long_is_refused_and_hurts_nobody_else() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("at most 16777216 are kept"), "{text}");
     assert_eq!(counted(&report), 50, "the second try is taken: {text}");
+}
+
+#[test]
+fn a_batch_that_is_too_long_is_refused_and_the_same_objects_are_taken_in_smaller_ones() {
+    let root = tempfile::tempdir().unwrap();
+    let batch = |from: u64, to: u64| {
+        let objects: Vec<_> = (from..to).map(|n| json!({ "id": n.to_string(), "text": "$TEXT" })).collect();
+        json!({ "call": "session.send", "params": { "session": "$SESSION", "objects": objects } })
+    };
+    let text = json!({ "repeat": "x", "times": 10_000 });
+    let done = json!({ "call": "session.done", "params": { "session": "$SESSION", "objects": 12 } });
+    let steps = json!([text, start("1"), batch(0, 12), batch(0, 4), batch(4, 8), batch(8, 12), done]);
+    let mock = json!({ "name": "mock", "config": { "repos": 1, "pull_requests": 3 } });
+    let limits = json!({ "line_bytes": 65_536 });
+    let (code, text, report) = export_within(root.path(), &limits, &json!([scripted("large", &steps), mock]));
+    assert_eq!(code, Some(0), "{text}");
+    let refused = text.lines().find(|it| it.contains("-32600")).unwrap_or_else(|| panic!("{text}"));
+    for told in [
+        "session.send: the line has 120",
+        "a line may have 65536",
+        "send fewer objects in one batch",
+        "max_line_bytes",
+    ] {
+        assert!(refused.contains(told), "expected {told:?} in {refused}");
+    }
+    assert_eq!(report["integrations"][0]["state"], "done", "{report}");
+    assert_eq!(counted(&report), 12, "{text}");
+    let mut ids: Vec<u64> = spooled(root.path(), "mock.Thing")
+        .iter()
+        .map(|it| it["id"].as_str().unwrap().parse().unwrap())
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..12).collect::<Vec<_>>());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{Burst, Double, Echo, Link, Note, Wait, link, link_with, pair, settle, small};
-use crate::{CallError, Handlers, Limits, Lost, connect};
+use crate::{CallError, Handlers, Limits, connect};
 
 #[tokio::test(start_paused = true)]
 async fn both_ends_call_each_other_and_get_answers_and_errors() {
@@ -233,8 +233,10 @@ async fn a_limit_that_is_raised_counts_from_the_next_line_on() {
     right.set_line_bytes(4 * small().line_bytes);
     assert_eq!(left.call::<Echo>(&long).await.unwrap(), long);
     right.set_line_bytes(3 * small().line_bytes / 2);
-    assert!(matches!(left.call::<Echo>(&long).await, Err(CallError::Lost(_))));
-    assert!(matches!(right.closed().await, Lost::TooLong { .. }));
+    let refused = left.call::<Echo>(&long).await.unwrap_err();
+    assert!(matches!(&refused, CallError::Rpc(err) if err.code == code::INVALID_REQUEST), "{refused:?}");
+    assert_eq!((refused.fault(), refused.retry()), (Fault::Peer, Retry::No));
+    assert_eq!(left.call::<Double>(&[1]).await.unwrap(), 2, "both ends live on");
 }
 
 #[tokio::test(start_paused = true)]

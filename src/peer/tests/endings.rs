@@ -63,6 +63,8 @@ async fn a_line_may_be_as_long_as_the_limit_and_no_longer() {
     raw.say(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"note","params":"{fill}"}}"#)).await;
     assert_eq!(raw.hear_json().await["result"], json!(null));
     raw.say(&format!(r#"{{"jsonrpc":"2.0","id":2,"method":"note","params":"{fill}x"}}"#)).await;
+    assert_eq!(raw.hear_json().await["error"]["data"]["line_bytes"], 4097);
+    raw.say(&"x".repeat(4097)).await;
     let lost = soon("the loss", peer.closed()).await;
     assert!(matches!(lost, Lost::TooLong { limit: 4096 }), "{lost:?}");
     raw.hear_end().await;
