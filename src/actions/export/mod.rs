@@ -8,7 +8,7 @@
 //! An integration that failed in a way that may pass is started again after a pause (`attempts`, `retry`); what was done
 //! before stays done. Without room in the spool or on its disk everything waits (`room`). What each integration and each
 //! project delivered is counted as it becomes durable (`tally`, `projects`), held against what stands in the sealed files
-//! (`ending`), and kept in the root (`kept`). Where config.json of the host says so, the report carries the last-processed
+//! (`ending`), those of earlier lives of the export included (`lives`), and kept in the root (`kept`). Where config.json of the host says so, the report carries the last-processed
 //! values that became durable (`shared`), without secrets (`starred`).
 //!
 //! **Invariant:** one integration's failure touches neither the data nor the checkpoints of another.
@@ -22,6 +22,7 @@ mod crash;
 mod ending;
 mod keeper;
 mod kept;
+mod lives;
 mod object;
 mod projects;
 mod retry;
@@ -33,7 +34,7 @@ mod tally;
 mod unchanged;
 mod values;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use self::board::Board;
 use self::keeper::Keeper;
+use self::lives::{Counts, Lives};
 use self::room::{Room, Shortage};
 use self::sessions::Sessions;
 use self::unchanged::Backend;
@@ -73,6 +75,7 @@ pub(crate) struct Export {
     keeper: Keeper,
     values: Arc<Values>,
     backend: Arc<Backend>,
+    lives: Lives,
     /// Told of each session's end.
     closed: Notify,
     reprocess_historical: bool,
@@ -142,6 +145,7 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         integrations,
         files: None,
+        continued: None,
     };
     let turns = Semaphore::new(context.limits().integrations_at_once.max(1));
     let work = async {
@@ -180,10 +184,11 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
     let finished = finished?;
     let ended = soon.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut report = report(ended.into_iter().flatten().collect());
+    (report.files, report.continued) = export.lives.files(finished.as_deref().ok());
     for it in &mut report.integrations {
         match &finished {
             Err(err) => ending::unfinished_files(it, err),
-            Ok(()) => ending::compare(it, &sealed),
+            Ok(all) => ending::compare(it, &sealed, &lives::counts(all)),
         }
     }
     Ok(report)
@@ -250,6 +255,8 @@ async fn open(
     let (backend, checkpoints) = Backend::open(context, checkpoints, order.reprocess_historical).await;
     let backend = Arc::new(backend);
     let writer = spool.export(id.as_str()).map_err(|err| host("open the spool of this export", &err))?;
+    let lives = Lives::new(writer.earlier());
+    lives.tell(context);
     let values = if order.reprocess_historical {
         let integrations = order.integrations.iter().map(IntegrationConfig::id);
         Values::again(checkpoints, id.clone(), integrations)
@@ -267,6 +274,7 @@ async fn open(
         keeper,
         values,
         backend,
+        lives,
         closed: Notify::new(),
         reprocess_historical: order.reprocess_historical,
         largest_object: limits.object_bytes,
@@ -350,12 +358,9 @@ fn tell_wait(context: &Context, export: &Export, waits: Option<&Shortage>, waite
     }
 }
 
-/// Objects in sealed files, by integration and model.
-type SealedCounts = BTreeMap<(String, String), u64>;
-
 /// Tells sealed files until the keeper has finished, and counts what is in them.
-async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &ExportId) -> SealedCounts {
-    let mut counts = SealedCounts::new();
+async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &ExportId) -> Counts {
+    let mut counts = Counts::new();
     while let Some(file) = files.recv().await {
         *counts.entry((file.origin.clone(), file.model.clone())).or_default() += file.records;
         let told = match sealed_file(id, file) {
@@ -409,6 +414,7 @@ fn empty_report(config: &IntegrationConfig) -> IntegrationReport {
         mode: ExportMode::Historical,
         duration_ms: 0,
         models: Vec::new(),
+        earlier: Vec::new(),
         projects: Vec::new(),
         more_projects: 0,
         attempts: 0,
