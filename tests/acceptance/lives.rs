@@ -95,6 +95,21 @@ fn an_object_of_an_earlier_life_that_is_not_at_the_backend_is_a_difference_that_
     assert!(text.contains(&line) && text.contains(&format!("THE COUNTS DIFFER: {fault}")), "{text}");
 }
 
+#[test]
+fn an_export_that_goes_on_waits_for_whoever_has_its_folder_for_a_moment() {
+    let (mut stack, id) = killed_in_the_middle();
+    // As the service does, when it looks what dead exports left.
+    let lock = std::fs::File::options().write(true).open(folder(&stack, &id).join("lock")).unwrap();
+    lock.lock().unwrap();
+    stack.start_service();
+    until("the wait for the export's folder", || {
+        let waits = |line: &String| line.contains("in the spool open; waiting for its end");
+        stack.log(&id).iter().any(waits).then_some(())
+    });
+    drop(lock);
+    until_done(&stack, &id);
+}
+
 /// The spool says of a file that the backend has that it held an object more: as if one had been lost on the way.
 fn one_more(manifest: &Path, model: &str, number: u64) {
     let mut changed = 0;

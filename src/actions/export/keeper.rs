@@ -31,8 +31,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::held::Held;
 pub(crate) use self::lines::Lines;
-pub(crate) use self::together::decide;
 use self::together::{Failed, Together};
+pub(crate) use self::together::{Undecided, decide};
 use super::room::{Room, Shortage};
 use super::unchanged::Backend;
 use super::values::Values;

@@ -48,11 +48,11 @@ use outrider_protocol::ids::{ExportId, IntegrationId, SessionId};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::{IntegrationState, Progress, SessionState};
 use outrider_protocol::report::{ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport};
-use outrider_spool::{Codec, Sealed, Settings, Spool};
+use outrider_spool::{Codec, ExportWriter, Sealed, Settings, Spool, SpoolError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use self::board::Board;
-use self::keeper::Keeper;
+use self::keeper::{Keeper, Undecided};
 use self::lives::{Counts, Lives};
 use self::room::{Room, Shortage};
 use self::sessions::Sessions;
@@ -62,7 +62,7 @@ use crate::context::Context;
 
 /// How often changes of progress are told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// How often a store that another process has open is tried again.
+/// How often what another process has open is tried again.
 const STORE_TRIES: Duration = Duration::from_millis(50);
 /// Sealed files that wait to be told.
 const SEALED_FILES: usize = 64;
@@ -251,10 +251,11 @@ async fn open(
         ..Settings::default()
     };
     let spool = Spool::open(context.root().spool(), settings).map_err(|err| host("open the spool", &err))?;
-    decide(context, &checkpoints, &spool)?;
+    decide(context, &checkpoints, &spool).await?;
     let (backend, checkpoints) = Backend::open(context, checkpoints, order.reprocess_historical).await;
     let backend = Arc::new(backend);
-    let writer = spool.export(id.as_str()).map_err(|err| host("open the spool of this export", &err))?;
+    let writer =
+        open_writer(context, &spool).await.map_err(|err| host("open the spool of this export", &err))?;
     let lives = Lives::new(writer.earlier());
     lives.tell(context);
     let values = if order.reprocess_historical {
@@ -283,8 +284,12 @@ async fn open(
 }
 
 /// Decides about what a death left in doubt, and says so.
-fn decide(context: &Context, checkpoints: &Checkpoints, spool: &Spool) -> Result<(), Box<Failure>> {
-    let (kept, dropped) = keeper::decide(checkpoints, spool).map_err(|err| {
+async fn decide(context: &Context, checkpoints: &Checkpoints, spool: &Spool) -> Result<(), Box<Failure>> {
+    let in_use = |err: &Undecided| matches!(err, Undecided::Spool(SpoolError::InUse { .. }));
+    let decided = until_free(context, "the folder of an export in the spool", in_use, |_| {
+        keeper::decide(checkpoints, spool)
+    });
+    let (kept, dropped) = decided.await.map_err(|err| {
         let message =
             format!("find out whether the last commit of an export that died happened: {}", chain(&err));
         failure(message, Fault::Host, Retry::Later)
@@ -299,20 +304,48 @@ fn decide(context: &Context, checkpoints: &Checkpoints, spool: &Spool) -> Result
     Ok(())
 }
 
-/// Opens the store, which one process has at a time. Waits for it without blocking, so that the end of the service or a
-/// cancel is noticed meanwhile.
+/// Opens the store, which one process has at a time.
 async fn open_checkpoints(context: &Context) -> Result<Checkpoints, outrider_home::StoreError> {
+    use outrider_home::StoreError;
+    let in_use = |err: &StoreError| matches!(err, StoreError::InUse { .. });
+    until_free(context, "the store of checkpoints", in_use, |waited| {
+        Checkpoints::open(context.root(), Duration::ZERO).map_err(|err| match err {
+            StoreError::InUse { path, .. } => StoreError::InUse { path, waited },
+            other => other,
+        })
+    })
+    .await
+}
+
+/// Opens the export in the spool. A service that was just started has it as well for a moment: it seals what dead exports
+/// left, this one among them.
+async fn open_writer(context: &Context, spool: &Spool) -> Result<ExportWriter, SpoolError> {
+    let in_use = |err: &SpoolError| matches!(err, SpoolError::InUse { .. });
+    until_free(context, "the export's folder in the spool", in_use, |_| {
+        spool.export(context.run_id().as_str())
+    })
+    .await
+}
+
+/// Opens what another process may have in use, for as long as a start may take. Waits without blocking, so that the end of
+/// the service or a cancel is noticed meanwhile. `open` is told how long it was waited for.
+async fn until_free<T, E>(
+    context: &Context,
+    what: &str,
+    in_use: impl Fn(&E) -> bool,
+    mut open: impl FnMut(Duration) -> Result<T, E>,
+) -> Result<T, E> {
     let started = Instant::now();
     let mut told = false;
     loop {
-        match Checkpoints::open(context.root(), Duration::ZERO) {
-            Err(outrider_home::StoreError::InUse { path, .. }) => {
-                let waited = started.elapsed();
+        let waited = started.elapsed();
+        match open(waited) {
+            Err(err) if in_use(&err) => {
                 if waited >= context.limits().start_timeout() || context.cancel().is_cancelled() {
-                    return Err(outrider_home::StoreError::InUse { path, waited });
+                    return Err(err);
                 }
                 if !std::mem::replace(&mut told, true) {
-                    let message = "another process has the store of checkpoints open; waiting for its end";
+                    let message = format!("another process has {what} open; waiting for its end");
                     context.log(Level::Info, message, Fields::new());
                 }
                 tokio::time::sleep(STORE_TRIES).await;
