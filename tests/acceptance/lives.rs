@@ -13,7 +13,7 @@ use crate::support::{BACKEND, Stack, alive, descendants, export, printed, run, u
 /// A source that takes long enough for a death in the middle of it.
 fn slow_source() -> Value {
     let mut integrations = source::integrations("mock");
-    integrations[0]["config"]["delay_ms"] = json!(10);
+    integrations[0]["config"]["delay_ms"] = json!(20);
     integrations
 }
 
