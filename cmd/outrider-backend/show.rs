@@ -72,12 +72,15 @@ pub(crate) fn command(command: &Command) {
 /// What was received of what was counted, and loudly where that is not all.
 fn counts(counts: &ExportCounts) {
     for it in &counts.integrations {
-        line(&format!(
-            "received {} of {} objects of {}",
-            count(it.received),
-            count(it.reported),
-            it.integration
-        ));
+        let (received, reported) = (count(it.received), count(it.reported));
+        let earlier = match it.earlier {
+            0 => String::new(),
+            earlier => format!(", {} of them from before the export was started again", count(earlier)),
+        };
+        line(&format!("received {received} of {reported} objects of {}{earlier}", it.integration));
+    }
+    if let (false, Some(sealed)) = (counts.judged, counts.sealed_files) {
+        line(&format!("the counts are not compared yet: the agent sealed {} file(s)", count(sealed)));
     }
     if let Some(fault) = &counts.fault {
         line(&format!("THE COUNTS DIFFER: {fault}"));

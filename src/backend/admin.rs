@@ -317,9 +317,16 @@ pub struct Command {
 /// What an export's report counts, against what this backend has of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportCounts {
-    /// How many files the agent sealed; nothing where nobody counted them, and then no difference is a fault.
+    /// How many files the agent sealed, in all lives of the export; nothing where nobody counted them, and then no
+    /// difference is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_files: Option<u64>,
+    /// How many of them it had sealed before it died and went on with the export.
+    #[serde(default)]
+    pub earlier_files: u64,
+    /// Whether the counts are compared: the files that the agent sealed are here. Until then no difference is a fault.
+    #[serde(default)]
+    pub judged: bool,
     /// Each integration of the report.
     pub integrations: Vec<IntegrationCounts>,
     /// The first difference, once all of the export's files are here.
@@ -332,8 +339,11 @@ pub struct ExportCounts {
 pub struct IntegrationCounts {
     /// Which configured one.
     pub integration: IntegrationId,
-    /// How many the report counts.
+    /// How many the report counts, in all lives of the export.
     pub reported: u64,
+    /// How many of them were durable before the agent died and went on with the export.
+    #[serde(default)]
+    pub earlier: u64,
     /// How many this backend has.
     pub received: u64,
 }

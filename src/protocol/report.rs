@@ -73,10 +73,15 @@ pub struct ExportReport {
     pub duration_ms: u64,
     /// Each integration, in the order given.
     pub integrations: Vec<IntegrationReport>,
-    /// How many files were sealed, from which the backend knows when it has them all. The service counts them; it cannot
-    /// where a service before it had a part in the export.
+    /// How many files were sealed, from which the backend knows when it has them all. Missing where that stands in
+    /// `continued`, where some could not be completed (whoever opens the spool next does that, and counts them), and while
+    /// the export runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
+    /// Of an export that was gone on with after a death, when its earlier lives had sealed files. Those are not in `files`'
+    /// place, since a backend that does not know of `earlier` would hold them against the counts of the last life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<Continued>,
 }
 
 impl ExportReport {
@@ -85,6 +90,26 @@ impl ExportReport {
     pub fn succeeded(&self) -> bool {
         self.integrations.iter().all(|it| it.state == IntegrationOutcome::Done && it.failed_projects() == 0)
     }
+
+    /// How many files were sealed in all lives of the export, if it is known.
+    #[must_use]
+    pub fn all_files(&self) -> Option<u64> {
+        self.continued.as_ref().map_or(self.files, |it| it.files)
+    }
+}
+
+/// The files of an export whose service or action died, and that was gone on with under the same id.
+///
+/// They are read from the spool's manifest, which survives a `kill -9` and a power cut and speaks of all files, also of those
+/// that were acknowledged and have expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Continued {
+    /// How many files its earlier lives had left when the last one began.
+    pub earlier_files: u64,
+    /// How many there are in all. Missing where some could not be completed, as in [`ExportReport::files`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
 }
 
 /// How one integration went.
@@ -101,8 +126,12 @@ pub struct IntegrationReport {
     pub mode: ExportMode,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
-    /// What it delivered, by model: only what is durable.
+    /// What it delivered, by model: only what is durable. Where an export was gone on with after a death, in its last life.
     pub models: Vec<ModelCount>,
+    /// What was durable of it when the last life of the export began, by model: all that earlier lives delivered, no matter
+    /// whether they came to count it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierCount>,
     /// The projects that it looked at: all of them, or, of very many, those that failed and as many others as there is
     /// room for.
     pub projects: Vec<ProjectReport>,
@@ -259,6 +288,20 @@ pub struct ModelCount {
     pub duration_ms: u64,
 }
 
+/// How much of a model earlier lives of an export left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EarlierCount {
+    /// Which.
+    pub model: Model,
+    /// How many objects.
+    pub objects: u64,
+    /// Their JSON in bytes, before compression, a line feed each included.
+    pub bytes: u64,
+    /// In how many files.
+    pub files: u64,
+}
+
 /// What a configuration is worth.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -356,6 +399,22 @@ mod tests {
     use super::*;
 
     const INTEGRATION: &str = r#""integration":"git","name":"git","state":"done","mode":"historical","duration_ms":1,"models":[],"projects":[],"attempts":1,"config_changed":false"#;
+
+    #[test]
+    fn the_files_of_all_lives_are_those_of_the_only_one_or_what_is_said_of_all() {
+        let files = |said: &str| {
+            let text = format!(
+                r#"{{"export":"e1","started_at":"2026-11-21T08:00:00Z","duration_ms":1,"integrations":[]{said}}}"#
+            );
+            let report: ExportReport = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&report).unwrap(), text);
+            report.all_files()
+        };
+        assert_eq!(files(""), None);
+        assert_eq!(files(r#","files":3"#), Some(3));
+        assert_eq!(files(r#","continued":{"earlier_files":2,"files":5}"#), Some(5));
+        assert_eq!(files(r#","continued":{"earlier_files":2}"#), None);
+    }
 
     #[test]
     fn a_report_without_last_processed_values_is_read_and_written_without_them() {

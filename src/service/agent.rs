@@ -11,7 +11,7 @@ mod taking;
 mod telling;
 mod upgrading;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -95,8 +95,6 @@ struct Held {
     command: Option<Command>,
     /// Ends its run.
     stop: Option<watch::Sender<Option<Stop>>>,
-    /// How many files its action has sealed.
-    sealed: u64,
     /// Why the backend does not take files of it, by model and number.
     refused: BTreeMap<(String, u64), String>,
     /// Whether the backend was told all that there is of it in this life of the service.
@@ -114,7 +112,6 @@ impl Held {
             attempts: 0,
             command: None,
             stop: None,
-            sealed: 0,
             refused: BTreeMap::new(),
             told: false,
             config_fault: None,
@@ -129,6 +126,8 @@ pub(crate) struct Agent {
     commands: Commands,
     notes: Notes,
     held: HashMap<CommandId, Held>,
+    /// Their ids, as the spool knows exports: what it has of them is not forgotten, since they may be gone on with.
+    open: watch::Sender<HashSet<String>>,
     link: watch::Sender<LinkStatus>,
     spool_use: SpoolUse,
     crashes: Crashes,
@@ -178,6 +177,7 @@ impl Agent {
             commands: Commands::new(setup.config.limits.commands_at_once),
             notes: Notes::default(),
             held: HashMap::new(),
+            open: watch::Sender::default(),
             link: watch::Sender::new(LinkStatus::Connecting),
             spool_use: SpoolUse { acknowledged: Ledger::open(&setup.root).files(), ..SpoolUse::default() },
             describing: Describing::new(),
@@ -216,7 +216,7 @@ impl Agent {
             http.clone(),
             timing.clone(),
             (root, &config.limits),
-            spool.clone(),
+            (spool.clone(), self.open.subscribe()),
             self.events.clone(),
         );
         let (events, build) = (self.events.clone(), self.setup.build.clone());
@@ -361,6 +361,7 @@ impl Agent {
             Event::Settled(command) => {
                 self.upgrade_told(&command);
                 self.held.remove(&command);
+                self.open.send_if_modified(|it| it.remove(command.as_str()));
                 self.note(Note::Acknowledged(command));
             }
             Event::Retired(command) => {

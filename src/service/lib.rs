@@ -11,6 +11,9 @@
 //! **Invariant:** every accepted command gets exactly one outcome. It is in the journal before it is sent, and is sent,
 //! across restarts, until the backend has taken it, whole or reduced, or says that it has no such command.
 //!
+//! **Invariant:** what the spool knows of an export stays there until the backend has answered its command's outcome: whoever
+//! goes on with the export has to count what was there before, and to know the numbers of files that are taken.
+//!
 //! **Invariant:** all state belongs to one loop (`agent`). Everything that can happen is an `event::Event`;
 //! whatever waits for the network, a process or a disk for long is a task that only sends events.
 //!

@@ -37,6 +37,19 @@ impl AddAssign for Amount {
     }
 }
 
+/// What the sealed files of one origin and one model hold together, wherever those files are by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Total {
+    /// Whose records they are; [`UNKNOWN_ORIGIN`] if that was lost.
+    pub origin: String,
+    /// Of which model.
+    pub model: String,
+    /// How many files.
+    pub files: u64,
+    /// How much is in them.
+    pub amount: Amount,
+}
+
 /// A file that is complete and durable, ready to be uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {

@@ -9,6 +9,10 @@
 //!
 //! **Invariant:** a file is handed over only with its counts and its hash; nothing of it changes afterwards.
 //!
+//! **Invariant:** a writer that goes on with an export knows what its earlier writers made durable, to the record
+//! ([`ExportWriter::earlier`]): the manifest counts a file for as long as the export's folder is there, wherever the file is,
+//! and the folder of an export that may still be gone on with is not removed ([`Spool::expire_sent_but`]).
+//!
 //! **Invariant:** this crate knows no network and not what a record means: a record is a line of bytes.
 //!
 //! # Layout
@@ -79,7 +83,7 @@ use std::time::Duration;
 
 pub use codec::{Codec, Compression};
 pub use error::SpoolError;
-pub use files::{Amount, Sealed, UNKNOWN_ORIGIN};
+pub use files::{Amount, Sealed, Total, UNKNOWN_ORIGIN};
 pub use place::CommitPlace;
 pub use read::{Listing, Place, ReadError, Records, StoredFile, list_received, list_spool};
 pub use session::Session;

@@ -9,6 +9,9 @@
 //! `opened` tells the origin of an `.open` file before anything is in it. `sealed` lists files that became complete together:
 //! all of them or, without the line, none; a file that is not gzip says so (`"compression":"zstd"`). Of several lines about one
 //! file the last holds.
+//!
+//! No line is ever taken away, so that the manifest counts what was sealed also when the files were acknowledged and have
+//! expired.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
@@ -18,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::Counted;
 use crate::error::At;
-use crate::files::{MANIFEST, Sealed, Stage, path};
+use crate::files::{MANIFEST, Sealed, Stage, Total, path};
 use crate::fs::Fs;
 use crate::growing::Growing;
 use crate::{Amount, Compression, SpoolError};
@@ -141,6 +144,23 @@ impl Known {
             Err(_) => return Ok(serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()),
         }
         Ok(true)
+    }
+
+    /// What all sealed files hold, by origin and model.
+    pub(crate) fn totals(&self) -> Vec<Total> {
+        let mut totals: BTreeMap<(&str, &str), (u64, Amount)> = BTreeMap::new();
+        for file in self.sealed.values() {
+            let (files, amount) = totals.entry((&file.origin, &file.model)).or_default();
+            *files += 1;
+            *amount += Amount { records: file.records, raw_bytes: file.raw_bytes };
+        }
+        let total = |((origin, model), (files, amount)): ((&str, &str), (u64, Amount))| Total {
+            origin: origin.to_owned(),
+            model: model.to_owned(),
+            files,
+            amount,
+        };
+        totals.into_iter().map(total).collect()
     }
 
     /// The first number of a model that no line speaks of.

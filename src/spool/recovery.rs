@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::encode::count;
 use crate::error::At;
-use crate::files::{LOCK, Stage, UNKNOWN_ORIGIN, is_name, parse, path};
+use crate::files::{LOCK, Stage, Total, UNKNOWN_ORIGIN, is_name, parse, path};
 use crate::fs::{Fs, list_if_there};
 use crate::manifest::{AppendError, Known, Line, Manifest, SealedFile, load};
 use crate::{Compression, Sealed, SpoolError};
@@ -18,6 +18,8 @@ pub(crate) struct Outcome {
     pub(crate) sealed: Vec<Sealed>,
     /// The next free number of each model.
     pub(crate) next: BTreeMap<String, u64>,
+    /// All files that were ever sealed, those that were acknowledged and have expired included.
+    pub(crate) totals: Vec<Total>,
 }
 
 /// Leaves an export with sealed files only. May be repeated, and cut short, at any place.
@@ -39,7 +41,8 @@ pub(crate) fn recover(fs: &dyn Fs, dir: &Path, export: &str) -> Result<Outcome, 
             next.insert(model.clone(), this.known.next_number(model));
         }
     }
-    Ok(Outcome { manifest: this.manifest, sealed, next })
+    let totals = this.known.totals();
+    Ok(Outcome { manifest: this.manifest, sealed, next, totals })
 }
 
 /// Whether nothing of an export's folder waits for recovery, upload or somebody who asks about its commits.
@@ -142,6 +145,7 @@ impl Recovery<'_> {
             compression,
         };
         self.manifest.append(&Line::Sealed(vec![file.clone()])).map_err(AppendError::into_inner)?;
+        self.known.sealed.insert(key, file.clone());
         Ok(Some(file))
     }
 }

@@ -2,6 +2,7 @@
 
 mod sent;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -114,13 +115,13 @@ impl Spool {
         create_below(&*self.fs, &self.dir, &[export]).at("create folder", &dir)?;
         let lock = self.fs.try_lock(&dir.join(LOCK)).at("lock", &dir.join(LOCK))?;
         let lock = lock.ok_or_else(|| SpoolError::InUse { export: export.into() })?;
-        let Outcome { manifest, sealed, next } = recover(&*self.fs, &dir, export)?;
+        let Outcome { manifest, sealed, next, totals } = recover(&*self.fs, &dir, export)?;
         let shared =
             Shared::new(self.fs.clone(), self.settings.clone(), self.dir.clone(), export.into(), lock)?;
         for (model, number) in next {
             shared.reserve_numbers(&model, number);
         }
-        Ok(ExportWriter::new(shared, manifest, sealed))
+        Ok(ExportWriter::new(shared, manifest, sealed, totals))
     }
 
     /// Seals what dead exports left. One that cannot be recovered does not keep the others from it.
@@ -223,6 +224,20 @@ impl Spool {
     /// # Errors
     /// When the spool's folder, or `sent` in it, cannot be read.
     pub fn expire_sent(&self, older_than: Duration, now: SystemTime) -> Result<Removed, SpoolError> {
+        self.expire_sent_but(older_than, now, &HashSet::new())
+    }
+
+    /// As [`Spool::expire_sent`], and of exports that somebody may still go on with (`open`, by id) the manifest is kept,
+    /// however old it is: it counts what was written so far, and has the numbers that are taken.
+    ///
+    /// # Errors
+    /// As [`Spool::expire_sent`].
+    pub fn expire_sent_but(
+        &self,
+        older_than: Duration,
+        now: SystemTime,
+        open: &HashSet<String>,
+    ) -> Result<Removed, SpoolError> {
         let is_old = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age >= older_than);
         let mut removed = Removed::default();
         let sent = self.dir.join(SENT);
@@ -231,7 +246,7 @@ impl Spool {
                 removed.failed.push((export, err));
             }
         }
-        for export in self.exports()? {
+        for export in self.exports()?.into_iter().filter(|it| !open.contains(it)) {
             if let Err(err) = self.remove_finished(&export, is_old) {
                 removed.failed.push((export, err));
             }

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod housekeeping;
+mod lives;
 
 const MODEL: &str = "sourcecode.Commit";
 

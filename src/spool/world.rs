@@ -238,8 +238,28 @@ impl World {
             assert!(there == 0 || there == session.len(), "half a session: {there} of {session:?}");
         }
         assert!(left.is_empty(), "never committed, and handed over: {left:?}");
+        self.check_earlier();
         let leftovers: Vec<_> = self.leftovers();
         assert!(leftovers.is_empty(), "{leftovers:?}");
+    }
+
+    /// Whoever goes on with an export is told exactly what was handed over of it.
+    fn check_earlier(&self) {
+        for export in self.spool.exports().unwrap() {
+            let mut arrived: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+            for ((_, model, _), (_, ids)) in self.backend.iter().filter(|((it, ..), _)| *it == export) {
+                let of_model = arrived.entry(model).or_default();
+                *of_model = (of_model.0 + 1, of_model.1 + ids.len() as u64);
+            }
+            let writer = self.spool.export(&export).unwrap();
+            assert_eq!(writer.totals().unwrap(), writer.earlier(), "nothing was written since");
+            let mut told: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+            for total in writer.earlier() {
+                let of_model = told.entry(&total.model).or_default();
+                *of_model = (of_model.0 + total.files, of_model.1 + total.amount.records);
+            }
+            assert_eq!(told, arrived, "files and records of {export} by model");
+        }
     }
 
     /// How many sessions whose commit failed are there all the same.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::At;
-use crate::files::{Sealed, Stage, path};
+use crate::files::{Sealed, Stage, Total, path};
 use crate::growing::Growing;
-use crate::manifest::{AppendError, Line, Manifest, OpenedFile, SealedFile};
+use crate::manifest::{AppendError, Line, Manifest, OpenedFile, SealedFile, load};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::{Amount, SpoolError};
@@ -44,6 +44,7 @@ pub struct ExportWriter {
     /// Sealed by the manifest, and not at their final names yet.
     unreleased: Vec<Unreleased>,
     recovered: Vec<Sealed>,
+    earlier: Vec<Total>,
     /// Places were told, and the export's folder says so.
     pub(crate) asked: bool,
 }
@@ -67,9 +68,14 @@ pub(crate) struct Unreleased {
 }
 
 impl ExportWriter {
-    pub(crate) fn new(shared: Shared, manifest: Manifest, recovered: Vec<Sealed>) -> Self {
+    pub(crate) fn new(
+        shared: Shared,
+        manifest: Manifest,
+        recovered: Vec<Sealed>,
+        earlier: Vec<Total>,
+    ) -> Self {
         let (open, unreleased) = (BTreeMap::new(), Vec::new());
-        Self { shared: Arc::new(shared), manifest, open, unreleased, recovered, asked: false }
+        Self { shared: Arc::new(shared), manifest, open, unreleased, recovered, earlier, asked: false }
     }
 
     /// The export's id.
@@ -82,6 +88,22 @@ impl ExportWriter {
     #[must_use]
     pub fn recovered(&self) -> &[Sealed] {
         &self.recovered
+    }
+
+    /// All that earlier writers of this export made durable, by origin and model: files that wait, those that were
+    /// acknowledged and those that have expired since. Exact, since nobody can write it any more.
+    #[must_use]
+    pub fn earlier(&self) -> &[Total] {
+        &self.earlier
+    }
+
+    /// All that is sealed of this export, by whichever writer, as the manifest on the disk has it. After
+    /// [`ExportWriter::seal_all`] that is all that is durable.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read.
+    pub fn totals(&self) -> Result<Vec<Total>, SpoolError> {
+        Ok(load(self.shared.fs.as_ref(), &self.shared.dir)?.totals())
     }
 
     /// Opens a session for records of a model (which becomes a folder's name) from an origin (any text; it comes back in

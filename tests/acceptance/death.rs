@@ -48,6 +48,9 @@ struct Place {
     missed: u64,
     orders: u64,
     repeated: u64,
+    /// Exports whose counts were compared, and how many of them had files of earlier lives.
+    judged: u64,
+    continued: u64,
 }
 
 impl Place {
@@ -59,7 +62,7 @@ impl Place {
         });
         let stack = Stack::start(&limits);
         stack.until_connected();
-        Self { stack, killed: BTreeMap::new(), missed: 0, orders: 0, repeated: 0 }
+        Self { stack, killed: BTreeMap::new(), missed: 0, orders: 0, repeated: 0, judged: 0, continued: 0 }
     }
 
     /// Exports until it is done, with deaths meanwhile, and looks at what arrived.
@@ -77,8 +80,16 @@ impl Place {
         self.orders += exports.len() as u64;
         self.stack.until_uploaded();
         for export in &exports {
-            let fault = self.stack.command(export).counts.and_then(|it| it.fault);
-            assert_eq!(fault, None, "seed {seed}: nothing was lost, whatever died");
+            let ended = self.stack.command(export);
+            let is_done = ended.summary.state == CommandState::Done;
+            let Some(counts) = ended.counts else {
+                assert!(!is_done, "seed {seed}: {export} is done and counted nothing");
+                continue;
+            };
+            assert_eq!(counts.fault, None, "seed {seed}: nothing was lost, whatever died");
+            assert!(counts.judged || !is_done, "seed {seed}: {export} is done and not judged: {counts:?}");
+            self.judged += u64::from(counts.judged);
+            self.continued += u64::from(counts.judged && counts.earlier_files > 0);
         }
         self.repeated += source::compare(&self.stack, &format!("seed {seed}"), &exports, truth);
         source::nothing_is_new(&self.stack, &format!("seed {seed}"), &id);
@@ -172,7 +183,7 @@ fn whoever_dies_at_whatever_moment_nothing_is_lost() {
     let killed = |victim| places.iter().filter_map(|it| it.killed.get(&victim)).sum::<u64>();
     println!(
         "{cases} cases in {:.0} s: killed {} integrations, {} actions, {} services, {} backends ({} came too late); {} orders; \
-         {} objects came twice with the same id",
+         {} objects came twice with the same id; the counts of {} exports agree, {} of them over several lives",
         started.elapsed().as_secs_f64(),
         killed(Victim::Integration),
         killed(Victim::Action),
@@ -181,8 +192,11 @@ fn whoever_dies_at_whatever_moment_nothing_is_lost() {
         sum(|it| it.missed),
         sum(|it| it.orders),
         sum(|it| it.repeated),
+        sum(|it| it.judged),
+        sum(|it| it.continued),
     );
     assert_eq!(sum(|it| it.repeated), 0, "each object is exported once, whoever dies");
+    assert!(sum(|it| it.judged) >= cases, "each case has an export that is done, and so is judged");
     // So that few cases are enough to have everybody among the dead.
     if cases >= CASES.min(16) {
         assert!(VICTIMS.into_iter().all(|it| killed(it) > 0), "everybody died at least once");

@@ -20,6 +20,7 @@ mod exported;
 mod failing_calls;
 mod faults;
 mod lifelines;
+mod lives;
 mod misuse;
 mod played;
 mod predecessor;

@@ -33,6 +33,7 @@ pub(super) async fn export_one(
     turns: &Semaphore,
 ) -> IntegrationReport {
     let mut report = empty_report(&config);
+    report.earlier = export.lives.earlier_of(&report.integration);
     let mut started = Instant::now();
     match context.integration_log(&config) {
         Ok(log) => {

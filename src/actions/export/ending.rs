@@ -1,5 +1,7 @@
 //! What became of an integration, as it is reported.
 
+use std::collections::BTreeMap;
+
 use outrider_protocol::fault::{ErrorData, Fault, Retry, chain};
 use outrider_protocol::integration::ProjectState;
 use outrider_protocol::log::{Fields, Level};
@@ -9,8 +11,9 @@ use outrider_protocol::report::{Failure, IntegrationOutcome, IntegrationReport, 
 use super::attempts::Ran;
 use super::calls::Calls;
 use super::keeper::StoreError;
+use super::lives::Counts;
 use super::projects::MOST_OBJECTS;
-use super::{Export, SealedCounts, failure};
+use super::{Export, failure};
 use crate::context::Context;
 
 /// Projects of one integration that a report lists. It has to pass through a message and a request.
@@ -127,24 +130,43 @@ pub(super) fn unfinished_files(report: &mut IntegrationReport, err: &StoreError)
     }
 }
 
-/// Holds what was counted session by session against what stands in the sealed files. Where nothing failed before, a
-/// difference fails the integration.
-pub(super) fn compare(report: &mut IntegrationReport, sealed: &SealedCounts) {
-    let integration = report.integration.as_str();
-    let differs = report.models.iter().find_map(|it| {
-        let key = (integration.to_owned(), it.model.as_str().to_owned());
-        let found = sealed.get(&key).copied().unwrap_or_default();
-        (found != it.objects).then(|| (it.model.clone(), it.objects, found))
-    });
-    let Some((model, counted, found)) = differs.filter(|_| report.state == IntegrationOutcome::Done) else {
+/// Holds what was counted session by session against the files that were sealed since (`sealed`), and together with what
+/// earlier lives left against all files of the export (`all`). Where nothing failed before, a difference fails the
+/// integration.
+pub(super) fn compare(report: &mut IntegrationReport, sealed: &Counts, all: &Counts) {
+    if report.state != IntegrationOutcome::Done {
         return;
-    };
-    report.state = IntegrationOutcome::Failed;
-    let message = format!(
-        "{integration}: {counted} objects of {model} were acknowledged, but {found} stand in the files of this export; \
-         this is a bug of the agent"
-    );
-    report.error = Some(*failure(message, Fault::Bug, Retry::No));
+    }
+    if let Some(differs) = difference(report, sealed, all) {
+        report.state = IntegrationOutcome::Failed;
+        let message = format!("{}: {differs}; this is a bug of the agent", report.integration);
+        report.error = Some(*failure(message, Fault::Bug, Retry::No));
+    }
+}
+
+fn difference(report: &IntegrationReport, sealed: &Counts, all: &Counts) -> Option<String> {
+    let integration = report.integration.as_str();
+    // Also models that stand in files and that nobody counted.
+    let found = sealed.keys().chain(all.keys()).filter(|(origin, _)| origin == integration);
+    let mut models: BTreeMap<&str, (u64, u64)> = found.map(|(_, model)| (model.as_str(), (0, 0))).collect();
+    report.earlier.iter().for_each(|it| models.entry(it.model.as_str()).or_default().0 += it.objects);
+    report.models.iter().for_each(|it| models.entry(it.model.as_str()).or_default().1 += it.objects);
+    models.into_iter().find_map(|(model, (earlier, counted))| {
+        let key = (integration.to_owned(), model.to_owned());
+        let of = |counts: &Counts| counts.get(&key).copied().unwrap_or_default();
+        let (since, all) = (of(sealed), of(all));
+        if since != counted {
+            return Some(format!(
+                "{counted} objects of {model} were acknowledged, but {since} stand in the files of this export"
+            ));
+        }
+        (all != earlier + counted).then(|| {
+            format!(
+                "{counted} objects of {model} were acknowledged, and {earlier} were durable before this export was gone on \
+                 with, but {all} stand in all of its files"
+            )
+        })
+    })
 }
 
 /// Tells the end of an integration.
@@ -179,7 +201,7 @@ fn word(outcome: IntegrationOutcome) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use outrider_protocol::report::ModelCount;
+    use outrider_protocol::report::{EarlierCount, ModelCount};
 
     #[test]
     fn of_too_many_projects_those_that_failed_are_listed() {
@@ -214,12 +236,33 @@ mod tests {
             rejected: 0,
             duration_ms: 0,
         }];
-        let key = ("mock".to_owned(), "a.B".to_owned());
-        compare(&mut report, &SealedCounts::from([(key.clone(), 5)]));
+        let with = |objects| Counts::from([(("mock".to_owned(), "a.B".to_owned()), objects)]);
+        compare(&mut report, &with(5), &with(5));
         assert_eq!(report.state, IntegrationOutcome::Done);
-        compare(&mut report, &SealedCounts::from([(key, 4)]));
-        assert_eq!(report.state, IntegrationOutcome::Failed);
-        let message = report.error.unwrap().message;
+        let said = |mut report: IntegrationReport, sealed, all| {
+            compare(&mut report, &sealed, &all);
+            assert_eq!(report.state, IntegrationOutcome::Failed);
+            report.error.unwrap().message
+        };
+        let message = said(report.clone(), with(4), with(4));
         assert!(message.contains("5 objects of a.B") && message.contains("but 4 stand"), "{message}");
+
+        report.earlier = vec![EarlierCount {
+            model: outrider_protocol::ids::Model::new("a.B").unwrap(),
+            objects: 7,
+            bytes: 70,
+            files: 2,
+        }];
+        compare(&mut report, &with(5), &with(12));
+        assert_eq!(report.state, IntegrationOutcome::Done, "both lives together");
+        let message = said(report.clone(), with(5), with(11));
+        assert!(
+            message.contains("and 7 were durable before") && message.contains("but 11 stand"),
+            "{message}"
+        );
+
+        (report.models, report.earlier) = (Vec::new(), Vec::new());
+        let message = said(report, Counts::new(), with(1));
+        assert!(message.contains("0 objects of a.B") && message.contains("but 1 stand"), "{message}");
     }
 }

@@ -26,13 +26,13 @@ use outrider_home::SessionPath;
 use outrider_protocol::Raw;
 use outrider_protocol::fault::{Fault, Retry, RpcError, chain, code};
 use outrider_protocol::ids::{IntegrationId, Model, SessionId};
-use outrider_spool::{ExportWriter, Sealed, Session};
+use outrider_spool::{ExportWriter, Sealed, Session, Total};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::held::Held;
 pub(crate) use self::lines::Lines;
-pub(crate) use self::together::decide;
 use self::together::{Failed, Together};
+pub(crate) use self::together::{Undecided, decide};
 use super::room::{Room, Shortage};
 use super::unchanged::Backend;
 use super::values::Values;
@@ -183,8 +183,9 @@ impl Keeper {
     }
 
     /// Seals every file, and ends the thread before it answers, so that the end of the process cuts nothing off. Nothing
-    /// may be sent afterwards.
-    pub(crate) async fn finish(&self) -> Result<(), StoreError> {
+    /// may be sent afterwards. Answers with all that is sealed of the export, in this life of it and in earlier ones, as the
+    /// spool's disk has it.
+    pub(crate) async fn finish(&self) -> Result<Vec<Total>, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.send(Job::Finish(answer)).await?;
         answered.await.map_err(|_| gone())?
@@ -233,11 +234,12 @@ struct Worker {
     /// Since when nothing is there that could make room.
     hopeless: Option<Instant>,
     /// The export is finished: whom to tell when spool and values are let go of, and how it went.
-    ended: Option<(Asker, Result<(), StoreError>)>,
+    ended: Option<(Asker, Finish)>,
 }
 
 /// Who waits for the end.
-type Asker = oneshot::Sender<Result<(), StoreError>>;
+type Asker = oneshot::Sender<Finish>;
+type Finish = Result<Vec<Total>, StoreError>;
 type Answer = oneshot::Sender<Result<Kept, StoreError>>;
 type Waiting = (Finished, Answer);
 

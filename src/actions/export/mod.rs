@@ -8,7 +8,7 @@
 //! An integration that failed in a way that may pass is started again after a pause (`attempts`, `retry`); what was done
 //! before stays done. Without room in the spool or on its disk everything waits (`room`). What each integration and each
 //! project delivered is counted as it becomes durable (`tally`, `projects`), held against what stands in the sealed files
-//! (`ending`), and kept in the root (`kept`). Where config.json of the host says so, the report carries the last-processed
+//! (`ending`), those of earlier lives of the export included (`lives`), and kept in the root (`kept`). Where config.json of the host says so, the report carries the last-processed
 //! values that became durable (`shared`), without secrets (`starred`).
 //!
 //! **Invariant:** one integration's failure touches neither the data nor the checkpoints of another.
@@ -22,6 +22,7 @@ mod crash;
 mod ending;
 mod keeper;
 mod kept;
+mod lives;
 mod object;
 mod projects;
 mod retry;
@@ -33,7 +34,7 @@ mod tally;
 mod unchanged;
 mod values;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,11 +48,12 @@ use outrider_protocol::ids::{ExportId, IntegrationId, SessionId};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::progress::{IntegrationState, Progress, SessionState};
 use outrider_protocol::report::{ExportMode, ExportReport, Failure, IntegrationOutcome, IntegrationReport};
-use outrider_spool::{Codec, Sealed, Settings, Spool};
+use outrider_spool::{Codec, ExportWriter, Sealed, Settings, Spool, SpoolError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use self::board::Board;
-use self::keeper::Keeper;
+use self::keeper::{Keeper, Undecided};
+use self::lives::{Counts, Lives};
 use self::room::{Room, Shortage};
 use self::sessions::Sessions;
 use self::unchanged::Backend;
@@ -60,7 +62,7 @@ use crate::context::Context;
 
 /// How often changes of progress are told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// How often a store that another process has open is tried again.
+/// How often what another process has open is tried again.
 const STORE_TRIES: Duration = Duration::from_millis(50);
 /// Sealed files that wait to be told.
 const SEALED_FILES: usize = 64;
@@ -73,6 +75,7 @@ pub(crate) struct Export {
     keeper: Keeper,
     values: Arc<Values>,
     backend: Arc<Backend>,
+    lives: Lives,
     /// Told of each session's end.
     closed: Notify,
     reprocess_historical: bool,
@@ -142,6 +145,7 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         integrations,
         files: None,
+        continued: None,
     };
     let turns = Semaphore::new(context.limits().integrations_at_once.max(1));
     let work = async {
@@ -180,10 +184,11 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
     let finished = finished?;
     let ended = soon.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut report = report(ended.into_iter().flatten().collect());
+    (report.files, report.continued) = export.lives.files(finished.as_deref().ok());
     for it in &mut report.integrations {
         match &finished {
             Err(err) => ending::unfinished_files(it, err),
-            Ok(()) => ending::compare(it, &sealed),
+            Ok(all) => ending::compare(it, &sealed, &lives::counts(all)),
         }
     }
     Ok(report)
@@ -246,10 +251,13 @@ async fn open(
         ..Settings::default()
     };
     let spool = Spool::open(context.root().spool(), settings).map_err(|err| host("open the spool", &err))?;
-    decide(context, &checkpoints, &spool)?;
+    decide(context, &checkpoints, &spool).await?;
     let (backend, checkpoints) = Backend::open(context, checkpoints, order.reprocess_historical).await;
     let backend = Arc::new(backend);
-    let writer = spool.export(id.as_str()).map_err(|err| host("open the spool of this export", &err))?;
+    let writer =
+        open_writer(context, &spool).await.map_err(|err| host("open the spool of this export", &err))?;
+    let lives = Lives::new(writer.earlier());
+    lives.tell(context);
     let values = if order.reprocess_historical {
         let integrations = order.integrations.iter().map(IntegrationConfig::id);
         Values::again(checkpoints, id.clone(), integrations)
@@ -267,6 +275,7 @@ async fn open(
         keeper,
         values,
         backend,
+        lives,
         closed: Notify::new(),
         reprocess_historical: order.reprocess_historical,
         largest_object: limits.object_bytes,
@@ -275,8 +284,12 @@ async fn open(
 }
 
 /// Decides about what a death left in doubt, and says so.
-fn decide(context: &Context, checkpoints: &Checkpoints, spool: &Spool) -> Result<(), Box<Failure>> {
-    let (kept, dropped) = keeper::decide(checkpoints, spool).map_err(|err| {
+async fn decide(context: &Context, checkpoints: &Checkpoints, spool: &Spool) -> Result<(), Box<Failure>> {
+    let in_use = |err: &Undecided| matches!(err, Undecided::Spool(SpoolError::InUse { .. }));
+    let decided = until_free(context, "the folder of an export in the spool", in_use, |_| {
+        keeper::decide(checkpoints, spool)
+    });
+    let (kept, dropped) = decided.await.map_err(|err| {
         let message =
             format!("find out whether the last commit of an export that died happened: {}", chain(&err));
         failure(message, Fault::Host, Retry::Later)
@@ -291,20 +304,48 @@ fn decide(context: &Context, checkpoints: &Checkpoints, spool: &Spool) -> Result
     Ok(())
 }
 
-/// Opens the store, which one process has at a time. Waits for it without blocking, so that the end of the service or a
-/// cancel is noticed meanwhile.
+/// Opens the store, which one process has at a time.
 async fn open_checkpoints(context: &Context) -> Result<Checkpoints, outrider_home::StoreError> {
+    use outrider_home::StoreError;
+    let in_use = |err: &StoreError| matches!(err, StoreError::InUse { .. });
+    until_free(context, "the store of checkpoints", in_use, |waited| {
+        Checkpoints::open(context.root(), Duration::ZERO).map_err(|err| match err {
+            StoreError::InUse { path, .. } => StoreError::InUse { path, waited },
+            other => other,
+        })
+    })
+    .await
+}
+
+/// Opens the export in the spool. A service that was just started has it as well for a moment: it seals what dead exports
+/// left, this one among them.
+async fn open_writer(context: &Context, spool: &Spool) -> Result<ExportWriter, SpoolError> {
+    let in_use = |err: &SpoolError| matches!(err, SpoolError::InUse { .. });
+    until_free(context, "the export's folder in the spool", in_use, |_| {
+        spool.export(context.run_id().as_str())
+    })
+    .await
+}
+
+/// Opens what another process may have in use, for as long as a start may take. Waits without blocking, so that the end of
+/// the service or a cancel is noticed meanwhile. `open` is told how long it was waited for.
+async fn until_free<T, E>(
+    context: &Context,
+    what: &str,
+    in_use: impl Fn(&E) -> bool,
+    mut open: impl FnMut(Duration) -> Result<T, E>,
+) -> Result<T, E> {
     let started = Instant::now();
     let mut told = false;
     loop {
-        match Checkpoints::open(context.root(), Duration::ZERO) {
-            Err(outrider_home::StoreError::InUse { path, .. }) => {
-                let waited = started.elapsed();
+        let waited = started.elapsed();
+        match open(waited) {
+            Err(err) if in_use(&err) => {
                 if waited >= context.limits().start_timeout() || context.cancel().is_cancelled() {
-                    return Err(outrider_home::StoreError::InUse { path, waited });
+                    return Err(err);
                 }
                 if !std::mem::replace(&mut told, true) {
-                    let message = "another process has the store of checkpoints open; waiting for its end";
+                    let message = format!("another process has {what} open; waiting for its end");
                     context.log(Level::Info, message, Fields::new());
                 }
                 tokio::time::sleep(STORE_TRIES).await;
@@ -350,12 +391,9 @@ fn tell_wait(context: &Context, export: &Export, waits: Option<&Shortage>, waite
     }
 }
 
-/// Objects in sealed files, by integration and model.
-type SealedCounts = BTreeMap<(String, String), u64>;
-
 /// Tells sealed files until the keeper has finished, and counts what is in them.
-async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &ExportId) -> SealedCounts {
-    let mut counts = SealedCounts::new();
+async fn tell_sealed(context: &Context, mut files: mpsc::Receiver<Sealed>, id: &ExportId) -> Counts {
+    let mut counts = Counts::new();
     while let Some(file) = files.recv().await {
         *counts.entry((file.origin.clone(), file.model.clone())).or_default() += file.records;
         let told = match sealed_file(id, file) {
@@ -409,6 +447,7 @@ fn empty_report(config: &IntegrationConfig) -> IntegrationReport {
         mode: ExportMode::Historical,
         duration_ms: 0,
         models: Vec::new(),
+        earlier: Vec::new(),
         projects: Vec::new(),
         more_projects: 0,
         attempts: 0,

@@ -137,6 +137,9 @@ fn difference(counts: &ExportCounts) -> Markup {
                 p { (fault) }
             }
         }
+        @if let (false, Some(sealed)) = (counts.judged, counts.sealed_files) {
+            p.dim { "The counts are not compared yet: the agent sealed " (counted(sealed, "file")) "." }
+        }
     }
 }
 

@@ -94,7 +94,10 @@ fn integration(report: &IntegrationReport, counts: Option<&IntegrationCounts>) -
                 p.dim { "It reports a changed configuration, which stays on the agent's host." }
             }
             @if let Some(it) = counts {
-                p.dim { "Received " (count(it.received)) " of " (counted(it.reported, "object")) }
+                p.dim {
+                    "Received " (count(it.received)) " of " (counted(it.reported, "object"))
+                    @if it.earlier > 0 { ", " (count(it.earlier)) " of them from before the export was started again" }
+                }
             }
             @if !report.models.is_empty() { (models(&report.models)) }
             @if !report.projects.is_empty() { (projects(&report.projects)) }

@@ -78,6 +78,7 @@ async fn a_command_passes_its_states_and_keeps_its_report() {
         duration_ms: 5,
         integrations: Vec::new(),
         files: None,
+        continued: None,
     };
     let failure = Failure {
         message: "the disk is full".into(),

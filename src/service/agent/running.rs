@@ -76,10 +76,7 @@ impl Agent {
                 relay(id, &batch);
                 held.mail.log(batch);
             }
-            Said::Sealed(file) => {
-                held.sealed += 1;
-                self.sealed(file);
-            }
+            Said::Sealed(file) => self.sealed(file),
         }
     }
 
@@ -139,8 +136,7 @@ impl Agent {
             advise(error, &fault);
         }
         crash.into_iter().for_each(|it| self.crashes.add(it));
-        if let Some(ActionReport::Export(report)) = &mut ended.report {
-            report.files = files(held.attempts, held.sealed);
+        if let Some(ActionReport::Export(report)) = &ended.report {
             for it in report.integrations.iter().filter_map(|it| it.crash.clone()) {
                 self.crashes.add(Crash { command: Some(id.clone()), ..it });
             }
@@ -178,12 +174,6 @@ impl Agent {
             tracing::warn!(command = %id, error = chain(&err), "The report of an export was not kept in the root.");
         }
     }
-}
-
-/// How many files an export has whose action sealed `sealed` of them, if it is known: what it sealed when an earlier
-/// service started it was told to that one, or to none.
-fn files(attempts: u32, sealed: u64) -> Option<u64> {
-    (attempts == 0).then_some(sealed)
 }
 
 /// Repeats an action's lines in the log of the service.

@@ -87,6 +87,7 @@ impl Agent {
 
     fn hold_mail(&mut self, id: CommandId, held: Held) {
         let letters = Letters { command: id.clone(), mail: held.mail.clone(), attempts: held.attempts };
+        self.open.send_if_modified(|it| it.insert(id.to_string()));
         self.held.insert(id.clone(), held);
         let courier = Courier::new(letters, self.insist(), &self.setup.config.limits);
         let events = self.events.clone();

@@ -38,10 +38,8 @@ async fn an_export_whose_service_was_killed_is_started_again_before_those_that_c
     service.kill().await;
     go(&agent);
     let service = agent.start();
-    // Nobody knows how many files the first life of `z1` sealed.
-    for (id, files) in [("z1", None), ("a2", Some(0)), ("m3", Some(0))] {
-        let outcome = backend.ended(id).await;
-        assert_eq!((&outcome["state"], outcome["report"]["files"].as_u64()), (&"done".into(), files), "{id}");
+    for id in ["z1", "a2", "m3"] {
+        assert_eq!(backend.ended(id).await["state"], "done", "{id}");
     }
     service.stop().await;
     assert_eq!(agent.started(), ["z1", "z1", "a2", "m3"]);

@@ -382,6 +382,36 @@ async fn what_was_sent_is_not_kept_where_the_limit_is_no_time() {
 }
 
 #[tokio::test]
+async fn what_the_spool_knows_of_an_export_stays_for_as_long_as_its_command_may_go_on() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    let script = r#"
+while not os.path.exists(os.path.join(root, "go")):
+    time.sleep(0.01)
+answer(report())"#;
+    let mut agent = Agent::new(&server, script);
+    agent.config.limits.sent_keep_hours = 0;
+    backend.run("e1", &export());
+    let first = agent.start();
+    backend.until("its run", |it| (it.called("command.running") > 0).then_some(())).await;
+    first.kill().await;
+    spooled(&agent, "e1", 10);
+    let second = start_looking(&agent);
+    backend.until("the file", |it| it.file(FILE)).await;
+    let spool = agent.root().spool();
+    until_gone(&spool.join("e1/sourcecode.Commit/0.json.gz")).await;
+    until_gone(&spool.join("sent/e1")).await;
+    // An export of nobody goes with the next look, and so tells that there was one.
+    std::fs::create_dir(spool.join("e2")).unwrap();
+    until_gone(&spool.join("e2")).await;
+    assert!(spool.join("e1/manifest").exists(), "its next life has to know what this one left");
+    std::fs::write(agent.dir.path().join("go"), "").unwrap();
+    assert_eq!(backend.ended("e1").await["state"], "done");
+    until_gone(&spool.join("e1")).await;
+    second.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_sent_is_kept_for_as_long_as_the_limit_says() {
     let backend = Backend::new();
     let server = backend.serve(None);
@@ -411,7 +441,7 @@ while not os.path.exists(os.path.join(root, "sealed.json")):
     time.sleep(0.01)
 call("sealed", json.load(open(os.path.join(root, "sealed.json"))))
 until_cancelled()
-answer(report())"#;
+answer({**report(), "files": 1})"#;
 
 pub(super) fn let_it_be_told(agent: &Agent) {
     let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();

@@ -12,7 +12,7 @@ use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::fault::chain;
 use outrider_spool::{Sealed, Settings, Spool, SpoolError};
 use reqwest::StatusCode;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
@@ -37,6 +37,8 @@ pub(crate) struct Uploads {
     http: Http,
     timing: Timing,
     spool: Spool,
+    /// Exports that may be gone on with.
+    open: watch::Receiver<HashSet<String>>,
     at_once: usize,
     chunk: u64,
     sent_keep: Duration,
@@ -78,7 +80,7 @@ impl Uploads {
         http: Http,
         timing: Timing,
         (root, limits): (&Root, &Limits),
-        spool: Spool,
+        (spool, open): (Spool, watch::Receiver<HashSet<String>>),
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
@@ -89,6 +91,7 @@ impl Uploads {
             http,
             timing,
             spool,
+            open,
             at_once: limits.uploads_at_once,
             chunk: limits.upload_chunk_bytes as u64,
             sent_keep: limits.sent_keep(),
@@ -158,7 +161,7 @@ impl Uploads {
 
     /// Looks for files that nobody told of, seals what dead exports left, and removes what was sent long ago.
     async fn look(&mut self) {
-        let (spool, keep) = (self.spool.clone(), self.sent_keep);
+        let (spool, keep, open) = (self.spool.clone(), self.sent_keep, self.open.borrow().clone());
         let looked = tokio::task::spawn_blocking(move || {
             let recovered = spool.recover()?;
             for (export, err) in &recovered.failed {
@@ -169,7 +172,7 @@ impl Uploads {
                 );
             }
             // Whatever is wrong with what was sent, what was not has to go on its way.
-            expire(&spool, keep);
+            expire(&spool, keep, &open);
             let pending = spool.pending()?;
             for (export, err) in &pending.failed {
                 tracing::error!(
@@ -301,9 +304,10 @@ async fn tried(file: Sealed, upload: impl Future<Output = Result<(), UploadError
     (result.unwrap_or(Err(UploadError::Panicked)), file)
 }
 
-/// Removes what was sent long ago.
-fn expire(spool: &Spool, keep: Duration) {
-    let removed = match spool.expire_sent(keep, SystemTime::now()) {
+/// Removes what was sent long ago. Of an export whose command is `open` the manifest stays: its next life has to know what
+/// the one before left.
+fn expire(spool: &Spool, keep: Duration, open: &HashSet<String>) {
+    let removed = match spool.expire_sent_but(keep, SystemTime::now(), open) {
         Ok(removed) => removed,
         Err(err) => {
             tracing::error!(error = chain(&err), "Files that were sent cannot be removed.");
@@ -401,7 +405,7 @@ mod tests {
         let http = Http::anonymous("http://127.0.0.1:1", None, &limits).unwrap();
         let (events, _happened) = mpsc::channel(8);
         let root = Root::at(dir.path());
-        let spool = open(root.spool()).unwrap();
+        let spool = (open(root.spool()).unwrap(), watch::channel(HashSet::new()).1);
         let mut uploads = Uploads::new(http, Timing::new(&limits), (&root, &limits), spool, events);
         uploads.add(file());
         let taken = uploads.queue.pop_front().unwrap();

@@ -6,7 +6,7 @@ use outrider_home::SessionPath;
 use outrider_protocol::Raw;
 use outrider_protocol::ids::SessionId;
 
-use super::{Answer, Append, Asker, Kept, StoreError, Waiting, Worker, refuse};
+use super::{Answer, Append, Asker, Finish, Kept, StoreError, Waiting, Worker, refuse};
 use crate::export::room::{LOOK_EVERY, Shortage};
 
 /// What waits for room.
@@ -116,11 +116,13 @@ impl Worker {
 
     /// Seals every file; waits for room where the disk has none for the manifest's last line.
     pub(super) fn finish(&mut self, answer: Asker) {
-        let result = match self.writer.seal_all() {
-            Ok(sealed) => {
-                self.tell(sealed);
-                Ok(())
-            }
+        let totals = self.writer.seal_all().and_then(|sealed| {
+            self.tell(sealed);
+            // Here, while the export's lock keeps everybody from removing what is finished.
+            self.writer.totals()
+        });
+        let result = match totals {
+            Ok(totals) => Ok(totals),
             Err(err) => match self.may_wait(&err).filter(|_| self.broken.get().is_none()) {
                 Some(shortage) => return self.hold(shortage, Held::Finish(answer)),
                 None => Err(self.note(&err)),
@@ -129,7 +131,7 @@ impl Worker {
         self.end(answer, result);
     }
 
-    fn end(&mut self, answer: Asker, result: Result<(), StoreError>) {
+    fn end(&mut self, answer: Asker, result: Finish) {
         self.settle();
         self.sealed = None;
         self.ended = Some((answer, result));
