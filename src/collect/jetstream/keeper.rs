@@ -8,9 +8,9 @@
 //!   given out (seen with 2.9.10: it deletes at its start what was settled and is there again, and with that the note of all
 //!   that is in hand). Then it may arrive twice, and is not lost. A stream of this kind deletes what all have settled:
 //!   whatever it has below the place up to which all have settled everything was forgotten, and so was what it has below the
-//!   place up to which all were given everything, where nothing is in hand.
-//! - That is done before anything is settled on a connection: what is settled moves that place, and at its next start the
-//!   server deletes all that is before it.
+//!   place up to which all were given everything, where nothing is in hand of anybody.
+//! - The latter is put in again before anything is taken on a connection: what is settled moves the former place, and at its
+//!   next start the server deletes all that is before that.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -23,13 +23,12 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
-use futures_util::TryStreamExt;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::gaps::Seen;
 use super::link::{Heard, connect};
-use super::place::{Unusable, consumer, stream, which};
+use super::place::{Unusable, consumer, consumers, counted_anew, stream, which};
 use super::{Condition, Open, Plan, StreamFill, chain_once};
 
 /// Between two looks, and between two tries of what did not work.
@@ -90,7 +89,7 @@ impl Keeper {
                 made.map(|(made, last)| {
                     is_first = false;
                     // The stream may be another one.
-                    put_again = last;
+                    (put_again, forgotten) = (last, None);
                     open = Some((now.connections, made));
                 })
             };
@@ -121,6 +120,7 @@ impl Keeper {
         is_first: bool,
     ) -> Result<(Arc<Open>, u64), Unusable> {
         let stream = stream(context, &self.plan, is_first).await?;
+        counted_anew(&stream).await?;
         let mut consumers = HashMap::new();
         for output in &self.plan.outputs {
             consumers.insert(output.clone(), consumer(&stream, output, &self.plan).await?);
@@ -140,8 +140,7 @@ impl Keeper {
 
     /// Puts in again what was given out and forgotten, all of it where nothing is in hand. Answers with the last number of it.
     async fn recall(&self, context: &Context, stream: &Stream) -> Result<u64, Unusable> {
-        let infos = stream.consumers().try_collect::<Vec<_>>().await;
-        let infos = infos.map_err(|err| Unusable::later("list its consumers", &err))?;
+        let infos = consumers(stream).await?;
         let mut done = 0;
         let is_idle = infos.iter().all(|it| it.num_ack_pending == 0);
         let given = infos.iter().map(|it| it.delivered.stream_sequence).min();
@@ -193,7 +192,7 @@ impl Keeper {
         {
             let first = before.0.max(put_again.saturating_add(1));
             // What fails is tried with the next look.
-            drop(self.again(&open.context, &stream, first..=before.1, put_again).await);
+            drop(self.again(&open.context, &stream, first..=before.1.min(now.1), put_again).await);
         }
         *forgotten = now;
         Ok(())

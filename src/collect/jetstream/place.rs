@@ -4,8 +4,9 @@
 //! - Of a stream that is there, only the bound and the time of duplicates are changed; the aggregator that began last decides.
 //! - A stream that was made for something else is left alone, and said so.
 //! - No consumer stands behind the end of its stream. A server that is killed while its stream gets empty may begin to count at 1
-//!   again (seen in the source of 2.9.10), and a consumer of before would let pass what comes up to where it was: it is made
-//!   anew, and begins with the first that is there.
+//!   again (read in the source of 2.9.10), and a consumer of before would let pass what comes up to where it was: it is made
+//!   anew, whoever's output it is of, and begins with the first that is there. Meanwhile another consumer waits for all of it,
+//!   since a stream of this kind deletes what only a consumer waited for that is deleted.
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 
+use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::{Plan, chain_once};
@@ -21,6 +23,9 @@ use crate::plain::word;
 
 /// The most batches of a consumer that are with aggregators at once. It bounds what comes twice after a kill.
 const HELD: i64 = 1000;
+
+/// How long a consumer stays that is there for a while only, where nobody deletes it.
+const MEANWHILE: Duration = Duration::from_secs(60);
 
 /// Why the stream cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +36,7 @@ pub(super) struct Unusable {
 }
 
 impl Unusable {
-    pub(super) fn later(operation: &str, err: &dyn std::error::Error) -> Self {
+    fn later(operation: &str, err: &dyn std::error::Error) -> Self {
         Self { why: format!("{operation}: {}", chain_once(err)), denied: false }
     }
 }
@@ -138,14 +143,70 @@ pub(super) async fn consumer(stream: &Stream, output: &str, plan: &Plan) -> Resu
         );
         return Err(Unusable { why, denied: true });
     }
-    // Asked again: what comes meanwhile is delivered meanwhile.
+    Ok(found)
+}
+
+/// Of a consumer that is made now, and of no other.
+fn description() -> String {
+    format!("What an output of outrider-aggregator has not got yet, {}", Uuid::new_v4())
+}
+
+/// All consumers of a stream.
+pub(super) async fn consumers(stream: &Stream) -> Result<Vec<consumer::Info>, Unusable> {
+    let all = stream.consumers().try_collect().await;
+    all.map_err(|err| Unusable::later("list its consumers", &err))
+}
+
+/// Makes those consumers anew that stand behind the end of the stream.
+pub(super) async fn counted_anew(stream: &Stream) -> Result<(), Unusable> {
+    let mut behind = consumers(stream).await?;
+    // Asked afterwards: what comes meanwhile is delivered meanwhile.
     let info = stream.get_info().await.map_err(|err| Unusable::later("look at it", &err))?;
-    if found.cached_info().delivered.stream_sequence <= info.state.last_sequence {
-        return Ok(found);
+    let last = info.state.last_sequence;
+    behind.retain(|it| it.delivered.stream_sequence > last && unfit(&it.config).is_none());
+    if behind.is_empty() {
+        return Ok(());
     }
-    let deleted = stream.delete_consumer(&name).await;
-    deleted.map_err(|err| Unusable::later(&format!("delete the consumer {name:?} in it"), &err))?;
-    found_or_made(stream, &name, info.state.first_sequence.max(1), plan).await
+    let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: info.state.first_sequence.max(1) };
+    let waits = pull::Config {
+        durable_name: Some(format!("meanwhile-{}", Uuid::new_v4())),
+        deliver_policy,
+        ack_policy: AckPolicy::Explicit,
+        inactive_threshold: MEANWHILE,
+        ..pull::Config::default()
+    };
+    let waits = stream.create_consumer(waits).await;
+    let waits = waits.map_err(|err| Unusable::later("make a consumer in it for a while", &err))?;
+    let mut made = Ok(());
+    for old in behind {
+        made = anew(stream, old, deliver_policy, last).await;
+        if made.is_err() {
+            break;
+        }
+    }
+    // Where that fails, it goes by itself.
+    drop(stream.delete_consumer(&waits.cached_info().name).await);
+    made
+}
+
+async fn anew(
+    stream: &Stream,
+    old: consumer::Info,
+    deliver_policy: DeliverPolicy,
+    last: u64,
+) -> Result<(), Unusable> {
+    let failed = |err: &dyn std::error::Error| {
+        Unusable::later(&format!("make the consumer {:?} in it anew", old.name), err)
+    };
+    // Another aggregator may have done so.
+    let now = stream.consumer_info(&old.name).await.map_err(|err| failed(&err))?;
+    if now.config.description != old.config.description || now.delivered.stream_sequence <= last {
+        return Ok(());
+    }
+    stream.delete_consumer(&old.name).await.map_err(|err| failed(&err))?;
+    let description = Some(description());
+    let config = consumer::Config { deliver_policy, description, ..old.config.clone() };
+    stream.create_consumer(config).await.map(drop).map_err(|err| failed(&err))
 }
 
 /// Which of all that ever had its name: when it was made does not tell that, since a server says another moment after its next

@@ -1,6 +1,7 @@
 //! `outrider-aggregator` with a stream of a real NATS in the place of its disk: both killed and started again, full, away, and
 //! shared.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use outrider_collect::wire::generated::collect::Tag;
+use outrider_collect::wire::generated::collect::{Batch, Tag};
+use prost::Message;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -48,6 +50,25 @@ impl Nats {
 
     fn start_again(&mut self) {
         self.process = begin(&self.folder, self.port);
+    }
+
+    /// As if the file of an emptied stream had been cut and the note of its numbers had not been written.
+    fn forget_messages(&self) {
+        let messages = self.folder.join("nats/jetstream/$G/streams/outrider/msgs");
+        for file in std::fs::read_dir(messages).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    }
+
+    /// Puts a batch into the stream, past every aggregator.
+    fn publish(&self, batch: &Batch) {
+        let bytes = batch.encode_to_vec();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        write!(stream, "CONNECT {{\"verbose\":false}}\r\nPUB outrider.batches {}\r\n", bytes.len()).unwrap();
+        stream.write_all(&bytes).unwrap();
+        stream.write_all(b"\r\nPING\r\n").unwrap();
+        let answered = BufReader::new(stream).lines().any(|it| it.unwrap() == "PONG");
+        assert!(answered, "NATS closed the connection");
     }
 
     fn address(&self) -> String {
@@ -196,7 +217,8 @@ fn a_kill_of_nats_or_of_the_aggregator_loses_nothing_that_was_acknowledged() {
         assert!(sent > 10, "seed {seed}: {sent} batches");
         let missing = || {
             let counted = arrived(&receiver);
-            (1..=sent).filter(|it| !counted.contains_key(&(it * 10))).collect::<Vec<_>>()
+            let whole = |it: &u64| (it * 10..it * 10 + 10).all(|point| counted.contains_key(&point));
+            (1..=sent).filter(|it| !whole(it)).collect::<Vec<_>>()
         };
         let printed = || format!("{}\n{}", stand.process.printed(), nats.process.printed());
         until_or(
@@ -225,9 +247,7 @@ fn a_server_that_counts_anew_loses_nothing() {
     assert!(!runtime.block_on(sent(&address, "sender", 1)));
     until("the batch to be in hand", || stand.process.printed().contains("Connection refused").then_some(()));
     nats.kill();
-    for file in std::fs::read_dir(dir.path().join("nats/jetstream/$G/streams/outrider/msgs")).unwrap() {
-        std::fs::remove_file(file.unwrap().path()).unwrap();
-    }
+    nats.forget_messages();
     nats.start_again();
     for sequence in 2..=6 {
         assert!(!runtime.block_on(sent(&address, "sender", sequence)));
@@ -242,6 +262,45 @@ fn a_server_that_counts_anew_loses_nothing() {
     stand.process.signal("TERM");
     assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
     assert!(!stand.process.printed().contains("were dropped"), "{}", stand.process.printed());
+}
+
+/// What is in such a stream already, below where the consumer was, waits for nobody else: making the consumer anew keeps it.
+#[test]
+fn what_a_server_has_that_counts_anew_is_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nats = Nats::start(dir.path());
+    let down = port();
+    let (outputs, queue) = (json!([influx("one", down)]), json!({ "address": nats.address() }));
+    let pages = port();
+    let mut first = stand(dir.path(), &outputs, &queue, |config| {
+        config["pages"] = format!("127.0.0.1:{pages}").into();
+    });
+    until("the stream and its consumer", || (page(pages, "/healthz") == "ok\n").then_some(()));
+    first.process.signal("TERM");
+    assert_eq!(first.process.ended(), Some(0), "{}", first.process.printed());
+    // All are there when the output comes, so that it takes all of them at once.
+    for sequence in 1..=3 {
+        nats.publish(&numbered("sender", sequence));
+    }
+    first.start_again();
+    until("them to be in hand", || first.process.printed().contains("Connection refused").then_some(()));
+    first.kill();
+    nats.process.signal("TERM");
+    assert!(nats.process.ended().is_some());
+    nats.forget_messages();
+    nats.start_again();
+    for sequence in 4..=5 {
+        nats.publish(&numbered("sender", sequence));
+    }
+    let receiver = Receiver::at(down);
+    first.start_again();
+    until_or(
+        "all batches",
+        || (arrived(&receiver).len() == 20).then_some(()),
+        || format!("{:?}\n{}", arrived(&receiver), first.process.printed()),
+    );
+    first.process.signal("TERM");
+    assert_eq!(first.process.ended(), Some(0), "{}", first.process.printed());
 }
 
 #[test]
