@@ -184,6 +184,10 @@ impl Incoming {
                 }
                 return Ok(());
             }
+            // Bulk that was sent so would be missing, and nobody would hear of it.
+            Message::Request { id: None, method, .. } if self.unread.contains(&*method) => {
+                return Err(Lost::TooLong { limit: *limit });
+            }
             Message::Request { id: None, .. } | Message::Invalid(Invalid { answer: false, .. }) => {
                 return Ok(());
             }

@@ -52,7 +52,7 @@
 //! | an answer with both or neither of result and error | its caller gets [`CallError::BadReply`] |
 //! | a request that is too long: longer than [`Limits::line_bytes`] | skipped, logged, answered with -32600 |
 //! | an answer that is too long | skipped, logged, and its caller gets [`CallError::BadReply`] |
-//! | a notification that is too long, or such an answer without an id | skipped and logged |
+//! | a notification that is too long, or such an answer without an id | skipped and logged; a notification of what is a call of large parameters ([`Handlers::on_raw`]) loses the link as below |
 //! | anything else that is too long, or a line of more than 2 GiB | the link is lost: [`Lost::TooLong`] |
 //! | the stream ends inside of a line | the link is lost: [`Lost::Torn`] |
 //! | the stream ends after a line | the link is lost: [`Lost::Ended`], when everything before it has reached its handler |
