@@ -5,7 +5,8 @@
 //! (see [`Sharing::in_doubt`]).
 //!
 //! **Invariant:** memory is bounded for each integration: [`MOST_SESSIONS`] and [`MOST_BYTES`], and a number for each of
-//! [`MOST_COUNTED`] sessions beyond.
+//! [`MOST_COUNTED`] sessions beyond; and for all of them together, [`MOST_BYTES_OF_ALL`], so that the values make no report
+//! too long for the link and the backend.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -22,6 +23,8 @@ use super::starred::starred;
 const MOST_SESSIONS: usize = 1000;
 /// What paths and values of an integration may take together, as JSON in bytes, for the same reason.
 const MOST_BYTES: usize = 256 << 10;
+/// The same of all integrations together.
+const MOST_BYTES_OF_ALL: usize = 4 << 20;
 /// The longest value that is listed, in bytes: room for a cursor, a time, some hashes. What is longer is told by its size.
 const LONGEST_VALUE: usize = 4 << 10;
 /// Sessions beyond those listed that are told apart; above it, each value that is stored counts as another session.
@@ -103,7 +106,10 @@ impl Sharing {
 impl State {
     fn list(&mut self, noted: Noted) {
         let Noted { path, bytes, value } = noted;
-        self.listed.entry(path.integration).or_default().put(path.parts, bytes, value);
+        let all: usize = self.listed.values().map(|it| it.bytes).sum();
+        let list = self.listed.entry(path.integration).or_default();
+        let room = MOST_BYTES.min(list.bytes + MOST_BYTES_OF_ALL.saturating_sub(all));
+        list.put(path.parts, bytes, value, room);
     }
 }
 
@@ -140,14 +146,14 @@ struct Listed {
 }
 
 impl List {
-    /// Lists a session with its value, in the place of an earlier one, where there is room.
-    fn put(&mut self, path: Parts, bytes: usize, value: Option<Raw>) {
+    /// Lists a session with its value, in the place of an earlier one, where the list may take so many bytes.
+    fn put(&mut self, path: Parts, bytes: usize, value: Option<Raw>, room: usize) {
         self.stored += 1;
         if let Some(earlier) = self.sessions.remove(&path) {
             self.bytes -= earlier.takes;
         }
         let takes = json_bytes(&path) + value.as_ref().map_or(0, |it| it.get().len());
-        if self.sessions.len() < MOST_SESSIONS && self.bytes + takes <= MOST_BYTES {
+        if self.sessions.len() < MOST_SESSIONS && self.bytes + takes <= room {
             self.beyond.remove(&self.hasher.hash_one(&path));
             self.bytes += takes;
             self.sessions.insert(path, Listed { number: self.stored, bytes, value, takes });

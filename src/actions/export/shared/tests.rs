@@ -124,6 +124,24 @@ fn paths_and_values_together_have_a_bound_too() {
 }
 
 #[test]
+fn all_integrations_together_have_a_bound_too() {
+    let sharing = Sharing::default();
+    let (value, path) = (long(4000), |n: usize| SessionPath::of(format!("git-{n}").parse().unwrap()));
+    for n in 0..20 {
+        for object in 0..100 {
+            let path = path(n).join("a.Repo", Some(object.to_string()));
+            sharing.stored(&[(path, Some(value.clone()))]);
+        }
+    }
+    let takes = |n| sharing.state().listed[&path(n).integration].bytes;
+    assert!((0..15).all(|n| takes(n) > MOST_BYTES - 5000) && takes(19) == 0);
+    let all: usize = (0..20).map(takes).sum();
+    assert!(all <= MOST_BYTES_OF_ALL && all > MOST_BYTES_OF_ALL - 5000, "{all}");
+    let last = sharing.report(&path(19).integration, &str::to_owned);
+    assert_eq!((last.values.len(), last.more), (0, 100));
+}
+
+#[test]
 fn a_path_takes_room_as_well() {
     let sharing = Sharing::default();
     store(&sharing, &"x".repeat(MOST_BYTES), text("v"));
@@ -136,7 +154,7 @@ fn very_many_sessions_are_counted_in_bounded_memory() {
     let mut list = List::default();
     let most = MOST_SESSIONS + MOST_COUNTED;
     for n in 0..most + 2 {
-        list.put(vec![(n.to_string(), None)], 1, None);
+        list.put(vec![(n.to_string(), None)], 1, None, MOST_BYTES);
     }
     assert_eq!(list.beyond.len(), MOST_COUNTED);
     assert_eq!(list.report(&str::to_owned).more, MOST_COUNTED as u64 + 2);
