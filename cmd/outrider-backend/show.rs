@@ -63,14 +63,14 @@ pub(crate) fn command(command: &Command) {
             bytes(summary.bytes)
         ));
     }
-    command.counts.iter().for_each(counts);
+    command.counts.iter().for_each(|it| counts(it, command.summary.files));
     if let Some(error) = &command.error {
         failure("", error);
     }
 }
 
 /// What was received of what was counted, and loudly where that is not all.
-fn counts(counts: &ExportCounts) {
+fn counts(counts: &ExportCounts, files: u64) {
     for it in &counts.integrations {
         let (received, reported) = (count(it.received), count(it.reported));
         let earlier = match it.earlier {
@@ -80,7 +80,8 @@ fn counts(counts: &ExportCounts) {
         line(&format!("received {received} of {reported} objects of {}{earlier}", it.integration));
     }
     if let (false, Some(sealed)) = (counts.judged, counts.sealed_files) {
-        line(&format!("the counts are not compared yet: the agent sealed {} file(s)", count(sealed)));
+        let (sealed, here) = (count(sealed), count(files));
+        line(&format!("the counts are not compared: the agent sealed {sealed} file(s), here are {here}"));
     }
     if let Some(fault) = &counts.fault {
         line(&format!("THE COUNTS DIFFER: {fault}"));

@@ -13,7 +13,7 @@ use crate::support::{BACKEND, Stack, alive, descendants, export, printed, run, u
 /// A source that takes long enough for a death in the middle of it.
 fn slow_source() -> Value {
     let mut integrations = source::integrations("mock");
-    integrations[0]["config"]["delay_ms"] = json!(20);
+    integrations[0]["config"]["delay_ms"] = json!(60);
     integrations
 }
 
@@ -74,8 +74,6 @@ fn an_export_whose_service_was_killed_is_judged_over_all_its_lives() {
         it.earlier
     );
     assert!(text.lines().any(|it| it == line) && !text.contains("DIFFER"), "{line}:\n{text}");
-    let agent = printed(&backend(&stack, &["agents", "show", stack.agent.as_str()]));
-    assert!(agent.contains("in its spool: 0 file(s)") && !agent.contains("refused"), "{agent}");
 }
 
 #[test]

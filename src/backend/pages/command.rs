@@ -117,7 +117,7 @@ fn sessions(tree: &Markup, is_empty: bool) -> Markup {
 
 fn outcome(command: &Command) -> Markup {
     html! {
-        @if let Some(counts) = &command.counts { (difference(counts)) }
+        @if let Some(counts) = &command.counts { (difference(counts, command.summary.files)) }
         // The report of an upgrade says itself why it failed.
         @if let Some(ActionReport::Upgrade(report)) = &command.report {
             (upgrades::outcome(report, command.error.as_ref()))
@@ -129,7 +129,7 @@ fn outcome(command: &Command) -> Markup {
 }
 
 /// What was counted and what was received differ: that is never shown as a number alone.
-fn difference(counts: &ExportCounts) -> Markup {
+fn difference(counts: &ExportCounts, files: u64) -> Markup {
     html! {
         @if let Some(fault) = &counts.fault {
             div.notice.bad {
@@ -138,7 +138,10 @@ fn difference(counts: &ExportCounts) -> Markup {
             }
         }
         @if let (false, Some(sealed)) = (counts.judged, counts.sealed_files) {
-            p.dim { "The counts are not compared yet: the agent sealed " (counted(sealed, "file")) "." }
+            p.dim {
+                "The counts are not compared: the agent sealed " (counted(sealed, "file")) ", and here "
+                (if files == 1 { "is " } else { "are " }) (files) "."
+            }
         }
     }
 }

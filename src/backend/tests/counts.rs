@@ -56,7 +56,7 @@ async fn an_export_that_counts_other_objects_than_were_received_is_a_fault_when_
     assert_eq!((counts.sealed_files, counts.fault), (Some(2), None), "a file is still on its way");
     let shown = rig.page(&page).await;
     assert!(shown.contains("Received 3 of 7 objects") && !shown.contains("differ"), "{shown}");
-    assert!(shown.contains("not compared yet: the agent sealed 2 files"), "{shown}");
+    assert!(shown.contains("not compared: the agent sealed 2 files"), "{shown}");
     upload(&agent, &command, 2).await;
     let fault = rig.client.command(&command).await.unwrap().counts.unwrap().fault.unwrap();
     assert!(
@@ -123,5 +123,5 @@ async fn an_export_that_was_gone_on_with_is_judged_by_all_its_lives() {
     sqlx::query("DELETE FROM file WHERE number = 0").execute(&database).await.unwrap();
     let counts = counts().await;
     assert_eq!((counts.judged, counts.integrations[0].received), (false, 6));
-    assert!(rig.page(&page).await.contains("not compared yet: the agent sealed 3 files"));
+    assert!(rig.page(&page).await.contains("not compared: the agent sealed 3 files"));
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::support::SOON;
+
 /// The agent's processes of a root, by their command lines.
 pub(super) fn processes(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
     let ours = |pid: &u32| {
@@ -29,8 +31,9 @@ pub(super) fn processes(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<u32> 
 /// Kills everything of a root's agent. A process in the middle of an `exec` has no command line and is not seen, so it is
 /// looked for until several looks in a row have found nothing.
 pub(super) fn kill_below(root: &Path) {
-    let mut empty = 0;
+    let (mut empty, started) = (0, Instant::now());
     while empty < 3 {
+        assert!(started.elapsed() < SOON, "what runs below {} cannot be killed", root.display());
         let found = processes(root, |_| true);
         empty = if found.is_empty() { empty + 1 } else { 0 };
         kill(&found);
