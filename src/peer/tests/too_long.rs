@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use outrider_protocol::fault::{Fault, Retry, code};
+use outrider_protocol::integration::{SessionSend, SessionSendReply};
 use outrider_testkit::{RawEnd, soon};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Echo, Link, link, settle, small};
+use super::{Echo, Link, link, raw_link, settle, small};
 use crate::lines::{Line, Lines};
 use crate::outline::Outline;
 use crate::shared::Shared;
-use crate::{CallError, Limits, Lost};
+use crate::{CallError, Handlers, Limits, Lost, connect};
 
 /// What makes a line too long: objects with everything in their texts that JSON may have in one.
 fn bulk() -> String {
@@ -146,6 +147,21 @@ async fn a_notification_that_is_too_long_is_skipped_and_order_is_kept() {
     answered.sort_unstable();
     assert_eq!(answered, [Some(1), Some(2)]);
     assert_eq!(seen.noted(), [json!(1), json!(2)]);
+}
+
+/// Objects in a batch that nobody answers: an integration that went on would store how far it came, past what is missing.
+#[tokio::test(start_paused = true)]
+async fn bulk_that_comes_as_a_notification_and_is_too_long_loses_the_link() {
+    let (mut raw, reader, writer) = raw_link(64 * 1024);
+    let mut on = Handlers::new(());
+    on.on_raw::<SessionSend, _, _>(|_, _| async move {
+        Ok(SessionSendReply { accepted: 0, unchanged: 0, rejected: vec![] })
+    });
+    let peer = connect(reader, writer, on, small());
+    let line = format!(r#"{{"jsonrpc":"2.0","method":"session.send","params":{{"objects":{}}}}}"#, bulk());
+    say_in_pieces(&mut raw, &line).await;
+    let lost = soon("the loss", peer.closed()).await;
+    assert!(matches!(lost, Lost::TooLong { limit: 4096 }), "{lost:?}");
 }
 
 #[tokio::test(start_paused = true)]
