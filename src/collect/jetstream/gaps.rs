@@ -6,6 +6,8 @@
 //! - With a consumer that several aggregators share, each of them counts what was dropped: none knows what the others said.
 //! - A count may be too small: where another aggregator was given batches a second time, and by what was dropped while nobody
 //!   was connected.
+//! - What was settled is not counted where a server that was killed forgot that it had been given out: of what the stream had
+//!   when a connection began, only what a full stream no longer has was dropped.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -31,22 +33,25 @@ struct Gaps {
     repeated: u64,
     /// What is told of the gap above it.
     told: u64,
+    /// Up to here, what is missing may have been settled before.
+    doubtful: u64,
 }
 
 impl Gaps {
-    /// The consumer says how far it is, after a connection was made. After a crash it may have gone back.
-    fn begin(&mut self, stream: u64, consumer: u64) {
+    /// The consumer says how far it is, and the stream where it ends, after a connection was made. After a crash the consumer
+    /// may have gone back.
+    fn begin(&mut self, stream: u64, consumer: u64, last: u64) {
         if stream > self.stream {
             self.told = 0;
         }
         self.stream = self.stream.max(stream);
-        (self.consumer, self.repeated) = (consumer, 0);
+        (self.consumer, self.repeated, self.doubtful) = (consumer, 0, last);
     }
 
     /// The stream begins at `first`, and after that was so the consumer had delivered all up to `delivered`. Answers how many
     /// more are gone.
-    fn look(&mut self, first: u64, delivered: u64) -> u64 {
-        let from = self.stream.max(delivered);
+    fn look(&mut self, first: u64, delivered: u64, is_full: bool) -> u64 {
+        let from = self.stream.max(delivered).max(if is_full { 0 } else { self.doubtful });
         let gone = first.saturating_sub(from + 1);
         let more = gone.saturating_sub(self.told);
         self.told += more;
@@ -59,11 +64,12 @@ impl Gaps {
             self.repeated += 1;
             return 0;
         }
-        let passed = it.stream - self.stream;
+        let passed = it.stream.saturating_sub(self.stream.max(self.doubtful));
         let delivered = it.consumer.saturating_sub(self.consumer);
         let gone = (passed + self.repeated).saturating_sub(delivered.max(1));
         let more = gone.saturating_sub(self.told);
-        *self = Self { stream: it.stream, consumer: it.consumer, repeated: 0, told: 0 };
+        *self =
+            Self { stream: it.stream, consumer: it.consumer, repeated: 0, told: 0, doubtful: self.doubtful };
         more
     }
 }
@@ -95,18 +101,18 @@ impl Seen {
     }
 
     /// Another consumer than the one before counts from its own beginning.
-    pub(super) fn begin(&self, output: &str, which: &str, stream: u64, consumer: u64) {
+    pub(super) fn begin(&self, output: &str, which: &str, (stream, consumer): (u64, u64), last: u64) {
         self.with(output, |told| {
             if told.which != which {
                 (told.which, told.gaps) = (which.to_owned(), Gaps::default());
             }
-            told.gaps.begin(stream, consumer);
+            told.gaps.begin(stream, consumer, last);
             0
         });
     }
 
-    pub(super) fn look(&self, output: &str, first: u64, delivered: u64) {
-        self.with(output, |told| told.gaps.look(first, delivered));
+    pub(super) fn look(&self, output: &str, first: u64, delivered: u64, is_full: bool) {
+        self.with(output, |told| told.gaps.look(first, delivered, is_full));
     }
 
     pub(super) fn take(&self, output: &str, delivery: Delivery) {
@@ -146,7 +152,7 @@ mod tests {
 
     fn begun(stream: u64, consumer: u64) -> Gaps {
         let mut gaps = Gaps::default();
-        gaps.begin(stream, consumer);
+        gaps.begin(stream, consumer, 0);
         gaps
     }
 
@@ -158,16 +164,16 @@ mod tests {
         assert_eq!(gaps.take(again(9, 17)), 0);
         assert_eq!(gaps.take(first(12, 18)), 0);
         assert_eq!(gaps.take(first(15, 21)), 0, "two went to another aggregator");
-        assert_eq!(gaps.look(16, 15), 0, "the stream is empty");
+        assert_eq!(gaps.look(16, 15, true), 0, "the stream is empty");
     }
 
     #[test]
     fn what_the_stream_dropped_is_counted_once_however_it_is_seen() {
         let mut gaps = begun(10, 10);
-        assert_eq!(gaps.look(11, 10), 0);
-        assert_eq!(gaps.look(14, 10), 3);
-        assert_eq!(gaps.look(14, 10), 0);
-        assert_eq!(gaps.look(16, 10), 2);
+        assert_eq!(gaps.look(11, 10, true), 0);
+        assert_eq!(gaps.look(14, 10, true), 3);
+        assert_eq!(gaps.look(14, 10, true), 0);
+        assert_eq!(gaps.look(16, 10, true), 2);
         assert_eq!(gaps.take(first(18, 11)), 2, "two more since the last look");
         assert_eq!(gaps.take(first(19, 12)), 0);
         assert_eq!(gaps.take(first(25, 15)), 3, "and two to another");
@@ -179,11 +185,11 @@ mod tests {
         for at in 1..=100 {
             assert_eq!(gaps.take(first(at, at)), 0);
         }
-        gaps.begin(90, 90);
-        assert_eq!(gaps.look(101, 90), 0, "they were settled");
+        gaps.begin(90, 90, 0);
+        assert_eq!(gaps.look(101, 90, true), 0, "they were settled");
         assert_eq!(gaps.take(first(101, 91)), 0);
 
-        gaps.begin(95, 85);
+        gaps.begin(95, 85, 0);
         for at in 96..=101 {
             assert_eq!(gaps.take(first(at, at - 10)), 0, "not settled, and as if new");
         }
@@ -194,10 +200,31 @@ mod tests {
     #[test]
     fn what_another_delivered_in_between_is_not_missing_after_a_new_connection() {
         let mut gaps = begun(10, 10);
-        assert_eq!(gaps.look(13, 10), 2);
-        gaps.begin(20, 18);
-        assert_eq!(gaps.look(22, 20), 1);
+        assert_eq!(gaps.look(13, 10, true), 2);
+        gaps.begin(20, 18, 0);
+        assert_eq!(gaps.look(22, 20, true), 1);
         assert_eq!(gaps.take(first(22, 19)), 0);
+    }
+
+    #[test]
+    fn what_was_settled_before_a_crash_that_forgot_it_is_not_dropped() {
+        let mut gaps = Gaps::default();
+        // 30 was in hand, 37 to 42 were settled, and the consumer knows of neither.
+        gaps.begin(36, 36, 45);
+        assert_eq!(gaps.look(43, 36, false), 0, "and 30 is settled");
+        assert_eq!(gaps.take(first(43, 37)), 0);
+        assert_eq!(gaps.take(first(45, 38)), 0);
+        assert_eq!(gaps.take(first(46, 39)), 0);
+        assert_eq!(gaps.take(first(49, 40)), 2);
+    }
+
+    #[test]
+    fn what_a_full_stream_no_longer_has_is_dropped_also_if_it_was_there_at_the_beginning() {
+        let mut gaps = Gaps::default();
+        gaps.begin(10, 10, 100);
+        assert_eq!(gaps.look(31, 10, true), 20);
+        assert_eq!(gaps.take(first(32, 11)), 0, "one more, of which nobody knows");
+        assert_eq!(gaps.look(40, 32, true), 7);
     }
 
     #[test]
@@ -207,14 +234,14 @@ mod tests {
         let seen = Seen::new(std::sync::Arc::new(move |output, count| {
             into.lock().unwrap().push((output.to_owned(), count));
         }));
-        seen.begin("a", "one", 5, 5);
-        seen.look("a", 9, 5);
+        seen.begin("a", "one", (5, 5), 0);
+        seen.look("a", 9, 5, true);
         seen.take("a", first(10, 6));
         assert_eq!((seen.dropped("a"), seen.dropped("b")), (4, 0));
         assert_eq!(*told.lock().unwrap(), [("a".to_owned(), 3), ("a".to_owned(), 1)]);
 
         // A server that counts anew: what it drops is below what was seen of the one before.
-        seen.begin("a", "another", 0, 0);
+        seen.begin("a", "another", (0, 0), 0);
         seen.take("a", first(3, 1));
         assert_eq!(seen.dropped("a"), 6);
     }

@@ -126,12 +126,14 @@ impl Keeper {
             consumers.insert(output.clone(), consumer(&stream, output, &self.plan).await?);
         }
         let put_again = self.recall(context, &stream).await?;
-        let first = stream.cached_info().state.first_sequence;
+        // As it is now, without what was put in again.
+        let state = stream.get_info().await.map_err(|err| Unusable::later("look at it", &err))?.state;
         for (output, consumer) in &consumers {
             let info = consumer.cached_info();
             // A server that was killed may have forgotten how far it was: what is gone by now is not counted.
-            let passed = info.delivered.stream_sequence.max(first.saturating_sub(1));
-            self.seen.begin(output, which(consumer), passed, info.delivered.consumer_sequence);
+            let passed = info.delivered.stream_sequence.max(state.first_sequence.saturating_sub(1));
+            let at = (passed, info.delivered.consumer_sequence);
+            self.seen.begin(output, which(consumer), at, state.last_sequence);
         }
         let open = Arc::new(Open { client: client.clone(), context: context.clone(), consumers });
         self.condition.send_replace(Condition::Ready(Arc::clone(&open)));
@@ -175,7 +177,7 @@ impl Keeper {
         for (output, consumer) in &open.consumers {
             let info = consumer.get_info().await;
             let info = info.map_err(|err| cannot(format!("look at the consumer of {output:?}"), &err))?;
-            self.seen.look(output, state.first_sequence, info.delivered.stream_sequence);
+            self.seen.look(output, state.first_sequence, info.delivered.stream_sequence, fill.is_full);
             fill.waiting.insert(output.clone(), info.num_pending + info.num_ack_pending as u64);
             settled = settled.min(info.ack_floor.stream_sequence);
         }

@@ -36,7 +36,7 @@ pub(super) struct Unusable {
 }
 
 impl Unusable {
-    fn later(operation: &str, err: &dyn std::error::Error) -> Self {
+    pub(super) fn later(operation: &str, err: &dyn std::error::Error) -> Self {
         Self { why: format!("{operation}: {}", chain_once(err)), denied: false }
     }
 }
