@@ -8,8 +8,9 @@
 //! An integration that failed in a way that may pass is started again after a pause (`attempts`, `retry`); what was done
 //! before stays done. Without room in the spool or on its disk everything waits (`room`). What each integration and each
 //! project delivered is counted as it becomes durable (`tally`, `projects`), held against what stands in the sealed files
-//! (`ending`), those of earlier lives of the export included (`lives`), and kept in the root (`kept`). Where config.json of the host says so, the report carries the last-processed
-//! values that became durable (`shared`), without secrets (`starred`).
+//! (`ending`), those of earlier lives of the export included (`lives`), and kept in the root (`kept`). Where config.json of
+//! the host says so, the report carries the last-processed values that became durable (`shared`), without secrets
+//! (`starred`).
 //!
 //! **Invariant:** one integration's failure touches neither the data nor the checkpoints of another.
 //!

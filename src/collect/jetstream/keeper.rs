@@ -28,7 +28,7 @@ use tokio::time::sleep;
 
 use super::gaps::Seen;
 use super::link::{Heard, connect};
-use super::place::{Unusable, consumer, consumers, counted_anew, stream, which};
+use super::place::{Unusable, consumer, consumers, renew_consumers, stream, which};
 use super::{Condition, Open, Plan, StreamFill, chain_once};
 
 /// Between two looks, and between two tries of what did not work.
@@ -120,7 +120,7 @@ impl Keeper {
         is_first: bool,
     ) -> Result<(Arc<Open>, u64), Unusable> {
         let stream = stream(context, &self.plan, is_first).await?;
-        counted_anew(&stream).await?;
+        renew_consumers(&stream).await?;
         let mut consumers = HashMap::new();
         for output in &self.plan.outputs {
             consumers.insert(output.clone(), consumer(&stream, output, &self.plan).await?);

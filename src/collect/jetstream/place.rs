@@ -3,7 +3,7 @@
 //! # Invariants
 //! - Of a stream that is there, only the bound and the time of duplicates are changed; the aggregator that began last decides.
 //! - A stream that was made for something else is left alone, and said so.
-//! - No consumer stands behind the end of its stream. A server that is killed while its stream gets empty may begin to count at 1
+//! - No consumer is beyond the end of its stream. A server that is killed while its stream gets empty may begin to count at 1
 //!   again (read in the source of 2.9.10), and a consumer of before would let pass what comes up to where it was: it is made
 //!   anew, whoever's output it is of, and begins with the first that is there. Meanwhile another consumer waits for all of it,
 //!   since a stream of this kind deletes what only a consumer waited for that is deleted.
@@ -14,7 +14,6 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsum
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
-
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
@@ -135,7 +134,18 @@ pub(super) async fn consumer(stream: &Stream, output: &str, plan: &Plan) -> Resu
     let name = name(output);
     // Not as `New`: a server that was killed before it noted where that begins would begin after what waits by then.
     let next = stream.cached_info().state.last_sequence + 1;
-    let found = found_or_made(stream, &name, next, plan).await?;
+    let asked = pull::Config {
+        durable_name: Some(name.clone()),
+        description: Some(description()),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: plan.answer,
+        max_ack_pending: HELD,
+        ..pull::Config::default()
+    };
+    let found = stream.get_or_create_consumer(&name, asked).await;
+    let found =
+        found.map_err(|err| Unusable::later(&format!("find or make the consumer {name:?} in it"), &err))?;
     if let Some(odd) = unfit(&found.cached_info().config) {
         let why = format!(
             "the consumer {name:?} is there and is none of an aggregator: it {odd}; expected a pull consumer that \
@@ -157,14 +167,14 @@ pub(super) async fn consumers(stream: &Stream) -> Result<Vec<consumer::Info>, Un
     all.map_err(|err| Unusable::later("list its consumers", &err))
 }
 
-/// Makes those consumers anew that stand behind the end of the stream.
-pub(super) async fn counted_anew(stream: &Stream) -> Result<(), Unusable> {
-    let mut behind = consumers(stream).await?;
+/// Makes those consumers anew that are beyond the end of the stream.
+pub(super) async fn renew_consumers(stream: &Stream) -> Result<(), Unusable> {
+    let mut beyond = consumers(stream).await?;
     // Asked afterwards: what comes meanwhile is delivered meanwhile.
     let info = stream.get_info().await.map_err(|err| Unusable::later("look at it", &err))?;
     let last = info.state.last_sequence;
-    behind.retain(|it| it.delivered.stream_sequence > last && unfit(&it.config).is_none());
-    if behind.is_empty() {
+    beyond.retain(|it| it.delivered.stream_sequence > last && unfit(&it.config).is_none());
+    if beyond.is_empty() {
         return Ok(());
     }
     let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: info.state.first_sequence.max(1) };
@@ -178,8 +188,8 @@ pub(super) async fn counted_anew(stream: &Stream) -> Result<(), Unusable> {
     let waits = stream.create_consumer(waits).await;
     let waits = waits.map_err(|err| Unusable::later("make a consumer in it for a while", &err))?;
     let mut made = Ok(());
-    for old in behind {
-        made = anew(stream, old, deliver_policy, last).await;
+    for old in beyond {
+        made = renew(stream, old, deliver_policy, last).await;
         if made.is_err() {
             break;
         }
@@ -189,7 +199,7 @@ pub(super) async fn counted_anew(stream: &Stream) -> Result<(), Unusable> {
     made
 }
 
-async fn anew(
+async fn renew(
     stream: &Stream,
     old: consumer::Info,
     deliver_policy: DeliverPolicy,
@@ -213,28 +223,6 @@ async fn anew(
 /// start.
 pub(super) fn which(consumer: &PullConsumer) -> &str {
     consumer.cached_info().config.description.as_deref().unwrap_or_default()
-}
-
-async fn found_or_made(
-    stream: &Stream,
-    name: &str,
-    start_sequence: u64,
-    plan: &Plan,
-) -> Result<PullConsumer, Unusable> {
-    let asked = pull::Config {
-        durable_name: Some(name.to_owned()),
-        description: Some(format!(
-            "What an output of outrider-aggregator has not got yet, {}",
-            Uuid::new_v4()
-        )),
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: plan.answer,
-        max_ack_pending: HELD,
-        ..pull::Config::default()
-    };
-    let found = stream.get_or_create_consumer(name, asked).await;
-    found.map_err(|err| Unusable::later(&format!("find or make the consumer {name:?} in it"), &err))
 }
 
 /// What a consumer that is there does, and one of ours does not.

@@ -54,6 +54,12 @@ impl Stand {
         self.process.child.wait().unwrap();
     }
 
+    /// In good order.
+    pub(super) fn stop(&mut self) {
+        self.process.signal("TERM");
+        assert_eq!(self.process.ended(), Some(0), "{}", self.process.printed());
+    }
+
     pub(super) fn start_again(&mut self) {
         self.process = begin(&self.folder, self.port);
     }
@@ -188,8 +194,7 @@ fn a_kill_with_the_receiver_down_loses_nothing_that_was_acknowledged() {
             twice, 0,
             "seed {seed}: the receiver was down at each kill, and {repeated} batches came again"
         );
-        stand.process.signal("TERM");
-        assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+        stand.stop();
     }
 }
 
@@ -250,8 +255,7 @@ fn what_is_measured_while_the_aggregator_is_away_waits_on_the_disk() {
         // The rounds that were under way at the kill are in neither, one or both.
         (rounds(&receiver) + 1 >= measured(&dir.path().join("samples"))).then_some(())
     });
-    stand.process.signal("TERM");
-    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+    stand.stop();
 }
 
 pub(super) fn page(port: u16, path: &str) -> String {
@@ -537,8 +541,7 @@ fn a_full_disk_is_told_and_nothing_is_acknowledged_that_is_not_kept() {
         (points as u64 >= kept * 10 && calls >= answered).then_some((points, calls))
     });
     assert_eq!((points as u64, calls), (kept * 10, answered), "and nothing else");
-    stand.process.signal("TERM");
-    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+    stand.stop();
 }
 
 /// The file of what waits for an aggregator may not grow: that is told, what is not kept is counted, and another output gets all.
@@ -654,8 +657,7 @@ fn mini_collectors_variables_are_enough_and_only_who_has_a_certificate_gets_in()
     let known = trusting().identity(Identity::from_pem(file("client.pem"), file("client.key")));
     runtime.block_on(publish(endpoint(known), &TAGS)).unwrap();
     runtime.block_on(publish(endpoint(trusting()), &TAGS)).unwrap_err();
-    stand.process.signal("TERM");
-    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+    stand.stop();
 }
 
 /// An authority with a certificate for a server and one for a client, as files.

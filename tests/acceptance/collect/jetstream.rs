@@ -158,8 +158,7 @@ fn each_output_takes_everything_once_and_a_batch_that_comes_again_is_known() {
     let mut again = self::stand(dir.path(), &outputs, &queue, |_| {});
     until("what waited", || (arrived(&quick).len() == 200).then_some(()));
     assert!(arrived(&fast).values().all(|it| *it == 1), "and nothing twice");
-    again.process.signal("TERM");
-    assert_eq!(again.process.ended(), Some(0), "{}", again.process.printed());
+    again.stop();
 }
 
 /// NATS or the aggregator is killed at moments that only the seed knows, while a sender sends and the receiver takes: what was
@@ -228,8 +227,7 @@ fn a_kill_of_nats_or_of_the_aggregator_loses_nothing_that_was_acknowledged() {
         );
         let counted = arrived(&receiver);
         assert!(counted.len() as u64 <= (sent + 1) * 10, "seed {seed}: {} of {sent} batches", counted.len());
-        stand.process.signal("TERM");
-        assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+        stand.stop();
         assert!(!stand.process.printed().contains("were dropped"), "{}", stand.process.printed());
     }
 }
@@ -259,8 +257,7 @@ fn a_server_that_counts_anew_loses_nothing() {
         || format!("{:?}\n{}", arrived(&receiver), stand.process.printed()),
     );
     assert!(arrived(&receiver).values().all(|it| *it == 1), "and nothing twice");
-    stand.process.signal("TERM");
-    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+    stand.stop();
     assert!(!stand.process.printed().contains("were dropped"), "{}", stand.process.printed());
 }
 
@@ -276,8 +273,7 @@ fn what_a_server_has_that_counts_anew_is_delivered() {
         config["pages"] = format!("127.0.0.1:{pages}").into();
     });
     until("the stream and its consumer", || (page(pages, "/healthz") == "ok\n").then_some(()));
-    first.process.signal("TERM");
-    assert_eq!(first.process.ended(), Some(0), "{}", first.process.printed());
+    first.stop();
     // All are there when the output comes, so that it takes all of them at once.
     for sequence in 1..=3 {
         nats.publish(&numbered("sender", sequence));
@@ -299,8 +295,7 @@ fn what_a_server_has_that_counts_anew_is_delivered() {
         || (arrived(&receiver).len() == 20).then_some(()),
         || format!("{:?}\n{}", arrived(&receiver), first.process.printed()),
     );
-    first.process.signal("TERM");
-    assert_eq!(first.process.ended(), Some(0), "{}", first.process.printed());
+    first.stop();
 }
 
 #[test]
@@ -348,8 +343,7 @@ fn above_the_bound_the_oldest_goes_and_that_is_said() {
     // The oldest may have been with the output already.
     let mut newest = (batches - 20) * 10..batches * 10 + 10;
     assert!(newest.all(|it| counted.contains_key(&it)), "{counted:?}");
-    stand.process.signal("TERM");
-    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+    stand.stop();
 }
 
 /// With TLS, and a token that is in a file alone.
@@ -412,8 +406,7 @@ fn a_nats_that_is_away_or_refuses_is_told_and_nothing_is_acknowledged() {
     for secret in ["hunter22", "not-the-real-token"] {
         assert!(!said.contains(secret), "{said}");
     }
-    stand.process.signal("TERM");
-    assert_eq!(stand.process.ended(), Some(0), "{}", stand.process.printed());
+    stand.stop();
 }
 
 /// Their outputs have the same name, so each batch goes out by one of them; when one dies, what it held goes out by the other.
@@ -447,6 +440,5 @@ fn two_aggregators_share_a_stream_and_one_stands_in_for_the_other() {
         (counted.len() == 400).then_some(counted)
     });
     assert!(counted.values().all(|it| *it == 1), "{counted:?}");
-    second.process.signal("TERM");
-    assert_eq!(second.process.ended(), Some(0), "{}", second.process.printed());
+    second.stop();
 }
