@@ -11,7 +11,7 @@
 //!
 //! **Invariant:** a writer that goes on with an export knows what its earlier writers made durable, to the record
 //! ([`ExportWriter::earlier`]): the manifest counts a file for as long as the export's folder is there, wherever the file is,
-//! and the folder of an export that may still be gone on with is not removed ([`Spool::expire_sent_but`]).
+//! and the folder of an export that may still be gone on with is not removed ([`Spool::expire_sent`]).
 //!
 //! **Invariant:** this crate knows no network and not what a record means: a record is a line of bytes.
 //!

@@ -204,7 +204,7 @@ mod tests {
             spool.acknowledge(&file).unwrap();
         }
         let later = SystemTime::now() + Duration::from_secs(3600);
-        let removed = spool.expire_sent(Duration::ZERO, later).unwrap();
+        let removed = spool.expire_sent(Duration::ZERO, later, &[].into()).unwrap();
         assert!(removed.failed.is_empty(), "{:?}", removed.failed);
     }
 

@@ -221,18 +221,12 @@ impl Spool {
     /// Removes acknowledged files that were acknowledged longer ago than `older_than`, and what is left of exports of that
     /// age all of whose files are gone. An export of which something cannot be removed does not keep the others.
     ///
-    /// # Errors
-    /// When the spool's folder, or `sent` in it, cannot be read.
-    pub fn expire_sent(&self, older_than: Duration, now: SystemTime) -> Result<Removed, SpoolError> {
-        self.expire_sent_but(older_than, now, &HashSet::new())
-    }
-
-    /// As [`Spool::expire_sent`], and of exports that somebody may still go on with (`open`, by id) the manifest is kept,
-    /// however old it is: it counts what was written so far, and has the numbers that are taken.
+    /// Of exports that somebody may still go on with (`open`, by id) the manifest is kept, however old it is: it counts what
+    /// was written so far, and has the numbers that are taken.
     ///
     /// # Errors
-    /// As [`Spool::expire_sent`].
-    pub fn expire_sent_but(
+    /// When the spool's folder, or `sent` in it, cannot be read.
+    pub fn expire_sent(
         &self,
         older_than: Duration,
         now: SystemTime,

@@ -258,16 +258,16 @@ fn an_acknowledged_file_is_kept_for_a_while_and_then_goes_with_its_folders() {
     let usage = spool.usage().unwrap();
     assert_eq!((usage.files, usage.bytes, usage.sent_files, usage.sent_bytes), (0, 0, files_, bytes));
     let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
-    assert_eq!(spool.expire_sent(hour, now).unwrap().files, 0);
+    assert_eq!(spool.expire_sent(hour, now, &[].into()).unwrap().files, 0);
     // A living writer keeps its folder.
-    let removed = spool.expire_sent(hour, now + 2 * hour).unwrap();
+    let removed = spool.expire_sent(hour, now + 2 * hour, &[].into()).unwrap();
     assert_eq!((removed.files, removed.bytes), (files_, bytes));
     assert_eq!(files(spool.dir()), ["run-1/lock", "run-1/manifest"]);
     commit(&mut writer, 1);
     assert_eq!(writer.seal_all().unwrap()[0].number, 2);
     drop(writer);
     spool.acknowledge(&spool.pending().unwrap().files[0]).unwrap();
-    spool.expire_sent(Duration::ZERO, now + 2 * hour).unwrap();
+    spool.expire_sent(Duration::ZERO, now + 2 * hour, &[].into()).unwrap();
     assert_eq!(std::fs::read_dir(spool.dir()).unwrap().count(), 1, "only sent/ stays");
     assert_eq!(files(spool.dir()), [""; 0]);
 }

@@ -307,7 +307,7 @@ async fn tried(file: Sealed, upload: impl Future<Output = Result<(), UploadError
 /// Removes what was sent long ago. Of an export whose command is `open` the manifest stays: its next life has to know what
 /// the one before left.
 fn expire(spool: &Spool, keep: Duration, open: &HashSet<String>) {
-    let removed = match spool.expire_sent_but(keep, SystemTime::now(), open) {
+    let removed = match spool.expire_sent(keep, SystemTime::now(), open) {
         Ok(removed) => removed,
         Err(err) => {
             tracing::error!(error = chain(&err), "Files that were sent cannot be removed.");

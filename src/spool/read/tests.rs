@@ -85,7 +85,7 @@ fn what_is_committed_is_read_wherever_it_is_by_now() {
     for file in spool.pending().unwrap().files {
         spool.acknowledge(&file).unwrap();
     }
-    spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60)).unwrap();
+    spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60), &[].into()).unwrap();
     assert!(listing.files.iter().all(|file| file.open().unwrap().is_none()));
 }
 

@@ -116,7 +116,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path(), Settings::default()).unwrap();
         let files = acknowledged(&spool);
-        spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60)).unwrap();
+        spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60), &[].into()).unwrap();
         assert!(spool.sent().unwrap().files.is_empty());
         assert!(!spool.take_back(&files[0]).unwrap());
     }

@@ -22,7 +22,8 @@ fn an_export_that_cannot_be_read_hides_no_other() {
     assert!(pending.failed[0].1.to_string().starts_with("read "), "{:?}", pending.failed);
     spool.acknowledge(&pending.files[0]).unwrap();
     std::fs::remove_dir_all(spool.dir().join("run-2").join(MODEL)).unwrap();
-    let removed = spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60)).unwrap();
+    let removed =
+        spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60), &[].into()).unwrap();
     assert_eq!((removed.files, names(&removed.failed)), (1, vec!["run-2"]));
     assert!(!spool.dir().join("run-3").exists(), "{:?}", files(spool.dir()));
 }
@@ -61,7 +62,8 @@ fn a_file_is_acknowledged_whenever_empty_folders_are_removed_meanwhile() {
         let now = fs.operations();
         fs.meanwhile(now + at, move || {
             // Nothing is old enough; folders without files go all the same.
-            let removed = other.expire_sent(Duration::from_secs(3600), SystemTime::UNIX_EPOCH).unwrap();
+            let removed =
+                other.expire_sent(Duration::from_secs(3600), SystemTime::UNIX_EPOCH, &[].into()).unwrap();
             assert!(removed.files == 0 && removed.failed.is_empty(), "{removed:?}");
         });
         spool.acknowledge(&file).unwrap_or_else(|err| panic!("before operation {at}: {err}: {err:?}"));
@@ -88,7 +90,7 @@ fn an_acknowledged_file_is_kept_from_its_acknowledgement_on() {
         fs.meanwhile(now + at, move || {
             // Older than a little after the sealing.
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(sealed_at + 1);
-            assert_eq!(other.expire_sent(Duration::ZERO, time).unwrap().files, 0);
+            assert_eq!(other.expire_sent(Duration::ZERO, time, &[].into()).unwrap().files, 0);
         });
         spool.acknowledge(&file).unwrap();
         if fs.operations() <= now + at {

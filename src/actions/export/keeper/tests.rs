@@ -134,7 +134,7 @@ fn acknowledge_and_expire(spool: &Spool) {
         spool.acknowledge(&file).unwrap();
     }
     let later = SystemTime::now() + Duration::from_secs(60);
-    let removed = spool.expire_sent(Duration::ZERO, later).unwrap();
+    let removed = spool.expire_sent(Duration::ZERO, later, &[].into()).unwrap();
     assert!(removed.failed.is_empty(), "{:?}", removed.failed);
 }
 
