@@ -207,7 +207,7 @@ pub struct ProjectReport {
 /// They are those that became durable since the export was last begun or gone on with, in the order in which they did: of
 /// each session the last one. Of an export of everything again there are none until they have taken the place of the old ones.
 /// Secrets that the agent knows have stars in their place. An agent lists the first sessions for which there is room: 1,000 of
-/// an integration, with 256 KiB of paths and values.
+/// an integration, with 256 KiB of paths and values, and 4 MiB of all integrations together.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastProcessed {
