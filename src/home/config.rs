@@ -6,6 +6,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use outrider_protocol::Raw;
 use outrider_protocol::action::IntegrationConfig;
@@ -21,6 +23,9 @@ use crate::{CollectConfig, ConfigErrors, ConfigFault, Limits, Root, Secret};
 pub const CONFIG_VERSION: u32 = 1;
 /// The longest config.json that is read, in bytes. Above it, it is some other file.
 const LONGEST: u64 = 4 << 20;
+/// How long a half file is thought to be one that somebody is just writing.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The agent's configuration.
 #[derive(Clone)]
@@ -102,24 +107,19 @@ struct Saved<'a> {
 }
 
 impl Config {
-    /// Reads the root's configuration.
+    /// Reads the root's configuration. One that is half since somebody writes it right now is waited for, half a second
+    /// at most.
     ///
     /// # Errors
     /// [`ConfigErrors::NotEnrolled`] when there is none; otherwise everything that is wrong with it.
     pub fn load(root: &Root) -> Result<Self, ConfigErrors> {
         let path = root.config_path();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                return Err(ConfigErrors::NotEnrolled { path });
-            }
-            Err(err) => return Err(ConfigErrors::File(FileError::at("open", &path)(err))),
-        };
+        let started = Instant::now();
+        let (file, bytes) = settled(&path, || {
+            thread::sleep(PAUSE);
+            started.elapsed() < PATIENCE
+        })?;
         let mut faults: Vec<_> = too_open(&file, &path).into_iter().collect();
-        let mut bytes = Vec::new();
-        file.take(LONGEST + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|err| ConfigErrors::File(FileError::at("read", &path)(err)))?;
         if bytes.len() as u64 > LONGEST {
             faults.push(ConfigFault::new("", format!("more than {LONGEST} bytes"), "a configuration"));
             return Err(ConfigErrors::Invalid { path, faults });
@@ -164,6 +164,35 @@ impl Config {
         }
         atomic::write(&path, &bytes, atomic::PRIVATE).map_err(ConfigErrors::File)
     }
+}
+
+/// Opens and reads the file, again for as long as it is half because somebody is writing it at this very moment: `again`
+/// says after each such look whether there is to be another.
+///
+/// A person's editor, or `cp`, empties a file before it fills it.
+fn settled(path: &Path, mut again: impl FnMut() -> bool) -> Result<(File, Vec<u8>), ConfigErrors> {
+    loop {
+        let file = File::open(path).map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound => ConfigErrors::NotEnrolled { path: path.to_owned() },
+            _ => ConfigErrors::File(FileError::at("open", path)(err)),
+        })?;
+        let mut bytes = Vec::new();
+        (&file)
+            .take(LONGEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|err| ConfigErrors::File(FileError::at("read", path)(err)))?;
+        let sensible = bytes.len() as u64 <= LONGEST;
+        if !(sensible && config_read::is_half(&bytes) && just_written(&file) && again()) {
+            return Ok((file, bytes));
+        }
+    }
+}
+
+/// One that was cut off earlier will not become whole by itself. A time that is to come says nothing, as the clock was
+/// set.
+fn just_written(file: &File) -> bool {
+    let written = file.metadata().and_then(|it| it.modified());
+    written.is_ok_and(|it| it.elapsed().map_or(true, |age| age < PATIENCE))
 }
 
 /// The token is in the file, so nobody else may read it.

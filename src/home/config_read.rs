@@ -43,7 +43,7 @@ pub(crate) struct Source<'a> {
 
 /// Reads a configuration. What comes back is usable only when no fault was added.
 pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<Config> {
-    let text = whole_json(source.bytes).map_err(|fault| faults.push(fault)).ok()?;
+    let text = whole_json(source.bytes).map_err(|broken| faults.push(broken.into())).ok()?;
     // Of a version that this program does not know, nothing else can be said.
     if let Some(fault) = newer(text) {
         faults.push(fault);
@@ -92,33 +92,54 @@ pub(crate) fn read(source: Source<'_>, faults: &mut Vec<ConfigFault>) -> Option<
     })
 }
 
+/// Why bytes are no JSON.
+enum Broken {
+    /// Only the beginning of it is there, or nothing.
+    Half(String),
+    Other(ConfigFault),
+}
+
+impl From<Broken> for ConfigFault {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Half(found) => Self::new("", found, "a whole JSON object").advise(RESTORE),
+            Broken::Other(fault) => fault,
+        }
+    }
+}
+
+/// Whether the bytes are the beginning of a file, or nothing, and not all of it.
+pub(crate) fn is_half(bytes: &[u8]) -> bool {
+    matches!(whole_json(bytes), Err(Broken::Half(_)))
+}
+
 /// The file's text, if it is one whole JSON value.
-fn whole_json(bytes: &[u8]) -> Result<&str, ConfigFault> {
-    let half = |found: String| ConfigFault::new("", found, "a whole JSON object").advise(RESTORE);
+fn whole_json(bytes: &[u8]) -> Result<&str, Broken> {
     if bytes.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace()) {
         let found = if bytes.is_empty() {
             "nothing in it".to_owned()
         } else {
             format!("{} empty bytes", bytes.len())
         };
-        return Err(half(found));
+        return Err(Broken::Half(found));
     }
     // Editors on Windows like to begin a file with this mark.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|err| {
         let line = 1 + bytes[..err.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-        ConfigFault::new("", format!("a byte in line {line} that is not UTF-8"), "JSON in UTF-8")
+        let found = format!("a byte in line {line} that is not UTF-8");
+        Broken::Other(ConfigFault::new("", found, "JSON in UTF-8"))
     })?;
     serde_json::from_str::<IgnoredAny>(text).map(|_| text).map_err(|err| {
         let place = format!("line {}, column {}", err.line(), err.column());
         // A number or word that is cut in two is a syntax error to the parser.
         let cut = err.classify() == Category::Eof || !text.trim_end().ends_with(['}', ']']);
         if cut {
-            return half(format!("only a part of it: it breaks off at {place}"));
+            return Broken::Half(format!("only a part of it: it breaks off at {place}"));
         }
         let what = err.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
-        ConfigFault::new("", format!("broken JSON at {place} ({what})"), "a JSON object")
+        Broken::Other(ConfigFault::new("", format!("broken JSON at {place} ({what})"), "a JSON object"))
     })
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::support::{
-    BACKEND, Running, Stack, edit_config, export, integration, outrider, printed, run, until,
+    BACKEND, Running, Stack, edit_config, export, integration, outrider, printed, run, until, until_or,
 };
 
 /// A secret by its key; with what encodings differ in.
@@ -139,7 +139,16 @@ fn sealed(root: &Path, end: &str) -> IntegrationConfig {
 }
 
 fn ended(stack: &Stack, id: &CommandId) -> Ordered {
-    until("the end of a command", || Some(stack.command(id)).filter(|it| it.summary.state.is_end()))
+    let end = || Some(stack.command(id)).filter(|it| it.summary.state.is_end());
+    until_or("the end of a command", end, || {
+        format!(
+            "{}\nlog: {}\nservice: {}\nbackend: {}",
+            serde_json::to_string_pretty(&stack.command(id)).unwrap(),
+            stack.log(id).join("\n"),
+            stack.service.printed(),
+            stack.backend.printed()
+        )
+    })
 }
 
 fn orders(root: &Path) -> Vec<Order> {

@@ -315,12 +315,15 @@ fn start_service(dir: &Path) -> Running {
     Running::start(outrider(&dir.join("root")).arg("service-run"), &dir.join("service.out"))
 }
 
-/// Changes config.json as a person would by hand.
+/// Changes config.json as a person would by hand, with an editor that replaces the file.
 pub(crate) fn edit_config(root: &Path, edit: impl FnOnce(&mut Value)) {
     let path = root.join("config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     edit(&mut config);
-    std::fs::write(&path, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+    let new = root.join("config.json.new");
+    std::fs::copy(&path, &new).unwrap();
+    std::fs::write(&new, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+    std::fs::rename(new, path).unwrap();
 }
 
 /// An order to export, from its integrations as JSON.

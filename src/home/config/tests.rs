@@ -2,16 +2,32 @@
 //! text that stands beside it.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use outrider_protocol::fault::chain;
 use outrider_protocol::ids::AgentId;
 
 use crate::atomic::{self, PRIVATE};
+use crate::config::settled;
 use crate::testing::{fixtures, fresh};
 use crate::{Config, ConfigErrors, Limits, Root, Secret};
 
 fn put(root: &Root, bytes: &[u8]) {
     atomic::write(&root.config_path(), bytes, PRIVATE).unwrap();
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The same, written at a time of its own.
+fn put_at(time: SystemTime, root: &Root, bytes: &[u8]) {
+    put(root, bytes);
+    let file = std::fs::File::options().write(true).open(root.config_path()).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+/// The same, as a file that nobody is writing any more.
+fn put_long_ago(root: &Root, bytes: &[u8]) {
+    put_at(SystemTime::now() - HOUR, root, bytes);
 }
 
 fn json_files(kind: &str) -> Vec<std::path::PathBuf> {
@@ -34,7 +50,7 @@ fn told(err: &ConfigErrors, root: &Root) -> String {
 fn every_invalid_file_is_refused_with_the_text_beside_it() {
     for file in json_files("invalid") {
         let (_folder, root) = fresh();
-        put(&root, &std::fs::read(&file).unwrap());
+        put_long_ago(&root, &std::fs::read(&file).unwrap());
         let err = Config::load(&root).expect_err(&file.display().to_string());
         let expected = std::fs::read_to_string(file.with_extension("txt")).unwrap_or_default();
         assert_eq!(told(&err, &root), expected, "{}", file.display());
@@ -105,7 +121,7 @@ fn a_file_cut_off_anywhere_is_refused_and_said_to_be_half() {
     let whole = std::fs::read(fixtures("valid").join("everything.json")).unwrap();
     let end = whole.iter().rposition(|byte| *byte == b'}').unwrap();
     for cut in 0..end {
-        put(&root, &whole[..cut]);
+        put_long_ago(&root, &whole[..cut]);
         let err = Config::load(&root).unwrap_err();
         let ConfigErrors::Invalid { faults, .. } = &err else { panic!("cut at {cut}: {err}") };
         assert_eq!(faults.len(), 1, "cut at {cut}: {err}");
@@ -114,6 +130,33 @@ fn a_file_cut_off_anywhere_is_refused_and_said_to_be_half() {
             "cut at {cut}: {err}"
         );
     }
+}
+
+#[test]
+fn a_file_that_is_just_being_written_is_waited_for() {
+    let (_folder, root) = fresh();
+    let whole = std::fs::read(fixtures("valid").join("everything.json")).unwrap();
+    // A time to come, since a slow machine may need long between two looks.
+    let put_now = |bytes: &[u8]| put_at(SystemTime::now() + HOUR, &root, bytes);
+    // What a reader may see of a file that is emptied and then filled.
+    let mut states = [&whole[..0], &whole[..1], &whole[..whole.len() / 2], &whole].into_iter();
+    let mut write = || states.next().map(put_now).is_some();
+    assert!(write());
+    assert_eq!(settled(&root.config_path(), &mut write).unwrap().1, whole);
+    // Nobody is asked to wait for one that is whole, or that was half before.
+    let never = || -> bool { panic!("waited") };
+    settled(&root.config_path(), never).unwrap();
+    put_long_ago(&root, &whole[..9]);
+    assert_eq!(settled(&root.config_path(), never).unwrap().1, &whole[..9]);
+    // Of one that stays half, that is said in the end.
+    put_now(&whole[..9]);
+    let mut looks = 0;
+    let thrice = || {
+        looks += 1;
+        looks < 3
+    };
+    assert_eq!(settled(&root.config_path(), thrice).unwrap().1, &whole[..9]);
+    assert_eq!(looks, 3);
 }
 
 #[test]
