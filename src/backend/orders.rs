@@ -23,6 +23,15 @@ pub(crate) async fn take(app: &App, mut new: NewCommand) -> Result<CommandId, Ap
     if new.configured {
         fill_in(app, &new.agent, &mut new.order).await?;
     }
+    if let Some(id) = new.order.integrations().iter().map(IntegrationConfig::id).find(IntegrationId::is_extra)
+    {
+        let message = format!(
+            "an integration has the id {id}: ids that begin with `{}` are those of `extra_integrations` in config.json of \
+             the host",
+            IntegrationId::EXTRA
+        );
+        return Err(ApiError::bad_request(message).hint("give the integration another `id`"));
+    }
     check_configs(app, &new.agent, &new.order).await?;
     if let Order::Upgrade(order) = &new.order {
         upgrade::check(order)?;

@@ -47,7 +47,7 @@ pub struct Config {
     pub integrations_dir: Option<PathBuf>,
     /// Certificates, in PEM, that are trusted beside the usual ones; as [`Config::integrations_dir`].
     pub ca_file: Option<PathBuf>,
-    /// Integrations that join every export, set by hand.
+    /// Integrations that join every export, set by hand; as [`IntegrationConfig::extra`].
     pub extra_integrations: Vec<IntegrationConfig>,
     /// What is measured on this host, set by hand; nothing where it is missing.
     pub collect: Option<CollectConfig>,

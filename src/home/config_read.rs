@@ -1,10 +1,11 @@
 //! From the bytes of config.json to a [`Config`], noting every fault on the way.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use outrider_protocol::Raw;
 use outrider_protocol::action::IntegrationConfig;
-use outrider_protocol::ids::{AgentId, IntegrationId, IntegrationName};
+use outrider_protocol::ids::{self, AgentId, IntegrationId, IntegrationName};
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
 
@@ -32,6 +33,8 @@ const FIELDS: &[&str] = &[
 const RESTORE: &str = "put a copy of it back, or run `outrider unenroll` and enroll again";
 /// The longest token or customer id, in bytes; a token travels in a header.
 const LONGEST_TEXT: usize = 4096;
+/// The longest id of an integration, in bytes: in exports something stands before it.
+const LONGEST_ID: usize = ids::LONGEST - IntegrationId::EXTRA.len();
 
 /// What is read.
 #[derive(Clone, Copy)]
@@ -235,10 +238,19 @@ fn extra_integrations(members: &mut Members<'_>) -> Vec<IntegrationConfig> {
         return Vec::new();
     };
     let faults = members.faults();
+    let mut ids = HashSet::new();
     elements
         .iter()
         .enumerate()
-        .filter_map(|(i, raw)| integration(&child(&place, &i.to_string()), raw, faults))
+        .filter_map(|(i, raw)| {
+            let place = child(&place, &i.to_string());
+            let integration = integration(&place, raw, faults)?;
+            if !ids.insert(integration.id()) {
+                let found = format!("{:?}, which is that of an earlier one", integration.id().as_str());
+                faults.push(ConfigFault::new(&child(&place, "id"), found, "an id of its own"));
+            }
+            Some(integration)
+        })
         .collect()
 }
 
@@ -248,8 +260,11 @@ fn integration(place: &str, raw: &Raw, faults: &mut Vec<ConfigFault>) -> Option<
     let name = members.needed("name", "an integration's name: lower-case letters, digits, - and _", |text| {
         IntegrationName::new(text).map_err(|bad| format!("{:?}", bad.found))
     });
-    let id =
-        members.text("id", id, |text| IntegrationId::new(text).map_err(|bad| format!("{:?}", bad.found)));
+    let id = members.text("id", id, |text| {
+        let whole = IntegrationId::new(format!("{}{text}", IntegrationId::EXTRA));
+        let id = IntegrationId::new(text).map_err(|bad| format!("{:?}", bad.found))?;
+        whole.map(|_| id).map_err(|_| format!("more than {LONGEST_ID} characters"))
+    });
     let config = match members.take("config") {
         Some(config) => config,
         None => Raw::from(serde_json::value::to_raw_value(&serde_json::Map::new()).ok()?),

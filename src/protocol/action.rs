@@ -264,6 +264,12 @@ impl IntegrationConfig {
     pub fn id(&self) -> IntegrationId {
         self.id.clone().unwrap_or_else(|| self.name.clone().into())
     }
+
+    /// As it is exported where config.json adds it (see [`IntegrationId::extra`]).
+    #[must_use]
+    pub fn extra(&self) -> Self {
+        Self { id: Some(self.id().extra()), ..self.clone() }
+    }
 }
 
 fn empty_config() -> Raw {

@@ -137,6 +137,24 @@ impl From<IntegrationName> for IntegrationId {
     }
 }
 
+impl IntegrationId {
+    /// How the ids of integrations begin that config.json of a host adds to every export. No others begin so.
+    pub const EXTRA: &str = "extra-";
+
+    /// The id that an integration of config.json has in exports: whatever the backend orders has another one, in each order,
+    /// so that neither is ever given the last-processed values of the other.
+    #[must_use]
+    pub fn extra(&self) -> Self {
+        Self(format!("{}{self}", Self::EXTRA))
+    }
+
+    /// Whether it is such an id.
+    #[must_use]
+    pub fn is_extra(&self) -> bool {
+        self.0.starts_with(Self::EXTRA)
+    }
+}
+
 /// An open session of an export, numbered by the action; unique within the export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -155,5 +155,5 @@ fn extra_integrations_join_every_export() {
     let id = stack.order(export(&json!([{ "name": "git", "config": { "repositories": [repository] } }])));
     let done = stack.until_state(&id, CommandState::Done);
     let names: Vec<_> = report(&done).integrations.iter().map(|it| it.integration.as_str()).collect();
-    assert_eq!(names, ["git", "mock"]);
+    assert_eq!(names, ["git", "extra-mock"]);
 }

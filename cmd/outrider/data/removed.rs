@@ -50,7 +50,7 @@ pub(super) fn configured(root: &Root, now: Timestamp, days: u32) -> Result<BTree
     })?;
     if root.config_path().exists() {
         let config = Config::load(root).map_err(|err| Error::failed(chain(&err)))?;
-        found.extend(config.extra_integrations.iter().map(|it| it.id()));
+        found.extend(config.extra_integrations.iter().map(|it| it.extra().id()));
     }
     Ok(found)
 }

@@ -233,6 +233,17 @@ async fn an_order_that_no_agent_could_take_is_refused_at_once() {
     assert_eq!(agent.poll(0).await.len(), 1);
 }
 
+#[tokio::test]
+async fn an_order_with_an_id_of_a_hosts_own_integrations_is_refused() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let mut new = new_command(&agent.id);
+    new.order.integrations_mut()[0].id = Some("extra-mock".parse().unwrap());
+    let err = rig.client.create_command(&new).await.unwrap_err();
+    assert!(matches!(err, ClientError::Refused { status: 400, .. }), "{err}");
+    assert!(err.to_string().contains("extra-mock") && err.hint().unwrap().contains("another `id`"), "{err}");
+}
+
 fn order_with(agent: &FakeAgent, text: &str) -> NewCommand {
     let mut new = new_command(&agent.id);
     if let Order::Export(order) = &mut new.order {

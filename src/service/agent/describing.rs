@@ -115,12 +115,13 @@ impl Agent {
     fn describe(&mut self, programs: Programs) {
         let Ok(command) = CommandId::new(NAME) else { return };
         let config = &self.setup.config;
-        let order = Order::DescribeIntegrations(DescribeOrder::default());
+        let mut order = Order::DescribeIntegrations(DescribeOrder::default());
+        order.agent_mut().customer_id.clone_from(&config.customer_id);
         let job = Job {
             command,
             redaction: Arc::new(Redaction::of(&order, &config.token)),
             tokens: self.tokens.clone(),
-            order: crate::order::completed(order, &[], config.customer_id.as_deref()),
+            order,
             time_limit: Some(TIME_LIMIT),
             program: self.setup.program.clone(),
             root: self.setup.root.path().to_owned(),

@@ -44,7 +44,15 @@ impl Agent {
         held.stop = Some(stop);
         let Setup { config, program, root, .. } = &self.setup;
         let Command { order, time_limit_ms, .. } = command;
-        let order = crate::order::completed(order, &config.extra_integrations, config.customer_id.as_deref());
+        let order =
+            match crate::order::completed(order, &config.extra_integrations, config.customer_id.as_deref()) {
+                Ok(order) => order,
+                Err(error) => {
+                    self.commands.ended(&id);
+                    let outcome = Outcome { state: EndState::Failed, report: None, error: Some(*error) };
+                    return self.end(&id, outcome);
+                }
+            };
         let job = Job {
             command: id.clone(),
             redaction: Arc::new(Redaction::of(&order, &config.token)),

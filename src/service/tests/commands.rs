@@ -35,7 +35,7 @@ answer(report())"#;
     let running = agent.start();
     backend.run("c1", &export());
     assert_eq!(backend.ended("c1").await["state"], "done");
-    assert_eq!(backend.log_of("c1"), ["first", r#"["mock", "mock-2"]"#, "last"]);
+    assert_eq!(backend.log_of("c1"), ["first", r#"["mock", "extra-mock"]"#, "last"]);
     let told = backend.told_of("c1");
     assert_eq!(told[..2], ["command.accepted", "command.running"]);
     assert!(told.contains(&"command.progress".to_owned()), "{told:?}");
@@ -102,7 +102,17 @@ async fn each_command_gets_what_config_json_says_when_it_starts() {
     agent.config.save(&agent.root()).unwrap();
     backend.run("c2", &export());
     backend.ended("c2").await;
-    assert_eq!(backend.log_of("c2"), ["mock git"]);
+    assert_eq!(backend.log_of("c2"), ["mock extra-git"]);
+    // Nobody else is given what that one stores.
+    let with = |id: &str| json!({"action": "export", "integrations": [{"name": "mock", "id": id}]});
+    backend.run("c3", &with("extra-git"));
+    let outcome = backend.ended("c3").await;
+    assert_eq!(outcome["state"], "failed");
+    let message = outcome["error"]["message"].as_str().unwrap();
+    assert!(message.contains("the id extra-git"), "{message}");
+    backend.run("c4", &with("git"));
+    assert_eq!(backend.ended("c4").await["state"], "done");
+    assert_eq!(backend.log_of("c4"), ["git extra-git"]);
     running.stop().await;
 }
 
@@ -121,7 +131,7 @@ answer(report('failed' if command == 'c1' else 'done'))";
     std::fs::write(agent.root().config_path(), "{\"version\": ").unwrap();
     backend.run("c1", &export());
     let outcome = backend.ended("c1").await;
-    assert_eq!(backend.log_of("c1"), ["mock git"]);
+    assert_eq!(backend.log_of("c1"), ["mock extra-git"]);
     let hint = outcome["error"]["hint"].as_str().unwrap();
     assert!(hint.contains("config.json could not be used: "), "{hint}");
     backend.run("c2", &export());
@@ -131,7 +141,7 @@ answer(report('failed' if command == 'c1' else 'done'))";
     agent.config.save(&agent.root()).unwrap();
     backend.run("c1-2", &export());
     backend.ended("c1-2").await;
-    assert_eq!(backend.log_of("c1-2"), ["mock git"]);
+    assert_eq!(backend.log_of("c1-2"), ["mock extra-git"]);
     running.stop().await;
 }
 
