@@ -179,7 +179,10 @@ impl Agent {
             held: HashMap::new(),
             open: watch::Sender::default(),
             link: watch::Sender::new(LinkStatus::Connecting),
-            spool_use: SpoolUse { acknowledged: Ledger::open(&setup.root).files(), ..SpoolUse::default() },
+            spool_use: SpoolUse {
+                acknowledged: Ledger::open(&setup.root, &setup.config.agent).files(),
+                ..SpoolUse::default()
+            },
             describing: Describing::new(),
             collecting: Collecting::new(Instant::now()),
             ordered: Ordered::load(&setup.root),
@@ -215,7 +218,7 @@ impl Agent {
         let uploads = Uploads::new(
             http.clone(),
             timing.clone(),
-            (root, &config.limits),
+            (root, &config.limits, Ledger::open(root, &config.agent)),
             (spool.clone(), self.open.subscribe()),
             self.events.clone(),
         );

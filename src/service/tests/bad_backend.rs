@@ -191,14 +191,43 @@ async fn an_acknowledged_file_in_whose_place_the_backend_has_another_waits_in_th
 
 async fn until_acknowledged(agent: &Agent, files: u64) {
     let path = agent.root().state().join("acknowledged.json");
-    let expected = json!({"files": files}).to_string();
+    let expected = json!({"files": files, "agent": agent.config.agent});
     for _ in 0..3000 {
-        if std::fs::read_to_string(&path).is_ok_and(|it| it == expected) {
+        let kept = std::fs::read(&path).ok().and_then(|it| serde_json::from_slice::<Value>(&it).ok());
+        if kept.as_ref() == Some(&expected) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{files} files were not acknowledged")
+}
+
+#[tokio::test]
+async fn a_root_that_is_enrolled_anew_has_lost_nothing_and_sends_nothing_twice() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.count_files();
+    let mut agent = Agent::new(&server, DONE);
+    spooled(&agent, "e1", 10);
+    let service = agent.start();
+    uploaded(&agent, &backend).await;
+    until_acknowledged(&agent, 1).await;
+    service.stop().await;
+    // The backend counts by agent.
+    backend.forget_files();
+    agent.config.agent = "a2".parse().unwrap();
+    agent.config.save(&agent.root()).unwrap();
+    spooled(&agent, "e2", 10);
+    let service = agent.start();
+    until_acknowledged(&agent, 1).await;
+    service.stop().await;
+    // A second life is told what the backend has by now.
+    let service = agent.start();
+    spooled(&agent, "e3", 10);
+    until_acknowledged(&agent, 2).await;
+    service.stop().await;
+    assert!(agent.root().spool().join("sent/e1/sourcecode.Commit/0.json.gz").exists());
+    assert!(!agent.root().state().join("unchanged/reset").exists());
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** the count is never higher than what was acknowledged less what was found to be lost: it is raised after
 //! a file has moved to `sent/`. A crash in between leaves it one too low, which hides the loss of one file at most.
+//!
+//! **Invariant:** it counts what was acknowledged to one agent: a root that was enrolled anew is another one to the backend,
+//! which has nothing of it yet and has lost nothing.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -9,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use outrider_home::{FileError, Root, atomic};
 use outrider_protocol::fault::chain;
+use outrider_protocol::ids::AgentId;
 use serde::{Deserialize, Serialize};
 
 /// The count, and the file that keeps it. It lies in the root's `state`, which belongs to one backend.
@@ -18,18 +22,20 @@ pub(crate) struct Ledger {
     kept: Kept,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     files: u64,
+    /// To whom they were acknowledged.
+    agent: AgentId,
 }
 
 impl Ledger {
     /// The count of a root; none where there is no file that can be read, which hides losses and makes up none.
-    pub(crate) fn open(root: &Root) -> Self {
+    pub(crate) fn open(root: &Root, agent: &AgentId) -> Self {
         let path = root.state().join("acknowledged.json");
-        let kept =
-            std::fs::read(&path).ok().and_then(|it| serde_json::from_slice(&it).ok()).unwrap_or_default();
-        Self { path, kept }
+        let kept = std::fs::read(&path).ok().and_then(|it| serde_json::from_slice::<Kept>(&it).ok());
+        let kept = kept.filter(|it| &it.agent == agent);
+        Self { path, kept: kept.unwrap_or_else(|| Kept { files: 0, agent: agent.clone() }) }
     }
 
     pub(crate) fn files(&self) -> u64 {
@@ -38,18 +44,18 @@ impl Ledger {
 
     /// Another file was acknowledged.
     pub(crate) fn add(&mut self) {
-        self.save(Kept { files: self.kept.files.saturating_add(1) });
+        self.save(self.kept.files.saturating_add(1));
     }
 
     /// The backend has lost so many, and what there was to do about it is done.
     pub(crate) fn lost(&mut self, files: u64) {
-        self.save(Kept { files: self.kept.files.saturating_sub(files) });
+        self.save(self.kept.files.saturating_sub(files));
     }
 
-    fn save(&mut self, kept: Kept) {
-        self.kept = kept;
+    fn save(&mut self, files: u64) {
+        self.kept.files = files;
         let saved: Result<(), FileError> =
-            atomic::write(&self.path, &serde_json::to_vec(&kept).unwrap_or_default(), atomic::PRIVATE);
+            atomic::write(&self.path, &serde_json::to_vec(&self.kept).unwrap_or_default(), atomic::PRIVATE);
         if let Err(err) = saved {
             tracing::warn!(error = chain(&err), "The count of acknowledged files was not written.");
         }
@@ -94,16 +100,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_count_survives_a_restart_and_a_broken_file_counts_nothing() {
+    fn the_count_survives_a_restart_and_neither_another_agent_nor_a_broken_file() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::at(dir.path());
         root.create().unwrap();
-        let mut ledger = Ledger::open(&root);
+        let [agent, other] = ["a1", "a2"].map(|it| AgentId::new(it).unwrap());
+        let mut ledger = Ledger::open(&root, &agent);
         (0..3).for_each(|_| ledger.add());
         ledger.lost(1);
-        assert_eq!(Ledger::open(&root).files(), 2);
+        assert_eq!(Ledger::open(&root, &agent).files(), 2);
+        assert_eq!(Ledger::open(&root, &other).files(), 0);
         std::fs::write(root.state().join("acknowledged.json"), "{").unwrap();
-        assert_eq!(Ledger::open(&root).files(), 0);
+        assert_eq!(Ledger::open(&root, &agent).files(), 0);
     }
 
     #[test]

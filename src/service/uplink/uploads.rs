@@ -79,7 +79,7 @@ impl Uploads {
     pub(crate) fn new(
         http: Http,
         timing: Timing,
-        (root, limits): (&Root, &Limits),
+        (root, limits, ledger): (&Root, &Limits, Ledger),
         (spool, open): (Spool, watch::Receiver<HashSet<String>>),
         events: mpsc::Sender<Event>,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Uploads {
             away: Backoff::new(&timing),
             away_until: Instant::now(),
             root: root.clone(),
-            ledger: Ledger::open(root),
+            ledger,
             http,
             timing,
             spool,
@@ -406,7 +406,8 @@ mod tests {
         let (events, _happened) = mpsc::channel(8);
         let root = Root::at(dir.path());
         let spool = (open(root.spool()).unwrap(), watch::channel(HashSet::new()).1);
-        let mut uploads = Uploads::new(http, Timing::new(&limits), (&root, &limits), spool, events);
+        let ledger = Ledger::open(&root, &"a1".parse().unwrap());
+        let mut uploads = Uploads::new(http, Timing::new(&limits), (&root, &limits, ledger), spool, events);
         uploads.add(file());
         let taken = uploads.queue.pop_front().unwrap();
         uploads.ended(tried(taken, async { panic!("a bug") }).await).await;
