@@ -9,8 +9,8 @@
 //!
 //! A *mark* is 20 bytes: a hash of (integration, model, id) and a hash of the object's own `hash`. While a session is open
 //! its marks are held with it ([`SessionMarks`]); when its objects are in the spool they are appended to the files that
-//! wait; when the spool holds no file of that export and model any more, the backend has acknowledged them, and the start
-//! of the next export merges them into the runs. Runs are merged with each other as they grow, so that a lookup reads a
+//! wait; when the spool says that the backend has acknowledged all of that export and model, the start of the next export
+//! merges them into the runs. Where it knows nothing of them any more, they are merged as doubts. Runs are merged with each other as they grow, so that a lookup reads a
 //! block of few files.
 //!
 //! **Invariant:** an object counts as unchanged only when the last state in which it was put into the spool is the one
@@ -37,6 +37,7 @@ mod merge;
 mod pending;
 mod run;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -72,6 +73,17 @@ pub enum Known {
     New,
 }
 
+/// What became of the objects of a model that an earlier run put into the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// They wait for the backend, or some of them do.
+    Waits,
+    /// The backend has acknowledged all of them.
+    Acknowledged,
+    /// Nobody knows whether the backend has them.
+    Unknown,
+}
+
 /// The store, open for one run of an export.
 #[derive(Debug)]
 pub struct Unchanged {
@@ -95,7 +107,7 @@ enum Step {
 type At<'a> = &'a mut dyn FnMut(Step) -> Result<(), FileError>;
 
 impl Unchanged {
-    /// Opens the root's store for a run of `export`, and merges what `acknowledged` (export, model) says the backend has
+    /// Opens the root's store for a run of `export`, and merges what `delivery` (export, model) says the backend has
     /// acknowledged by now. That the store of checkpoints is open means that no other export runs.
     ///
     /// Never fails: the second value tells what went wrong, for the log.
@@ -103,20 +115,20 @@ impl Unchanged {
         root: &Root,
         _alone: &Checkpoints,
         export: &ExportId,
-        acknowledged: &dyn Fn(&str, &str) -> bool,
+        delivery: &dyn Fn(&str, &str) -> Delivery,
     ) -> (Self, Vec<String>) {
-        Self::open_at(root.unchanged(), export, acknowledged, &mut |_| Ok(()))
+        Self::open_at(root.unchanged(), export, delivery, &mut |_| Ok(()))
     }
 
     fn open_at(
         folder: PathBuf,
         export: &ExportId,
-        acknowledged: &dyn Fn(&str, &str) -> bool,
+        delivery: &dyn Fn(&str, &str) -> Delivery,
         at: At<'_>,
     ) -> (Self, Vec<String>) {
         let sent = Filter::default();
         let mut warnings = Vec::new();
-        let begun = Folder(&folder).begin(acknowledged, &sent, &mut warnings, at);
+        let begun = Folder(&folder).begin(delivery, &sent, &mut warnings, at);
         let (runs, number, distrust) = match begun {
             Ok((runs, number)) => (runs, number, None),
             Err(err) => match Folder(&folder).set_aside() {
@@ -230,6 +242,15 @@ impl Unchanged {
     }
 }
 
+/// The exports of which marks wait: the spool has to know of them until they are merged.
+///
+/// # Errors
+/// When a folder cannot be listed.
+pub fn waiting_exports(root: &Root) -> Result<HashSet<String>, FileError> {
+    let files = pending::list(&root.unchanged().join(PENDING))?;
+    Ok(files.into_iter().map(|file| file.export).collect())
+}
+
 /// The store's folder while it is opened.
 struct Folder<'a>(&'a Path);
 
@@ -237,7 +258,7 @@ impl Folder<'_> {
     /// The runs after merging, and the number of the run of an export that begins.
     fn begin(
         &self,
-        acknowledged: &dyn Fn(&str, &str) -> bool,
+        delivery: &dyn Fn(&str, &str) -> Delivery,
         sent: &Filter,
         warnings: &mut Vec<String>,
         at: At<'_>,
@@ -252,7 +273,7 @@ impl Folder<'_> {
         let mut runs = self.runs()?;
         let files = pending::list(&self.0.join(PENDING))?;
         let number = files.last().map_or(1, |file| file.run + 1);
-        let (ready, mut held) = pending::split(files, acknowledged);
+        let (ready, mut held) = pending::split(files, delivery);
         match self.merge(&mut runs, &ready, at) {
             Ok(()) => {}
             Err(err) if err.err.kind() == io::ErrorKind::InvalidData => return Err(err),

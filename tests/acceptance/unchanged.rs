@@ -4,9 +4,10 @@ use std::path::Path;
 
 use outrider_backend::admin::CommandState;
 use outrider_protocol::report::{ActionReport, ExportReport};
+use outrider_spool::{Settings, Spool};
 use serde_json::{Value, json};
 
-use crate::support::{Stack, export, outrider, printed, run, spooled};
+use crate::support::{Stack, export, outrider, printed, run, spooled, until};
 
 const MODELS: [&str; 3] = ["sourcecode.Repo", "sourcecode.User", "sourcecode.PullRequest"];
 /// 3 users, 2 repositories, 10 pull requests in each.
@@ -60,14 +61,51 @@ fn what_waits_in_the_spool_is_sent_again_and_so_is_all_on_demand_and_after_a_res
     assert_eq!(by_hand(&root, 1, &[]), (OBJECTS, 0));
     assert_eq!(by_hand(&root, 1, &[]), (OBJECTS, 0), "the backend does not have it yet");
     assert_eq!(spooled(&root, "sourcecode.PullRequest").len(), 40);
-    // As the uploads leave it.
-    std::fs::remove_dir_all(root.join("spool")).unwrap();
+    acknowledge(&root);
     assert_eq!(by_hand(&root, 1, &[]), (0, OBJECTS));
     assert_eq!(by_hand(&root, 1, &["--reprocess-historical"]), (OBJECTS, 0));
-    std::fs::remove_dir_all(root.join("spool")).unwrap();
+    acknowledge(&root);
     assert_eq!(by_hand(&root, 1, &[]), (0, OBJECTS));
     std::fs::write(root.join("state/unchanged/reset"), "").unwrap();
     assert_eq!(by_hand(&root, 1, &[]), (OBJECTS, 0), "the backend may have lost it");
+}
+
+/// Leaves the spool as the uploads do.
+fn acknowledge(root: &Path) {
+    let spool = Spool::open(root.join("spool"), Settings::default()).unwrap();
+    let files = spool.pending().unwrap().files;
+    assert!(!files.is_empty());
+    files.iter().for_each(|file| spool.acknowledge(file).unwrap());
+}
+
+#[test]
+fn what_was_removed_from_the_spool_by_hand_is_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    assert_eq!(by_hand(&root, 1, &[]), (OBJECTS, 0));
+    std::fs::remove_dir_all(root.join("spool")).unwrap();
+    assert_eq!(by_hand(&root, 1, &[]), (OBJECTS, 0), "no backend ever had it");
+    acknowledge(&root);
+    assert_eq!(by_hand(&root, 1, &[]), (0, OBJECTS));
+}
+
+#[test]
+fn what_was_sent_and_expired_long_ago_is_left_out() {
+    let mut stack = Stack::start(&json!({ "sent_keep_hours": 0 }));
+    let mut order = || {
+        let id = stack.order(export(&integrations(1)));
+        let done = stack.until_state(&id, CommandState::Done);
+        stack.until_uploaded();
+        let Some(ActionReport::Export(report)) = done.report else { panic!("no report of an export") };
+        // It looks for what has expired at its start, and rarely later.
+        stack.kill_service();
+        stack.start_service();
+        let sent = stack.root().join("spool/sent").join(id.as_str());
+        until("the files to expire", || (!sent.exists()).then_some(()));
+        counts(&report)
+    };
+    assert_eq!(order(), (OBJECTS, 0));
+    assert_eq!(order(), (0, OBJECTS));
 }
 
 #[test]
@@ -75,7 +113,7 @@ fn a_store_that_cannot_be_read_costs_time_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     by_hand(&root, 1, &[]);
-    std::fs::remove_dir_all(root.join("spool")).unwrap();
+    acknowledge(&root);
     by_hand(&root, 1, &[]);
     let state = std::fs::read_dir(root.join("state/unchanged")).unwrap().flatten();
     let runs: Vec<_> =

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use outrider_home::unchanged::{Known, Scope, SessionMarks};
+use outrider_home::unchanged::{Delivery, Known, Scope, SessionMarks};
 use outrider_home::{Checkpoints, Root, Unchanged};
 use outrider_protocol::ids::{ExportId, IntegrationId, Model};
 
@@ -29,7 +29,7 @@ fn store(table: &mut Table, root: &Root) {
     let scope = Scope::new(&integration, &model);
     let open = |run: &str| {
         let export = ExportId::new(run).expect("an id");
-        let (store, warnings) = Unchanged::open(root, &alone, &export, &|_, _| true);
+        let (store, warnings) = Unchanged::open(root, &alone, &export, &|_, _| Delivery::Acknowledged);
         assert!(warnings.is_empty(), "{warnings:?}");
         store
     };

@@ -2,7 +2,8 @@
 //!
 //! While a session is open the marks of its accepted objects are held here; the keeper says when its objects are in the
 //! spool, and only then are the marks written down. Which of them the backend has acknowledged is read off the spool at
-//! the start of the next export: a folder of an export and a model that holds no file is acknowledged as a whole.
+//! the start of the next export: a folder of an export and a model that holds no file is acknowledged as a whole. Where the
+//! spool no longer knows the export, nobody can say, and its objects are sent again.
 //!
 //! **Invariant:** nothing here fails an export.
 
@@ -11,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use outrider_home::unchanged::{Known, Mark, Scope, SessionMarks};
+use outrider_home::unchanged::{Delivery, Known, Mark, Scope, SessionMarks};
 use outrider_home::{Checkpoints, Unchanged};
 use outrider_protocol::ids::{IntegrationId, Model, SessionId};
 use outrider_protocol::integration::ModelInfo;
@@ -53,8 +54,8 @@ impl Backend {
         let (root, run) = (context.root().clone(), context.run_id().clone());
         let open = move || {
             let spool = root.spool();
-            let acknowledged = |export: &str, model: &str| is_empty(&spool.join(export).join(model));
-            (Unchanged::open(&root, &checkpoints, &run, &acknowledged), checkpoints)
+            let delivery = |export: &str, model: &str| delivery(&spool.join(export), model);
+            (Unchanged::open(&root, &checkpoints, &run, &delivery), checkpoints)
         };
         let ((store, warnings), checkpoints) = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened,
@@ -130,12 +131,17 @@ impl Session {
     }
 }
 
-/// Whether a folder of the spool holds no file: what it held, the backend has acknowledged.
-fn is_empty(folder: &Path) -> bool {
-    match std::fs::read_dir(folder) {
+/// What became of the objects of a model, by the folder that the spool has of their export. The folder stays until the marks
+/// are merged (see `expire` of the service): one that is gone was removed by somebody, or the root came back without it.
+fn delivery(export: &Path, model: &str) -> Delivery {
+    if !export.is_dir() {
+        return Delivery::Unknown;
+    }
+    let is_empty = match std::fs::read_dir(export.join(model)) {
         Ok(mut entries) => entries.next().is_none(),
         Err(err) => err.kind() == io::ErrorKind::NotFound,
-    }
+    };
+    if is_empty { Delivery::Acknowledged } else { Delivery::Waits }
 }
 
 /// Sifts the objects of one session.

@@ -41,7 +41,8 @@ impl Sorted {
     pub(super) fn read(files: &[PendingFile], folder: &Path) -> Result<Self, FileError> {
         let mut all = Self::default();
         for file in files {
-            marks::read(&file.path, &mut |mark| all.push(mark, folder))?;
+            let as_known = |mark: Mark| if file.in_doubt { Mark::doubt(mark.key) } else { mark };
+            marks::read(&file.path, &mut |mark| all.push(as_known(mark), folder))?;
         }
         sort(&mut all.memory);
         Ok(all)

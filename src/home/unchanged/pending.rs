@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Delivery;
 use super::marks::ENDING;
 use crate::atomic::{self, FileError};
 
@@ -15,6 +16,8 @@ pub(super) struct PendingFile {
     pub(super) export: String,
     pub(super) model: String,
     pub(super) path: PathBuf,
+    /// Whether nobody knows if the backend has its objects.
+    pub(super) in_doubt: bool,
 }
 
 /// The folder of a run's files.
@@ -32,7 +35,7 @@ pub(super) fn list(pending: &Path) -> Result<Vec<PendingFile>, FileError> {
         for name in names(&folder)? {
             if let Some(model) = name.strip_suffix(ENDING) {
                 let (export, model) = (export.to_owned(), model.to_owned());
-                found.push(PendingFile { run, export, model, path: folder.join(&name) });
+                found.push(PendingFile { run, export, model, path: folder.join(&name), in_doubt: false });
             }
         }
     }
@@ -56,20 +59,30 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>, FileError> {
     entries.map(name).collect()
 }
 
-/// Tells files that may be merged from those that must wait: of each model only the oldest that are acknowledged, since
-/// what a later run sent must not be overridden by what an earlier one did.
+/// Tells files that may be merged from those that must wait: of each model only the oldest that do not wait for the backend,
+/// since what a later run sent must not be overridden by what an earlier one did.
 pub(super) fn split(
     files: Vec<PendingFile>,
-    acknowledged: &dyn Fn(&str, &str) -> bool,
+    delivery: &dyn Fn(&str, &str) -> Delivery,
 ) -> (Vec<PendingFile>, Vec<PendingFile>) {
     let mut held = HashSet::new();
-    files.into_iter().partition(|file| {
-        let merged = !held.contains(&file.model) && acknowledged(&file.export, &file.model);
-        if !merged {
-            held.insert(file.model.clone());
+    let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+    for mut file in files {
+        let delivery =
+            if held.contains(&file.model) { Delivery::Waits } else { delivery(&file.export, &file.model) };
+        match delivery {
+            Delivery::Waits => {
+                held.insert(file.model.clone());
+                waiting.push(file);
+            }
+            Delivery::Acknowledged => ready.push(file),
+            Delivery::Unknown => {
+                file.in_doubt = true;
+                ready.push(file);
+            }
         }
-        merged
-    })
+    }
+    (ready, waiting)
 }
 
 /// Removes files whose marks are merged, the oldest first and each durably before the next: an older one that is merged

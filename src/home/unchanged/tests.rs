@@ -22,7 +22,15 @@ fn scope(model: &Model) -> Scope {
 }
 
 fn open(root: &Root, id: &str, acknowledged: &dyn Fn(&str, &str) -> bool) -> Unchanged {
-    let (store, warnings) = Unchanged::open_at(root.unchanged(), &export(id), acknowledged, &mut |_| Ok(()));
+    open_with(root, id, &|export, model| told(acknowledged(export, model)))
+}
+
+fn told(acknowledged: bool) -> Delivery {
+    if acknowledged { Delivery::Acknowledged } else { Delivery::Waits }
+}
+
+fn open_with(root: &Root, id: &str, delivery: &dyn Fn(&str, &str) -> Delivery) -> Unchanged {
+    let (store, warnings) = Unchanged::open_at(root.unchanged(), &export(id), delivery, &mut |_| Ok(()));
     assert_eq!(warnings, [""; 0]);
     store
 }
@@ -42,6 +50,27 @@ fn send(store: &Unchanged, model: &Model, objects: &[(String, &str)]) {
 
 fn some(count: usize, hash: &'static str) -> Vec<(String, &'static str)> {
     (0..count).map(|n| (format!("id-{n}"), hash)).collect()
+}
+
+#[test]
+fn what_nobody_knows_of_any_more_is_sent_again_in_each_state() {
+    let (_folder, root) = fresh();
+    let commits = model("sourcecode.Commit");
+    let scope = scope(&commits);
+    let [before, after] = ["a", "b"].map(|state| scope.mark("1", Some(state)));
+    send(&open(&root, "e1", &|_, _| true), &commits, &[("1".into(), "a"), ("2".into(), "a")]);
+    let second = open(&root, "e2", &|_, _| true);
+    assert_eq!(second.look_up(before), Known::Unchanged);
+    send(&second, &commits, &[("1".into(), "b")]);
+    drop(second);
+    assert_eq!(waiting_exports(&root).unwrap(), HashSet::from(["e2".to_owned()]));
+    // Whether the backend ever got that, nobody can say: it may have the one state or the other.
+    for id in ["e3", "e4"] {
+        let next = open_with(&root, id, &|_, _| Delivery::Unknown);
+        assert_eq!([next.look_up(before), next.look_up(after)], [Known::New; 2]);
+        assert_eq!(next.look_up(scope.mark("2", Some("a"))), Known::Unchanged, "of an earlier export");
+        assert_eq!(waiting_exports(&root).unwrap(), HashSet::new());
+    }
 }
 
 #[test]
@@ -213,7 +242,7 @@ fn a_damaged_store_is_set_aside_and_everything_is_sent() {
         fs::write(&damaged, &bytes).unwrap();
 
         let (store, warnings) =
-            Unchanged::open_at(root.unchanged(), &export("e3"), &|_, _| true, &mut |_| Ok(()));
+            Unchanged::open_at(root.unchanged(), &export("e3"), &|_, _| told(true), &mut |_| Ok(()));
         assert_eq!(warnings.len(), 1, "{ending} {at}");
         assert!(
             warnings[0].contains(damaged.to_str().unwrap()) && warnings[0].contains("everything is sent"),
@@ -280,7 +309,7 @@ impl World {
         let (store, warnings) = Unchanged::open_at(
             root.unchanged(),
             &export(id),
-            &|export, model| acknowledged.contains(&(export.to_owned(), model.to_owned())),
+            &|export, model| told(acknowledged.contains(&(export.to_owned(), model.to_owned()))),
             &mut |_| {
                 steps += 1;
                 let crash = steps == crash_at;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::OptionFuture;
-use outrider_home::{Limits, Root};
+use outrider_home::{Limits, Root, unchanged};
 use outrider_protocol::action::{Compression, SealedFile};
 use outrider_protocol::fault::chain;
 use outrider_spool::{Sealed, Settings, Spool, SpoolError};
@@ -161,7 +161,8 @@ impl Uploads {
 
     /// Looks for files that nobody told of, seals what dead exports left, and removes what was sent long ago.
     async fn look(&mut self) {
-        let (spool, keep, open) = (self.spool.clone(), self.sent_keep, self.open.borrow().clone());
+        let (spool, keep, mut open) = (self.spool.clone(), self.sent_keep, self.open.borrow().clone());
+        let root = self.root.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let recovered = spool.recover()?;
             for (export, err) in &recovered.failed {
@@ -172,6 +173,7 @@ impl Uploads {
                 );
             }
             // Whatever is wrong with what was sent, what was not has to go on its way.
+            open.extend(asked_about(&root));
             expire(&spool, keep, &open);
             let pending = spool.pending()?;
             for (export, err) in &pending.failed {
@@ -304,8 +306,19 @@ async fn tried(file: Sealed, upload: impl Future<Output = Result<(), UploadError
     (result.unwrap_or(Err(UploadError::Panicked)), file)
 }
 
-/// Removes what was sent long ago. Of an export whose command is `open` the manifest stays: its next life has to know what
-/// the one before left.
+/// The exports of which the next one asks what became of their objects.
+fn asked_about(root: &Root) -> HashSet<String> {
+    unchanged::waiting_exports(root).unwrap_or_else(|err| {
+        tracing::error!(
+            error = chain(&err),
+            "The store of unchanged objects cannot be read; some may be sent again."
+        );
+        HashSet::new()
+    })
+}
+
+/// Removes what was sent long ago. Of an export that is `open` the manifest stays: its next life has to know what the one
+/// before left, and the next export that what it left was acknowledged.
 fn expire(spool: &Spool, keep: Duration, open: &HashSet<String>) {
     let removed = match spool.expire_sent(keep, SystemTime::now(), open) {
         Ok(removed) => removed,

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use outrider_home::unchanged::Delivery;
 use outrider_home::{Checkpoints, Claim, Limits, Prepared, Root};
 use outrider_spool::{Settings, Spool};
 
@@ -45,7 +46,8 @@ impl World {
         std::fs::write(&blocker, vec![0; waits]).unwrap();
         let checkpoints = Checkpoints::open(&root, Duration::ZERO).unwrap();
         let run = outrider_protocol::ids::ExportId::new("e1").unwrap();
-        let (unchanged, _) = outrider_home::Unchanged::open(&root, &checkpoints, &run, &|_, _| false);
+        let (unchanged, _) =
+            outrider_home::Unchanged::open(&root, &checkpoints, &run, &|_, _| Delivery::Waits);
         let backend = Arc::new(Backend::over(unchanged));
         let values = Arc::new(Values::stored(checkpoints).sharing(true));
         let mut limits = Limits::default();
