@@ -11,6 +11,8 @@
 //! - What [`Backlog::append`] answered with `Kept` or `Repeated` is on the disk, and stays there until every cursor has
 //!   passed it or the bound drops it.
 //! - A batch of a sender is kept once: a sequence that is not above the last one kept is left out.
+//! - No two entries are ever sent on under the same sender and place, also where the file is one of before, as a backup brings
+//!   it back, or is on two hosts: each opening is a sender of its own for what is put in from then on.
 //! - Above the bound the oldest goes first, is counted for each cursor that had not passed it, and told. The newest stays.
 //!   What a cursor's owner has in hand, which is what it read last, is left to that owner to count: it may still arrive.
 //! - The file of an empty queue is small, however much was in it.
@@ -121,6 +123,8 @@ pub struct Stored {
     pub place: u64,
     /// How many points are in it.
     pub points: u32,
+    /// Under whose name it is sent on, with its place.
+    pub sender: Arc<str>,
     /// It.
     pub bytes: Vec<u8>,
 }
@@ -207,7 +211,7 @@ impl Backlog {
         Ok(Self { path, id, requests, fill })
     }
 
-    /// A name that this file has and no other: who its owner is where it sends on.
+    /// The file's name: another one after it was set aside.
     #[must_use]
     pub fn id(&self) -> String {
         lock(&self.id).clone()
@@ -232,7 +236,8 @@ impl Backlog {
         })
     }
 
-    /// What a cursor has not passed, the oldest first. It is in hand until the cursor has passed it, or reads again.
+    /// What a cursor has not passed, the oldest first, and of one sender. It is in hand until the cursor has passed it, or reads
+    /// again.
     ///
     /// # Errors
     /// When the disk says no.

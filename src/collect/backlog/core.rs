@@ -2,11 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
-use super::tables::{ENTRIES, Fault, Hand, Head, State, WORDS, advance, append, load, store, trim};
+use super::tables::{
+    ENTRIES, Fault, Hand, Head, Sender, State, WORDS, advance, append, begin_sender, load, store, trim,
+};
 use super::{BacklogError, CursorFill, Entry, Fill, Kept, Most, Stored, TellBacklog, Told};
 
 /// What redb may keep in memory.
@@ -25,6 +28,8 @@ pub(super) struct Core {
     names: Vec<String>,
     tell: TellBacklog,
     id: String,
+    /// As whom this process sends on what it puts in, and all who did so before; the last one is this one.
+    senders: Vec<Sender>,
     state: State,
     /// None after an error: the next use opens it again.
     database: Option<Database>,
@@ -44,6 +49,17 @@ fn guarded<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(Fault::Damaged("its pages contradict each other".to_owned())))
 }
+
+/// Whose entries are read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    OneSender,
+    #[cfg(test)]
+    All,
+}
+
+/// The file, what is in it, its name, and its senders.
+type Opened = (Database, State, String, Vec<Sender>);
 
 impl Core {
     pub(super) fn open(
@@ -70,6 +86,7 @@ impl Core {
             names,
             tell,
             id: String::new(),
+            senders: Vec::new(),
             state,
             database: None,
             on,
@@ -81,6 +98,12 @@ impl Core {
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Under whose name an entry is sent on.
+    fn sender(&self, place: u64) -> Arc<str> {
+        let found = self.senders.iter().rev().find(|it| it.from <= place);
+        found.map_or_else(|| self.id.as_str().into(), |it| Arc::clone(&it.name))
     }
 
     pub(super) fn fill(&self) -> Fill {
@@ -158,7 +181,7 @@ impl Core {
 
     /// What a cursor has not passed, which is in hand from now on.
     pub(super) fn read(&mut self, cursor: &str, most: Most) -> Result<Vec<Stored>, BacklogError> {
-        let (read, hand) = self.look(cursor, most)?;
+        let (read, hand) = self.look(cursor, most, Of::OneSender)?;
         if let Some(cursor) = self.state.cursors.iter_mut().find(|it| it.name == cursor) {
             cursor.hand = hand;
         }
@@ -166,7 +189,12 @@ impl Core {
     }
 
     /// The same without taking it in hand; answers what would be.
-    pub(super) fn look(&mut self, cursor: &str, most: Most) -> Result<(Vec<Stored>, Hand), BacklogError> {
+    pub(super) fn look(
+        &mut self,
+        cursor: &str,
+        most: Most,
+        of: Of,
+    ) -> Result<(Vec<Stored>, Hand), BacklogError> {
         let mut damaged = 0;
         let read = self.with("read", |core| {
             let database = core.database.as_ref().ok_or(Fault::Damaged("it is closed".to_owned()))?;
@@ -175,8 +203,13 @@ impl Core {
             };
             let table = database.begin_read()?.open_table(ENTRIES)?;
             let (mut taken, mut points, mut bytes, mut hand) = (Vec::new(), 0, 0, Hand::default());
+            let mut sender = None;
             for row in table.range(from..)? {
                 let (place, value) = row?;
+                let its = core.sender(place.value());
+                if sender.get_or_insert_with(|| Arc::clone(&its)) != &its && of == Of::OneSender {
+                    break;
+                }
                 let (head, payload) =
                     Head::read(value.value()).ok_or_else(|| Fault::Damaged("a short entry".to_owned()))?;
                 points = u64::saturating_add(points, u64::from(head.points));
@@ -187,8 +220,12 @@ impl Core {
                 // What a damaged head says is left out below.
                 let points_before = head.points_before.saturating_add(u64::from(head.points));
                 hand = Hand { end: place.value() + 1, points_before, uncounted: 0 };
-                let mut stored =
-                    Stored { place: place.value(), points: head.points, bytes: payload.to_vec() };
+                let mut stored = Stored {
+                    place: place.value(),
+                    points: head.points,
+                    sender: its,
+                    bytes: payload.to_vec(),
+                };
                 if head.sum(place.value(), payload) != head.sum {
                     damaged += 1;
                     stored.points = 0;
@@ -252,8 +289,9 @@ impl Core {
             opened = guarded(|| self.open_file());
         }
         match opened {
-            Ok((database, state, id)) => {
+            Ok((database, state, id, senders)) => {
                 let is_same = self.id == id;
+                self.senders = senders;
                 let before = std::mem::replace(&mut self.state, state).cursors;
                 // Counts are since the start, and a file that is opened again is no start.
                 for (it, before) in self.state.cursors.iter_mut().zip(before) {
@@ -268,7 +306,7 @@ impl Core {
         }
     }
 
-    fn open_file(&self) -> Result<(Database, State, String), Fault> {
+    fn open_file(&self) -> Result<Opened, Fault> {
         use std::os::unix::fs::OpenOptionsExt;
         let io = |err: std::io::Error| Fault::Disk(err.to_string());
         let mut options = std::fs::File::options();
@@ -297,11 +335,15 @@ impl Core {
             }
         };
         let state = load(&transaction, &self.names)?;
+        // Opened again by this process, it has all that this process put in.
+        let ours = self.senders.last().filter(|_| self.id == id).map(|it| it.name.to_string());
+        let name = ours.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let senders = begin_sender(&transaction, &state, &id, &name)?;
         store(&transaction, &state)?;
         transaction.commit()?;
         // The file may be new: its name has to be as durable as what will be written into it.
         let folder = self.path.parent().map(std::fs::File::open).transpose().map_err(io)?;
         folder.map(|it| it.sync_all()).transpose().map_err(io)?;
-        Ok((database, state, id))
+        Ok((database, state, id, senders))
     }
 }

@@ -1,5 +1,6 @@
 //! The tables of the backlog's file, and what one transaction does to them.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
@@ -12,6 +13,8 @@ pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new
 pub(super) const CURSORS: TableDefinition<'_, &str, u64> = TableDefinition::new("cursors");
 /// Sender → its last sequence, and when that came, in seconds since 1970.
 pub(super) const SENDERS: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("senders");
+/// The place at which a sender begins → its name; it ends where the next one begins.
+pub(super) const OWN_SENDERS: TableDefinition<'_, u64, &str> = TableDefinition::new("own_senders");
 /// Sums by name.
 pub(super) const SUMS: TableDefinition<'_, &str, u64> = TableDefinition::new("sums");
 /// The file's own name, and the format.
@@ -159,6 +162,40 @@ pub(super) fn load(transaction: &WriteTransaction, names: &[String]) -> Result<S
         state.cursors.push(Cursor { name: name.clone(), at, points_before, dropped: 0, hand });
     }
     Ok(state)
+}
+
+/// From a place on, entries are sent on under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sender {
+    pub(super) from: u64,
+    pub(super) name: Arc<str>,
+}
+
+/// All senders of what is there, the last of them for what comes next. `file` is what the first was called when there was only
+/// one.
+pub(super) fn begin_sender(
+    transaction: &WriteTransaction,
+    state: &State,
+    file: &str,
+    name: &str,
+) -> Result<Vec<Sender>, Fault> {
+    let mut table = transaction.open_table(OWN_SENDERS)?;
+    if table.is_empty()? {
+        table.insert(0, file)?;
+    }
+    if table.last()?.is_none_or(|it| it.1.value() != name) {
+        table.insert(state.next, name)?;
+    }
+    let mut all = Vec::new();
+    for row in table.iter()? {
+        let (from, name) = row?;
+        all.push(Sender { from: from.value(), name: name.value().into() });
+    }
+    // Of those of which nothing is left, none is needed.
+    while all.get(1).is_some_and(|second| second.from <= state.first) {
+        table.remove(all.remove(0).from)?;
+    }
+    Ok(all)
 }
 
 /// Points and bytes before an entry.

@@ -6,7 +6,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use outrider_testkit::lossy::{Lossy, on_this_threads_disk};
 
-use super::core::Core;
+use super::core::{Core, Of};
 use super::*;
 
 fn quiet() -> (TellBacklog, Arc<Mutex<Vec<Told>>>) {
@@ -48,6 +48,8 @@ struct Model {
     next: u64,
     at: HashMap<String, u64>,
     dropped: HashMap<String, u64>,
+    /// Where the last opening began: what was put in since has a sender of its own.
+    opened: u64,
     /// The place after what each has in hand, and how much of that was dropped.
     hand: HashMap<String, (u64, u64)>,
 }
@@ -125,10 +127,14 @@ fn it_does_what_a_list_does_and_a_kill_changes_nothing() {
                     let name = names()[usize::from(random.below(2) == 1)].clone();
                     let most = Most { points: 1 + random.below(9), bytes: usize::MAX };
                     let read = core.read(&name, most).unwrap();
-                    let expected: Vec<_> =
-                        model.seen(&name).into_iter().take(usize::try_from(most.points).unwrap()).collect();
+                    let mut expected: Vec<_> = model.seen(&name).into_iter().map(|it| it.0).collect();
+                    expected.truncate(usize::try_from(most.points).unwrap());
                     let places: Vec<_> = read.iter().map(|it| it.place).collect();
-                    assert_eq!(places, expected.iter().map(|it| it.0).collect::<Vec<_>>());
+                    if expected.first().is_some_and(|it| *it >= model.opened) {
+                        assert_eq!(places, expected);
+                    }
+                    assert!(expected.starts_with(&places) && places.is_empty() == expected.is_empty());
+                    assert!(read.iter().all(|it| it.sender == read[0].sender));
                     model.hand.insert(name, (places.last().map_or(0, |it| it + 1), 0));
                 }
                 _ => {
@@ -137,12 +143,13 @@ fn it_does_what_a_list_does_and_a_kill_changes_nothing() {
                     folder = next;
                     dropped_before.clone_from(&model.dropped);
                     model.hand.clear();
+                    model.opened = model.next;
                 }
             }
             model.trim(MOST);
             let fill = core.fill();
             for name in names() {
-                let (all, _) = core.look(&name, ALL).unwrap();
+                let (all, _) = core.look(&name, ALL, Of::All).unwrap();
                 let seen: Vec<_> = all.into_iter().map(|it| (it.place, it.bytes)).collect();
                 assert_eq!(seen, model.seen(&name), "seed {seed}, step {step}, {name}");
                 let of = |it: &HashMap<String, u64>| it.get(&name).copied().unwrap_or_default();
@@ -214,7 +221,7 @@ fn what_was_kept_survives_every_cut_of_the_power() {
         core = open();
         let mut seen = |model: &Model| {
             let found = |name: &String| {
-                let (all, _) = core.look(name, ALL).unwrap();
+                let (all, _) = core.look(name, ALL, Of::All).unwrap();
                 all.into_iter().map(|it| (it.place, it.bytes)).collect::<Vec<_>>()
             };
             names().iter().all({
@@ -287,7 +294,8 @@ fn a_damaged_file_is_set_aside_and_told_and_never_stops_a_start() {
         core.commit(&[entry(7, 1)], &[]).unwrap();
         drop(core);
         let mut again = Core::open(path, 1 << 30, &names(), quiet().0).unwrap();
-        assert_eq!(again.read("a", ALL).unwrap().last().map(number), Some(7), "seed {seed}");
+        let (all, _) = again.look("a", ALL, Of::All).unwrap();
+        assert_eq!(all.last().map(number), Some(7), "seed {seed}");
     }
     assert!(set_aside > 20, "{set_aside}");
 }
@@ -311,6 +319,40 @@ fn a_batch_that_comes_again_is_kept_once_also_after_a_restart() {
     );
 }
 
+/// A backup that is put back, or an image that two hosts are made of: none may be taken for what another has sent.
+#[test]
+fn what_is_put_into_two_copies_of_a_file_has_different_names_and_what_was_in_it_the_same() {
+    let original = tempfile::tempdir().unwrap();
+    let open = |at: &Path| Core::open(at.join("q"), 1 << 30, &names(), quiet().0).unwrap();
+    let sent = |core: &mut Core| {
+        let (all, _) = core.look("a", ALL, Of::All).unwrap();
+        all.into_iter().map(|it| (it.sender.to_string(), it.place)).collect::<Vec<_>>()
+    };
+    let mut core = open(original.path());
+    core.commit(&[entry(1, 1), entry(2, 1)], &[]).unwrap();
+    let before = sent(&mut core);
+    drop(core);
+    let copy = killed(original.path());
+    let mut of_each = [original.path(), copy.path()].map(|path| {
+        let mut core = open(path);
+        core.commit(&[entry(3, 1)], &[]).unwrap();
+        // An output is given no batch of two senders.
+        let first: Vec<_> = core.read("a", ALL).unwrap().iter().map(|it| it.place).collect();
+        assert_eq!(first, [1, 2]);
+        sent(&mut core)
+    });
+    assert_eq!(of_each.each_mut().map(|it| it.drain(..2).collect::<Vec<_>>()), [before.clone(), before]);
+    assert_ne!(of_each[0], of_each[1]);
+    // Whoever receives from both keeps both.
+    let receiver = tempfile::tempdir().unwrap();
+    let from = |(sender, place): &(String, u64)| Entry {
+        origin: Some((sender.clone(), *place)),
+        ..entry(*place, 1)
+    };
+    let received: Vec<_> = of_each.iter().flatten().map(from).collect();
+    assert_eq!(open(receiver.path()).commit(&received, &[]).unwrap(), [Kept::Now, Kept::Now]);
+}
+
 #[test]
 fn a_new_cursor_begins_with_what_comes_next_and_one_that_is_gone_holds_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -325,8 +367,8 @@ fn a_new_cursor_begins_with_what_comes_next_and_one_that_is_gone_holds_nothing()
     let mut core = open(&["a", "c"]);
     assert_eq!(core.id(), id);
     core.commit(&[entry(2, 1)], &[]).unwrap();
-    assert_eq!(core.read("a", ALL).unwrap().len(), 2);
-    assert_eq!(core.read("c", ALL).unwrap().len(), 1);
+    assert_eq!(core.look("a", ALL, Of::All).unwrap().0.len(), 2);
+    assert_eq!(core.look("c", ALL, Of::All).unwrap().0.len(), 1);
     drop(core);
     let mut core = open(&["c"]);
     core.commit(&[], &[("c".to_owned(), 3)]).unwrap();

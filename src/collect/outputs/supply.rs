@@ -174,9 +174,10 @@ impl Cursor {
 
     fn batch(&mut self, stored: Vec<Stored>, shared: &Shared) -> Batch {
         let mut all = wire::Contents::default();
-        let mut last = 0;
+        let (mut last, mut sender) = (0, String::new());
         for one in stored {
             last = one.place;
+            sender.replace_range(.., &one.sender);
             let decoded =
                 proto::Batch::decode(&*one.bytes).map_err(|err| wire::WireError::Broken(err.to_string()));
             match decoded.map(|it| wire::publish::renamed(it, &self.prefix)).and_then(wire::read) {
@@ -190,7 +191,7 @@ impl Cursor {
         }
         self.passed = last + 1;
         self.file = self.backlog.id();
-        Batch::stored(all, self.file.clone(), last)
+        Batch::stored(all, sender, last)
     }
 
     async fn settle(&mut self, shared: &Shared) -> bool {
