@@ -14,7 +14,7 @@ use reqwest::{Client, Response, Url};
 
 use super::SetupError;
 use super::login::{Login, Secrets};
-use super::verdict::{Answer, Verdict, judge, judge_bulk, judge_otlp, page};
+use super::verdict::{Answer, Verdict, judge, judge_bulk, judge_datadog, judge_otlp, page};
 use crate::encode::Body;
 
 /// How much of an answer is read, in bytes.
@@ -38,6 +38,7 @@ enum Protocol {
     Plain,
     Otlp,
     Bulk,
+    Datadog,
 }
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -99,7 +100,7 @@ impl Post {
     pub(crate) fn datadog(client: Client, url: &str, key: &Credential) -> Result<Self, SetupError> {
         let login = Login::Header("dd-api-key", "", key.clone());
         let headers = &[(CONTENT_TYPE, "application/json"), (CONTENT_ENCODING, "deflate")];
-        Ok(Self { client, url: below(url, "api/v2/series")?, login, headers, protocol: Protocol::Plain })
+        Ok(Self { client, url: below(url, "api/v2/series")?, login, headers, protocol: Protocol::Datadog })
     }
 
     /// Sends a body and reads the answer.
@@ -133,6 +134,7 @@ impl Post {
         let verdict = page(&answer).unwrap_or_else(|| match (self.protocol, status) {
             (Protocol::Otlp, 200..=299) => judge_otlp(&answer),
             (Protocol::Bulk, 200..=299) => judge_bulk(&answer, body),
+            (Protocol::Datadog, 200..=299) => judge_datadog(&answer),
             _ => judge(status, after.as_deref(), &String::from_utf8_lossy(&bytes)),
         });
         verdict.said(|why| secrets.starred(why))

@@ -270,11 +270,15 @@ async fn the_end_sends_what_waits() {
 
 #[tokio::test]
 async fn datadog_gets_its_key_and_an_encoding_it_knows() {
-    let receiver = Receiver::answering(&[(202, "{}")]);
+    let receiver = Receiver::answering(&[(202, "{}"), (202, r#"{"errors":["too old"]}"#)]);
     let to = To::Datadog { url: receiver.start().await, key: Credential::Given("hunter22".into()) };
-    let (outputs, _) = start(&[("datadog", 100, to)]);
+    let (outputs, heard) = start(&[("datadog", 100, to)]);
     outputs.inlet().push(samples(1, 2));
-    assert_eq!(outputs.finish(SOON).await[0].sent, 2);
+    outputs.inlet().push(samples(2, 2));
+    let report = outputs.finish(SOON).await;
+    assert_eq!((report[0].sent, report[0].refused), (3, 1));
+    let heard = heard.lock().unwrap();
+    assert!(matches!(&heard[0].1, News::Refused { why, .. } if why.contains("too old")), "{heard:?}");
     let got = receiver.got();
     assert_eq!(got[0].uri.path(), "/api/v2/series");
     assert_eq!(

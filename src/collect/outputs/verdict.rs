@@ -146,6 +146,23 @@ pub(crate) fn judge_otlp(answer: &Answer<'_>) -> Verdict {
     }
 }
 
+/// Reads what Datadog says beside its success: what it did not keep it does not count.
+pub(crate) fn judge_datadog(answer: &Answer<'_>) -> Verdict {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        #[serde(default)]
+        errors: Vec<serde_json::Value>,
+    }
+    // Of a success of which nothing more is said, or only a part is read, nothing else is known.
+    let errors = serde_json::from_slice::<Said>(answer.bytes).map(|it| it.errors).unwrap_or_default();
+    let Some(first) = errors.first() else { return Verdict::Taken };
+    let said = quoted(first.as_str().map_or_else(|| first.to_string(), str::to_owned).as_str());
+    let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
+    let why = format!("it answers {}, and with errors: {said}{more}", answer.status);
+    // At least so many.
+    Verdict::Partly { refused: Some(errors.len()), why }
+}
+
 /// Reads what Elasticsearch says of each document, in their order.
 pub(crate) fn judge_bulk(answer: &Answer<'_>, body: &Body) -> Verdict {
     let Ok(read) = serde_json::from_slice::<BulkAnswer>(answer.bytes) else {
@@ -341,6 +358,16 @@ mod tests {
         // partial_success { rejected_data_points: 3, error_message: … } that is cut off
         let partial = b"\x0a\x7f\x08\x03\x12\x7bol";
         assert!(matches!(judge_otlp(&answered(partial, true)), Verdict::Partly { refused: None, .. }));
+    }
+
+    #[test]
+    fn a_success_of_datadog_with_errors_is_told() {
+        for quiet in [&br#"{"errors":[]}"#[..], b"{}", b"", b"ok"] {
+            assert_eq!(judge_datadog(&answered(quiet, false)), Verdict::Taken);
+        }
+        let told = judge_datadog(&answered(br#"{"errors":["a point is too old",{"x":1}]}"#, false));
+        let Verdict::Partly { refused: Some(2), why } = told else { panic!("{told:?}") };
+        assert_eq!(why, "it answers 200, and with errors: a point is too old (and 1 more)");
     }
 
     fn answered(bytes: &[u8], cut: bool) -> Answer<'_> {
