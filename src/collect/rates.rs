@@ -5,7 +5,10 @@
 //!   wall clock shows.
 //! - The first count gives no rate: there is nothing to compare it with, so nothing can spike.
 //! - A count below the one before is a reset: it gives no rate, and the counter starts anew at the time of the one before.
+//! - A series that its file no longer has is forgotten: where interfaces come and go, memory and time stay with those that are
+//!   there.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::model::{Metric, Time};
@@ -45,7 +48,12 @@ struct Track {
 pub struct Counters {
     tracks: Vec<Track>,
     next: usize,
+    /// How many there were when those that are gone were forgotten last.
+    swept: usize,
 }
+
+/// Fewer series than this are not worth a look for those that are gone.
+const FEW: usize = 64;
 
 /// What a count means after those before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,6 +75,9 @@ impl Counters {
         start: Option<Time>,
     ) -> Grown {
         let Some(at) = self.find(metric, series) else {
+            if self.tracks.len() >= FEW.max(self.swept * 2) {
+                self.sweep();
+            }
             self.tracks.push(Track { metric, series, last: now, last_wall: wall, start });
             self.next = self.tracks.len();
             return Grown { rate: None, start };
@@ -80,6 +91,21 @@ impl Counters {
         track.last = now;
         track.last_wall = wall;
         Grown { rate, start: track.start }
+    }
+
+    /// Forgets the series that the last whole reading of their metric did not have: one that is under way may come to them yet.
+    fn sweep(&mut self) {
+        let mut readings: HashMap<*const Metric, [Duration; 2]> = HashMap::new();
+        for track in &self.tracks {
+            let [latest, before] = readings.entry(std::ptr::from_ref(track.metric)).or_default();
+            if track.last.at > *latest {
+                (*before, *latest) = (*latest, track.last.at);
+            } else if track.last.at > *before && track.last.at < *latest {
+                *before = track.last.at;
+            }
+        }
+        self.tracks.retain(|it| it.last.at >= readings[&std::ptr::from_ref(it.metric)][1]);
+        self.swept = self.tracks.len();
     }
 
     fn find(&self, metric: &'static Metric, series: u64) -> Option<usize> {
@@ -122,6 +148,27 @@ mod tests {
         assert_eq!(take(1_000_010, 2), Grown { rate: Some(10.0), start: None });
         assert_eq!(take(5, 3), Grown { rate: None, start: Some(wall(2)) });
         assert_eq!(take(9, 4), Grown { rate: Some(4.0), start: Some(wall(2)) });
+    }
+
+    #[test]
+    fn series_that_come_and_go_are_forgotten_and_those_that_stay_are_not() {
+        let mut counters = Counters::default();
+        let wall = Time::from_unix_nanos(0);
+        for round in 0..1000_u64 {
+            let at = |value| counted(value, round * 1000);
+            // Another metric, read less often.
+            if round % 10 == 0 {
+                let grown = counters.take((&CPU_USAGE, 0), at(round), wall, None);
+                assert_eq!(grown.rate, (round > 0).then_some(1.0));
+            }
+            // Of 40 that are there at once, 20 are new ones.
+            for series in round * 20..round * 20 + 40 {
+                let grown = counters.take((&IO_READS, series), at(series + round), wall, None);
+                let is_new = round == 0 || series >= round * 20 + 20;
+                assert_eq!(grown.rate, (!is_new).then_some(1.0), "{round}, {series}");
+            }
+            assert!(counters.tracks.len() <= 200, "{round}: {}", counters.tracks.len());
+        }
     }
 
     #[test]
