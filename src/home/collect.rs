@@ -17,6 +17,7 @@ use outrider_protocol::collect::{Intervals, Output, Settings, Target};
 
 use crate::config_read::{one_line, quoted};
 use crate::members::{Members, child, kind};
+use crate::yaml::{self, YamlError};
 use crate::{ConfigFault, Root};
 
 /// What is measured, and where it is delivered.
@@ -51,6 +52,18 @@ impl CollectConfig {
     /// Everything that is wrong with it.
     pub fn read(text: &str, root: &Root) -> Result<Self, Vec<ConfigFault>> {
         Self::read_of(text, Author::Operator(root))
+    }
+
+    /// The same of a text in YAML.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_yaml(text: &str, root: &Root) -> Result<Self, Vec<ConfigFault>> {
+        let broken = |err: YamlError| {
+            let expected = "one YAML document without anchors, aliases and tags";
+            vec![ConfigFault::new("", format!("broken YAML ({err})"), expected)]
+        };
+        Self::read(&yaml::to_json(text).map_err(broken)?.to_string(), root)
     }
 
     /// Reads a section that the backend orders: as it would stand in config.json, but that it may name no file of the host.

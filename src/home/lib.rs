@@ -13,8 +13,10 @@
 //! | [`unchanged`] | which objects the backend has, so that they need not be sent again |
 //! | [`Journal`] | the commands that the service took, until the backend knows how they ended |
 //! | [`atomic`] | files that are the old one or the new one |
+//! | [`yaml`] | texts of YAML, without what makes them large or ambiguous |
 //!
-//! **Invariant:** nothing here reads the clock; a time that is written down comes from the caller.
+//! **Invariant:** nothing here reads the clock but to bound how long it waits; a time that is written down comes from the
+//! caller.
 //!
 //! **Invariant:** what a call answered as stored is there after a crash or a full disk, and what it did not is not, or is
 //! as a whole. No file needs a repair by hand after either.
@@ -52,6 +54,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 pub mod unchanged;
+pub mod yaml;
 
 pub use aggregator::aggregator;
 pub use atomic::FileError;

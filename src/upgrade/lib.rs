@@ -45,7 +45,6 @@ pub mod path_set;
 mod refusal;
 pub mod tree;
 mod unpack;
-mod yaml;
 
 #[cfg(test)]
 mod testing;
@@ -69,4 +68,3 @@ pub use path_set::{Collision, Node, PathSet};
 pub use refusal::{BadKind, Refusal};
 pub use tree::{Difference, TreeError, list_folder, verify_tree};
 pub use unpack::unpack;
-pub use yaml::{YamlError, YamlFault};

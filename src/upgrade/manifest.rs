@@ -1,9 +1,10 @@
 //! `manifest.yaml`: what a package says of itself, and the form of packages that have none.
 
+use outrider_home::yaml::{self, Node, YamlError};
+
 use crate::identity::{CommitHash, Identity, IdentityError, Release, SHORTEST_HASH};
 use crate::mappings::{MappingError, PathMappings};
 use crate::path::{PathError, RelPath, shortened};
-use crate::yaml::{self, Node, YamlError};
 
 /// The name of the manifest in a package's top folder.
 pub const MANIFEST: &str = "manifest.yaml";

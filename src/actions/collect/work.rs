@@ -143,13 +143,15 @@ impl Wanted {
         Self { collect, limits, queues: root.collect_queues(), cursors, debug: false, sweeps: false }
     }
 
-    /// As a file says; relative paths in it begin at the root.
+    /// As a file says, which is YAML where it is called so; relative paths in it begin at the root.
     pub(super) fn in_file(root: &Root, path: PathBuf) -> Result<Self, CollectError> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(err) => return Err(CollectError::File { path, err }),
         };
-        let collect = match CollectConfig::read(&text, root) {
+        let is_yaml = path.extension().is_some_and(|it| it == "yml" || it == "yaml");
+        let read = if is_yaml { CollectConfig::read_yaml } else { CollectConfig::read };
+        let collect = match read(&text, root) {
             Ok(collect) => collect,
             Err(faults) => return Err(CollectError::Invalid { path, faults }),
         };

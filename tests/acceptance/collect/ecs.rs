@@ -1,4 +1,4 @@
-//! The APIs of an ECS, as `fixtures/collect/valid/apis/ecs.json` has them, asked of a simulator.
+//! The APIs of an ECS, as `fixtures/collect/ecs.yml` has them, asked of a simulator.
 
 use std::sync::Mutex;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::check;
 use super::simulator::{Answer, Asked, Simulator};
-use crate::support::repository;
+use crate::support::{outrider, printed, repository, run};
 
 const PASSWORD: &str = "not-a-real-password";
 const OWNERS: &str = "[id:urn:storageos:OwnershipInfo:1_a_OB_5_128_0:, owner:127.0.0.1:9069, creationCompleted:true]\n\
@@ -93,8 +93,8 @@ fn says(asked: &Asked) -> Answer {
 
 /// The fixture with simulators in the place of its nodes: two in one VDC, one in another.
 fn section(nodes: &[&Simulator; 3]) -> Value {
-    let text = std::fs::read(repository().join("fixtures/collect/valid/apis/ecs.json")).unwrap();
-    let mut section: Value = serde_json::from_slice(&text).unwrap();
+    let text = std::fs::read_to_string(repository().join("fixtures/collect/ecs.yml")).unwrap();
+    let mut section = outrider_home::yaml::to_json(&text).unwrap();
     let node = |at: usize| json!({ "url": nodes[at].url(), "id": format!("n-{}", at + 1), "name": format!("node{at}") });
     let group = &mut section["apis"][0];
     group["systems"][0]["vdcs"][0]["nodes"] = json!([node(0), node(1)]);
@@ -109,6 +109,38 @@ fn section(nodes: &[&Simulator; 3]) -> Value {
         }
     }
     section
+}
+
+#[test]
+fn the_fixture_is_asked_as_it_is_but_for_its_addresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = [ecs(), ecs(), ecs()];
+    let text = std::fs::read_to_string(repository().join("fixtures/collect/ecs.yml")).unwrap();
+    // The last API is asked at a port that only a real one has.
+    let mut text = text.split("      # The directory tables").next().unwrap().to_owned();
+    for (address, node) in ["10.0.0.1:4443", "10.0.0.2:4443", "https://10.1.0.1:4443"].into_iter().zip(&nodes)
+    {
+        let address = format!("'{address}'");
+        assert!(text.contains(&address));
+        text = text.replace(&address, &format!("'{}'", node.url()));
+    }
+    // As the simulators call themselves.
+    text = text.replace("id: node-", "id: n-");
+    let config = dir.path().join("ecs.yml");
+    std::fs::write(&config, &text).unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(root.join("ecs.password"), PASSWORD).unwrap();
+    let check = || run(outrider(&root).args(["collect", "check", "--config"]).arg(&config));
+    let checked = check();
+    assert_eq!(checked.status.code(), Some(0), "{}", printed(&checked));
+    let events = String::from_utf8(checked.stdout).unwrap();
+    assert!(events.contains("nsbillingsample") && events.contains("auditevent"), "{events}");
+
+    std::fs::write(&config, text.replace("kind: token\n", "kind: &a token\n")).unwrap();
+    let refused = check();
+    assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
+    assert!(printed(&refused).contains("line 13 has an anchor"), "{}", printed(&refused));
 }
 
 #[test]
