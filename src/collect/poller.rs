@@ -142,7 +142,7 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Starts a task for each unit. Where windows of time ended is kept in `cursors`.
+    /// Starts a task for each unit. Where windows of time ended is kept in `cursors`, if anywhere.
     ///
     /// # Errors
     /// When a program, a file of TLS or an address cannot be used.
@@ -152,12 +152,12 @@ impl Poller {
     pub fn start(
         groups: &[ApiGroup],
         tags: &[(String, String)],
-        cursors: PathBuf,
+        cursors: Option<PathBuf>,
         sink: &Sink,
         tell: &TellPolls,
     ) -> Result<Self, StartError> {
         let plan = plan(groups, tags)?;
-        let (cursors, trouble) = Cursors::open(cursors);
+        let (cursors, trouble) = cursors.map_or_else(|| (Cursors::nowhere(), None), Cursors::open);
         if let Some(trouble) = trouble {
             tell(PollNews::Cursors(trouble));
         }

@@ -65,7 +65,7 @@ pub use config_fault::{ConfigErrors, ConfigFault};
 pub use identity::Identity;
 pub use journal::{Entry, Journal, JournalError, Recorded, State};
 pub use limits::{LimitField, Limits};
-pub use lock::{LockError, RootLock};
+pub use lock::{CollectLock, LockError, RootLock};
 pub use root::Root;
 pub use secret::Secret;
 pub use session_path::SessionPath;

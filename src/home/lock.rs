@@ -43,7 +43,25 @@ fn holder(pid: Option<u32>) -> String {
 #[derive(Debug)]
 pub struct RootLock(File);
 
+/// The sole right to the log of `collect` and to its time windows, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct CollectLock(#[expect(dead_code, reason = "it is held")] File);
+
 impl Root {
+    /// Takes what only one `collect` of a root can have; nothing where another process has it. The root's folders must be there.
+    ///
+    /// # Errors
+    /// When the file of the lock cannot be made or locked.
+    pub fn lock_collect(&self) -> Result<Option<CollectLock>, FileError> {
+        let path = self.state().join("collect.lock");
+        let file = atomic::open_private(&path).map_err(FileError::at("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(CollectLock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(err)) => Err(FileError::at("lock", &path)(err)),
+        }
+    }
+
     /// Takes the root for this process. The root's folder must be there ([`Root::create`]). Then removes what a process
     /// that was killed left half-written.
     ///

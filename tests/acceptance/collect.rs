@@ -133,6 +133,44 @@ fn what_is_wrong_is_said_with_what_to_do() {
     );
 }
 
+#[test]
+fn a_second_one_in_a_root_leaves_the_log_of_the_first_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let start = |name: &str| {
+        let outputs = json!([{ "kind": "json_lines", "path": dir.path().join(name) }]);
+        let config = dir.path().join(format!("{name}.json"));
+        std::fs::write(&config, with_outputs(&outputs).to_string()).unwrap();
+        let mut collect = outrider(&root);
+        collect.args(["collect", "--config"]).arg(config);
+        Running::start(&mut collect, &dir.path().join(format!("{name}.out")))
+    };
+    let measures = |name: &str| {
+        until("a sample", || (!lines(&dir.path().join(name)).is_empty()).then_some(()));
+    };
+    let mut first = start("first");
+    measures("first");
+    let mut second = start("second");
+    measures("second");
+    second.signal("TERM");
+    assert_eq!(second.ended(), Some(0), "{}", second.printed());
+    assert!(
+        second.printed().contains("Another `outrider collect` runs in this root"),
+        "{}",
+        second.printed()
+    );
+    first.signal("TERM");
+    assert_eq!(first.ended(), Some(0), "{}", first.printed());
+    let log = std::fs::read_to_string(root.join("logs/collect")).unwrap();
+    assert!(log.contains("Collecting has ended.") && !log.contains("Another"), "{log}");
+    // It ended with its process.
+    let mut third = start("third");
+    measures("third");
+    third.signal("TERM");
+    assert_eq!(third.ended(), Some(0), "{}", third.printed());
+    assert!(!third.printed().contains("Another"), "{}", third.printed());
+}
+
 /// By hand, with an output to a receiver and one to a file.
 fn by_hand(folder: &Path, receiver: &Receiver) -> Running {
     let outputs = json!([

@@ -1,11 +1,13 @@
 //! The log of `collect`: a file in the root, and the service or a person.
+//!
+//! **Invariant:** a file is written by one process: another that begins meanwhile leaves it alone.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use outrider_collect::outputs::News;
 use outrider_collect::poller::PollNews;
-use outrider_home::Root;
+use outrider_home::{CollectLock, Root};
 use outrider_logs::{Redactor, RunLog};
 use outrider_protocol::log::{Fields, Level, LogLine};
 use tokio::sync::Notify;
@@ -22,14 +24,15 @@ pub(super) struct Log(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    file: RunLog,
+    /// None where another process has it.
+    file: Option<(RunLog, CollectLock)>,
     outlet: Outlet,
     redactor: Redactor,
     changed: Notify,
 }
 
 impl Log {
-    /// Begins the file anew. `secrets` become stars in every line.
+    /// Begins the file anew, unless another process writes to it. `secrets` become stars in every line.
     pub(super) fn open<'s>(
         root: &Root,
         outlet: Outlet,
@@ -39,7 +42,9 @@ impl Log {
     ) -> Result<Self, CollectError> {
         root.create().map_err(|err| CollectError::Log { path: root.path().to_owned(), err })?;
         let path = root.log_file(NAME);
-        let file = RunLog::create(&path, max_bytes).map_err(|err| CollectError::Log { path, err })?;
+        let create = |lock| RunLog::create(&path, max_bytes).map(|file| (file, lock));
+        let file = root.lock_collect()?.map(create).transpose();
+        let file = file.map_err(|err| CollectError::Log { path: path.clone(), err })?;
         let redactor = Redactor::new(secrets.map(str::to_owned));
         let log = Self(Arc::new(Inner { file, outlet, redactor, changed: Notify::new() }));
         let what =
@@ -47,7 +52,20 @@ impl Log {
         let sink = log.clone();
         // Only a process that does several things, as a test does, has a log of events already.
         drop(outrider_logs::init_action(NAME, &what, move |line: &LogLine| sink.write(line.clone())));
+        if !log.is_alone() {
+            log.say(
+                Level::Warn,
+                "Another `outrider collect` runs in this root: what this one says is not in its log file, and where time \
+                 windows of its APIs ended is not remembered.",
+                Fields::new(),
+            );
+        }
         Ok(log)
+    }
+
+    /// Whether no other process collects in this root, so that its files are this one's.
+    pub(super) fn is_alone(&self) -> bool {
+        self.0.file.is_some()
     }
 
     pub(super) fn say(&self, level: Level, message: impl Into<String>, fields: Fields) {
@@ -106,13 +124,17 @@ impl Log {
         let redact = |text: &str| self.0.redactor.redact(text).into_owned();
         let fields = std::mem::take(&mut line.fields).into_iter();
         line.fields = fields.map(|(name, it)| (name, crate::context::redact_value(it, &redact))).collect();
-        self.0.file.write_line(&line);
+        if let Some((file, _)) = &self.0.file {
+            file.write_line(&line);
+        }
         self.0.outlet.log(&line);
     }
 
     /// Puts every line into the file.
     pub(super) fn flush(&self) {
-        self.0.file.close();
+        if let Some((file, _)) = &self.0.file {
+            file.close();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use outrider_collect::sampler::Sampler;
 use outrider_collect::sampling::Sampling;
 use outrider_collect::settings::{EnvironmentFault, from_environment};
 use outrider_home::{
-    CollectConfig, Config, ConfigErrors, ConfigFault, Limits, OrderedCollect, OrderedError, Root,
+    CollectConfig, Config, ConfigErrors, ConfigFault, FileError, Limits, OrderedCollect, OrderedError, Root,
 };
 use outrider_protocol::collect::ordered::CollectSource;
 use outrider_protocol::collect::{
@@ -75,6 +75,9 @@ pub enum CollectError {
         #[source]
         err: std::io::Error,
     },
+    /// It is not known whether another process has it.
+    #[error(transparent)]
+    Lock(#[from] FileError),
     /// There are cgroups that cannot be opened.
     #[error(transparent)]
     Cgroups(#[from] DiscoverError),
@@ -243,6 +246,7 @@ impl Work {
             let telling = log.clone();
             let sink = Sink::Outputs(inlet.clone());
             let tell: TellPolls = Arc::new(move |news| telling.polls(news));
+            let cursors = log.is_alone().then_some(cursors);
             Some(Poller::start(&apis, &settings.tags, cursors, &sink, &tell)?)
         };
         let trouble = log.clone();
