@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 const EXITS: &str = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the service is gone (actions), \
-4 the root is in use, 5 cancelled.";
+4 the root is in use, 5 cancelled, 6 the integration does not offer it.";
 
 /// Where the agent's folder is.
 #[derive(Debug, clap::Args)]

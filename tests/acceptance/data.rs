@@ -50,7 +50,9 @@ fn file_of(root: &Path, model: &str) -> PathBuf {
 fn objects_of_a_spool_are_listed_shown_filtered_and_counted() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
-    assert_eq!(shown(root, &["count"]), "model  objects\n", "no root, no objects");
+    let (code, out, err) = data(root, &["count"]);
+    assert_eq!((code, out.as_str()), (Some(0), "model  objects\n"), "no root, no objects");
+    assert!(err.contains("no file of an export is in ") && err.contains("spool"), "{err}");
     exported(root, &json!([mock("one", 50), mock("two", 20)]));
     let model = ["--model", "sourcecode.PullRequest"];
     let count = |more: &[&str]| {
@@ -58,8 +60,14 @@ fn objects_of_a_spool_are_listed_shown_filtered_and_counted() {
         objects(&text).iter().map(|it| it["objects"].as_u64().unwrap()).sum::<u64>()
     };
     assert_eq!(count(&[]), 2 * 50 + 2 * 20);
-    assert_eq!((count(&["--integration", "two"]), count(&["--integration", "none"])), (40, 0));
-    assert_eq!((count(&["--waiting"]), count(&["--sent"])), (140, 0));
+    assert_eq!((count(&["--integration", "two"]), count(&["--waiting"])), (40, 140));
+    // Somebody who mistypes is told what there is.
+    for absent in [["--integration", "none"], ["--model", "sourcecode.PulRequest"], ["--export", "zzz"]] {
+        let (code, out, err) = data(root, &[&["count", "--json"], &absent[..]].concat());
+        assert_eq!((code, out.as_str()), (Some(0), ""));
+        assert!(err.contains("is what was asked for; there are the models "), "{err}");
+        assert!(err.contains("sourcecode.PullRequest") && err.contains(" and the exports "), "{err}");
+    }
 
     let all = objects(&shown(root, &["cat", model[0], model[1]]));
     let fitting = |is: &dyn Fn(&Value) -> bool| all.iter().filter(|it| is(it)).cloned().collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 //! Which files there are to look at, and their records one run of lines after the other.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -30,21 +31,76 @@ pub(super) struct Source {
 /// Finds the files.
 pub(super) fn find(root: &Root, which: &Which) -> Result<Source, Error> {
     let mut source = Source { whole: true, ..Source::default() };
+    let mut there = There::default();
     match &which.dir {
         None => {
             let listing = list_spool(&root.spool()).map_err(|err| Error::failure(&err))?;
+            there.note(&listing, which);
             source.take(None, listing, which);
         }
         Some(dir) => {
             for agent in agents(dir)? {
                 if begins(&agent, which.agent.as_deref()) {
                     let listing = list_received(&dir.join("exports").join(&agent));
-                    source.take(Some(&agent), listing.map_err(|err| Error::failure(&err))?, which);
+                    let listing = listing.map_err(|err| Error::failure(&err))?;
+                    there.note(&listing, which);
+                    source.take(Some(&agent), listing, which);
                 }
             }
         }
     }
+    if there.named == 0 {
+        note(&there.told(which.dir.as_deref().unwrap_or(&root.spool())));
+    }
     Ok(source)
+}
+
+/// What there is, for those who asked for something else.
+#[derive(Debug, Default)]
+struct There {
+    files: usize,
+    /// Of these, the files of the export, the model and the integration that were asked for.
+    named: usize,
+    exports: BTreeSet<String>,
+    models: BTreeSet<String>,
+}
+
+/// Names of one kind that are told.
+const NAMES: usize = 10;
+
+impl There {
+    fn note(&mut self, listing: &Listing, which: &Which) {
+        self.files += listing.files.len();
+        self.named += listing.files.iter().filter(|it| is_named(it, which)).count();
+        for file in &listing.files {
+            self.exports.insert(file.export.clone());
+            self.models.insert(file.model.clone());
+        }
+    }
+
+    fn told(&self, place: &Path) -> String {
+        if self.files == 0 {
+            return format!("no file of an export is in {}", place.display());
+        }
+        let some = |names: &BTreeSet<String>| {
+            // The latest exports come last.
+            let mut told: Vec<_> = names.iter().rev().take(NAMES).map(String::as_str).collect();
+            told.reverse();
+            let more = if names.len() > NAMES {
+                format!(" and {} more", names.len() - NAMES)
+            } else {
+                String::new()
+            };
+            told.join(", ") + &more
+        };
+        format!(
+            "none of the {} files in {} is what was asked for; there are the models {} and the exports {}",
+            self.files,
+            place.display(),
+            some(&self.models),
+            some(&self.exports)
+        )
+    }
 }
 
 /// The agents of which a backend's data folder holds exports: `<dir>/exports/<agent>/<export>/<model>/`.
@@ -66,6 +122,12 @@ fn begins(id: &str, wanted: Option<&str>) -> bool {
     wanted.is_none_or(|wanted| id.starts_with(wanted))
 }
 
+fn is_named(file: &StoredFile, which: &Which) -> bool {
+    begins(&file.export, which.export.as_deref())
+        && which.model.as_ref().is_none_or(|it| *it == file.model)
+        && which.integration.as_ref().is_none_or(|it| Some(it) == file.origin.as_ref())
+}
+
 impl Source {
     fn take(&mut self, agent: Option<&str>, listing: Listing, which: &Which) {
         for err in &listing.failed {
@@ -73,9 +135,7 @@ impl Source {
             note(&chain(err));
         }
         let wanted = listing.files.into_iter().filter(|file| {
-            begins(&file.export, which.export.as_deref())
-                && which.model.as_ref().is_none_or(|it| *it == file.model)
-                && which.integration.as_ref().is_none_or(|it| Some(it) == file.origin.as_ref())
+            is_named(file, which)
                 && !(which.sent && file.place != Place::Sent)
                 && !(which.waiting && file.place == Place::Sent)
         });
