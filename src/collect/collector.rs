@@ -99,6 +99,8 @@ pub struct Collector {
     last_scan: Option<Duration>,
     scanned: bool,
     absent: bool,
+    /// What stands for a container that was named, while it is not there.
+    stand_in: Option<Arc<Source>>,
     many: bool,
     sizes_known: bool,
     /// How often that was looked for.
@@ -115,6 +117,14 @@ impl Collector {
     /// When one cannot be opened.
     pub fn open(settings: Settings, layout: Layout, budget: Budget) -> Result<Self, DiscoverError> {
         let walked = Arc::new(folder(layout.walked())?);
+        let stand_in = match &settings.target {
+            Target::Container(id) => {
+                let tags = std::iter::once(("container".to_owned(), id.clone()));
+                let tags = Tags::new(tags.chain(settings.tags.iter().cloned()));
+                Some(Arc::new(Source { key: format!("container:{id}").into(), tags }))
+            }
+            Target::Path(_) | Target::Below(_) => None,
+        };
         let mut collector = Self {
             settings,
             specs: Vec::new(),
@@ -127,6 +137,7 @@ impl Collector {
             last_scan: None,
             scanned: false,
             absent: false,
+            stand_in,
             many: false,
             sizes_known: false,
             sizes_looks: 0,
@@ -163,8 +174,9 @@ impl Collector {
         Ok(())
     }
 
-    /// Looks at all that is due.
+    /// Looks at all that is due. Where a container was named and is not there, each cycle says so by a sample.
     pub fn cycle(&mut self, moment: Moment, sink: &mut dyn FnMut(Event<'_>)) {
+        let was_empty = self.tracked.is_empty();
         if self.is_scan_due(moment.monotonic) {
             self.scan(moment, sink);
         }
@@ -189,6 +201,13 @@ impl Collector {
                 self.end(gone, moment, sink);
                 self.last_scan = None;
             }
+        }
+        // In the cycle in which it goes, its own last sample says so.
+        if was_empty
+            && self.tracked.is_empty()
+            && let Some(source) = self.stand_in.clone()
+        {
+            self.not_running(&source, State::since(None), moment, sink);
         }
     }
 
@@ -307,8 +326,17 @@ impl Collector {
 
     fn end(&mut self, gone: Tracked, moment: Moment, sink: &mut dyn FnMut(Event<'_>)) {
         self.give_back(&gone);
-        let mut state = gone.state;
-        self.tools.begin(&gone.source, moment);
+        self.not_running(&gone.source, gone.state, moment, sink);
+    }
+
+    fn not_running(
+        &mut self,
+        source: &Arc<Source>,
+        mut state: State,
+        moment: Moment,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) {
+        self.tools.begin(source, moment);
         let Tools { labels, sample, .. } = &mut self.tools;
         let mut taker = Taker { state: &mut state, labels, moment, points: &mut sample.points };
         taker.push(&RUNNING, Number::Flag(false));

@@ -1,7 +1,8 @@
 //! The message of mini-collector's protocol, as plain fields, filled from a sample.
 //!
 //! # Invariants
-//! - A sample of a cgroup that is not there has `running` false and nothing else, as the original's.
+//! - A sample of a cgroup that is not there has `running` false and nothing else, as the original's; a container that was named
+//!   has one each time for as long as it is not there.
 //! - Sizes are cut to whole MiB and KiB, as the original's; unlimited is 0, and no longer 2^64 of anything.
 //! - What is read at slower intervals keeps its last value in between. A round that read the limits says what they are
 //!   now: one that it has no point of was lifted, and a disk that it has none of could not be measured.

@@ -242,11 +242,24 @@ fn an_absent_container_is_told_once_and_found_when_it_comes() {
     let dir = v2("docker/c0ffee", "thr");
     let mut collector = open(dir.path(), Target::Container("decaf".into()));
     let (samples, troubles) = cycle(&mut collector, 0);
-    assert!(samples.is_empty() && troubles[0].contains("decaf"), "{troubles:?}");
-    assert!(cycle(&mut collector, 100_000).1.is_empty());
+    assert!(troubles[0].contains("decaf"), "{troubles:?}");
+    let (again, told) = cycle(&mut collector, 100_000);
+    assert!(told.is_empty(), "{told:?}");
+    for samples in [samples, again] {
+        let [sample] = &samples[..] else { panic!("{samples:?}") };
+        assert_eq!((number(sample, &RUNNING), sample.points.len()), (Some(0.0), 1));
+        assert!(sample.source.tags.iter().any(|it| it.name == "container" && &*it.value == "decaf"));
+    }
     copy(&fixtures().join("v2/linux-7.2/mix"), &dir.path().join("docker/decaf"));
     let (samples, _) = cycle(&mut collector, 101_000);
     assert_eq!(samples.len(), 1, "the kernel's word brings it, not the interval");
+    assert_eq!(number(&samples[0], &RUNNING), Some(1.0));
+    fs::remove_dir_all(dir.path().join("docker/decaf")).unwrap();
+    for at in [102_000, 103_000, 104_000] {
+        let (samples, _) = cycle(&mut collector, at);
+        let [sample] = &samples[..] else { panic!("{at}: {samples:?}") };
+        assert_eq!(number(sample, &RUNNING), Some(0.0), "{at}");
+    }
 }
 
 #[test]
