@@ -139,6 +139,12 @@ pub(crate) fn section(
         settings.proc_path = path;
     }
     settings.mount_path = author.path(&mut members, "mount_path", path);
+    if let (Some(path), Target::Below(_)) = (&settings.mount_path, &settings.target) {
+        let found = format!("{} with many cgroups", quoted(&path.display().to_string()));
+        let place = members.place("mount_path");
+        let expected = "it with a `target` that is one `path` or `container`, whose disk it is";
+        members.fault(ConfigFault::new(&place, found, expected));
+    }
     members.number_into("interval_ms", 100, DAY_S * 1000, &mut settings.interval_ms);
     members.number_into("rescan_s", 1, DAY_S, &mut settings.rescan_s);
     members.number_into("max_cgroups", 1, 1_000_000, &mut settings.max_cgroups);

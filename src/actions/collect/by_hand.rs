@@ -47,7 +47,9 @@ pub fn once(root: &Root, config: Option<PathBuf>) -> Result<Once, CollectError> 
         Err(err) => return Err(err),
     };
     let (mut sampler, reason) = Sampler::open(settings)?;
-    let (samples, troubles) = round(&mut sampler, Duration::ZERO, &|_| {});
+    let (mut samples, troubles) = round(&mut sampler, Duration::ZERO, &|_| {});
+    // That something is not there is a trouble by itself.
+    samples.retain(|it| it.points.len() > 1);
     let reason = reason.map(|it| format!("{it}; processes are measured in their place"));
     Ok(Once {
         lines: json_lines::encode(&samples).bytes,

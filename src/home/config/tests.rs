@@ -271,7 +271,7 @@ fn the_section_of_what_is_collected_is_read_and_shows_no_secret() {
     put(&root, &std::fs::read(fixtures("valid").join("collect.json")).unwrap());
     let collect = Config::load(&root).unwrap().collect.unwrap();
     let settings = &collect.settings;
-    assert_eq!(settings.target, Target::Below("/system.slice".into()));
+    assert_eq!(settings.target, Target::Path("/system.slice".into()));
     assert_eq!(
         (settings.interval_ms, settings.intervals.details_s, settings.intervals.limits_s),
         (1000, 5, 60)
