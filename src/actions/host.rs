@@ -245,6 +245,14 @@ pub(crate) fn quiet_handlers(log: IntegrationLog) -> Handlers<IntegrationLog> {
     handlers
 }
 
+/// How a process ended, and what it said of the reason where it gave up by itself.
+fn how(ended: &Ended) -> String {
+    match outrider_supervisor::words(ended) {
+        Some(words) => format!("{}: {words}", ended.how),
+        None => ended.how.to_string(),
+    }
+}
+
 /// Ends when nothing was heard of the integration for `limit`.
 async fn silence(log: &IntegrationLog, limit: Duration) {
     loop {
@@ -292,12 +300,12 @@ impl Stopped {
         let mut failure = self.told(ended, log.name());
         failure.message = log.redact(&failure.message);
         failure.hint = failure.hint.map(|hint| log.redact(&hint));
-        failure.last_lines = log.last_lines();
+        failure.last_lines = log.last_words(&ended.map(outrider_supervisor::cry).unwrap_or_default());
         Box::new(failure)
     }
 
     fn told(&self, ended: Option<&Ended>, name: &str) -> Failure {
-        let how = ended.map_or_else(|| "it is still running".to_owned(), |ended| ended.how.to_string());
+        let how = ended.map_or_else(|| "it is still running".to_owned(), how);
         let failure = |message, fault, retry, hint: Option<&str>| Failure {
             message,
             fault,
