@@ -34,6 +34,7 @@ mod cancel;
 #[cfg(target_os = "linux")]
 pub mod collect;
 mod context;
+mod crash;
 pub mod describe;
 pub mod export;
 mod host;

@@ -141,7 +141,8 @@ pub struct IntegrationReport {
     /// How often it was started: more than once where it failed and was tried again.
     #[serde(default = "once")]
     pub attempts: u32,
-    /// How its process died, if it did, in the last attempt.
+    /// How its process died, if it did, in the last attempt. The agent tells the backend of the deaths of all attempts as it
+    /// tells of any crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<Crash>,
     /// Why it failed.

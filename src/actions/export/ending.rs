@@ -27,7 +27,7 @@ pub(super) async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Cal
         report.models = tally.delivered();
         report.mode = tally.mode();
     }
-    (report.state, report.error, report.crash) = (IntegrationOutcome::Failed, None, None);
+    (report.state, report.error) = (IntegrationOutcome::Failed, None);
     match ran {
         Ran::Answered { projects, config_changed } => {
             let tally = calls.tally();
@@ -49,10 +49,7 @@ pub(super) async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Cal
             report.state = IntegrationOutcome::Cancelled;
             report.error = Some(*failed);
         }
-        Ran::Failed(failed, crash) => {
-            report.error = Some(*failed);
-            report.crash = crash.map(|it| *it);
-        }
+        Ran::Failed(failed) => report.error = Some(*failed),
     }
     blame_others(report, calls);
     if report.state == IntegrationOutcome::Done {
