@@ -133,7 +133,9 @@ pub struct IntegrationReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierCount>,
     /// The projects that it looked at: all of them, or, of very many, those that failed and as many others as there is
-    /// room for.
+    /// room for. Where it died, failed or was cancelled before it named them, here stands what its sessions are about, the
+    /// first two objects of each path, so also what projects are a part of: done where its sessions were, failed where one
+    /// was open.
     pub projects: Vec<ProjectReport>,
     /// How many more there were than are listed.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -9,7 +9,8 @@ use outrider_protocol::ids::CommandId;
 use outrider_protocol::report::{ActionReport, IntegrationReport};
 use serde_json::{Value, json};
 
-use crate::bad_days::{by_hand, limits, scripted};
+use crate::bad_days::{by_hand, limits, mock, scripted};
+use crate::played::Played;
 use crate::support::{Stack, export, integration, printed, until};
 
 /// A trace as Go writes one: what is wrong first, then two lines for each call.
@@ -142,4 +143,52 @@ fn a_death_while_an_action_only_asks_is_told() {
         assert_eq!(says_why, cause == CrashCause::Panic, "{told:?}");
         assert!(!told[0].version.is_empty(), "{told:?}");
     }
+}
+
+/// The rows of repositories: state, objects, and the beginning of the error.
+fn repositories(report: &Value) -> Vec<(String, u64, String)> {
+    let rows = report["integrations"][0]["projects"].as_array().unwrap().iter();
+    let repositories = rows.filter(|it| it["name"].as_str().unwrap().contains("repo"));
+    let row = |it: &Value| {
+        let error = it["error"]["message"].as_str().unwrap_or_default().to_owned();
+        (it["state"].as_str().unwrap().to_owned(), it["objects"].as_u64().unwrap(), error)
+    };
+    repositories.map(row).collect()
+}
+
+/// Each repository is an object of its own and five pull requests; this is amid the fourth.
+fn amid_the_fourth(fault: &str) -> Value {
+    let fault = json!({ "kind": fault, "at": 3 * 6 + 1 + 3 });
+    mock(&json!({ "users": 0, "repos": 10, "pull_requests": 5, "fault": fault }))
+}
+
+#[test]
+fn without_an_answer_the_report_says_what_was_done_and_what_was_not() {
+    for (fault, error) in [
+        ("kill", "mock ended before it answered export: it was killed with SIGKILL"),
+        ("panic", "mock: export: the integration panicked"),
+        ("fail", "mock: the made-up source failed"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let (output, report) = by_hand(root.path(), &limits(&json!({})), &amid_the_fourth(fault), &[]);
+        let rows = repositories(&report);
+        assert_eq!(rows.len(), 4, "{report:#}\n{}", printed(&output));
+        assert!(rows[..3].iter().all(|it| *it == ("done".to_owned(), 5, String::new())), "{rows:?}");
+        assert_eq!((rows[3].0.as_str(), rows[3].1), ("failed", 0), "{rows:?}");
+        assert!(rows[3].2.contains(error), "{rows:?}");
+    }
+}
+
+#[test]
+fn a_cancel_leaves_what_was_done_in_the_report_and_says_that_the_rest_was_cancelled() {
+    let root = tempfile::tempdir().unwrap();
+    let order = json!({ "agent": limits(&json!({})), "integrations": amid_the_fourth("hang") });
+    let mut action = Played::export(root.path(), "c1", &order);
+    action.until("it to hang", |it| it.to_string().contains("hanging at object"));
+    action.cancel();
+    let report = action.report();
+    assert_eq!(report["integrations"][0]["state"], "cancelled");
+    let rows = repositories(&report);
+    assert_eq!(rows.iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), ["done", "done", "done", "failed"]);
+    assert!(rows[3].2.contains("mock was cancelled"), "{rows:?}");
 }
