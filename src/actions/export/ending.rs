@@ -111,7 +111,8 @@ async fn take_over(report: &mut IntegrationReport, calls: &Calls) {
     let err = match taken {
         Ok(Ok(())) => return,
         Ok(Err(err)) => chain(&err),
-        Err(err) => err.to_string(),
+        // A panic's text, which may quote what it worked with.
+        Err(err) => calls.log.redact(&err.to_string()),
     };
     report.state = IntegrationOutcome::Failed;
     let message = format!(
