@@ -145,6 +145,8 @@ pub(crate) fn without_session(link: &mut Link, plan: &Plan) -> Result<(), End> {
             link.ignore_all()?;
             return Err(End::Gone);
         }
+        Fault::Killed if plan.within != "export" => return Err(turn_into("kill -9 $$")),
+        Fault::PanicLike if plan.within != "export" => return Err(panic_like()),
         // An ignored signal stays ignored when a process becomes another program.
         Fault::IgnoreTerm => return Err(turn_into("trap '' TERM INT HUP; exec sleep 100000")),
         Fault::CloseStdout => return Err(turn_into("exec >&-; exec sleep 100000")),
@@ -183,14 +185,18 @@ fn within_session(link: &mut Link, plan: &Plan, session: u64) -> Result<(), End>
         }
         Fault::PanicLike => {
             link.call("session.send", &batch(session, 0, OBJECTS))?;
-            say("\nthread 'main' (1) panicked at src/things.rs:42:7:\n\
-                index out of bounds: the len is 3 but the index is 7\n\
-                note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n");
-            return Err(End::Exit(101));
+            return Err(panic_like());
         }
         _ => {}
     }
     Ok(())
+}
+
+fn panic_like() -> End {
+    say("\nthread 'main' (1) panicked at src/things.rs:42:7:\n\
+        index out of bounds: the len is 3 but the index is 7\n\
+        note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n");
+    End::Exit(101)
 }
 
 fn batch_array(link: &mut Link) -> Result<(), End> {

@@ -37,7 +37,8 @@
 //! answers `export` with an error that tells what it expected.
 //!
 //! Further members of the configuration: `bytes` (a number; how much `stderr-flood`, `long-line` and `endless-line` write) and `in`
-//! (`validate_config` or `onboard_export`: play the fault in that call instead; for those that open no session).
+//! (`validate_config` or `onboard_export`: play the fault in that call instead; for those that open no session, and `killed` and
+//! `panic-like`).
 
 mod faults;
 mod link;

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use outrider_home::{Config, ConfigErrors, Limits, Root, StateError};
@@ -19,6 +20,10 @@ use crate::{Cancel, Outlet};
 
 /// The variable that says how much of its own events an action logs, as for the service.
 const LEVEL_VARIABLE: &str = "OUTRIDER_LOG";
+
+/// How often, and how far apart, one that must not wait tries to look at what was learned.
+const TRIES: u32 = 50;
+const TRY_EVERY: Duration = Duration::from_millis(1);
 
 /// Secrets that are remembered beside those of the order.
 const LEARNED: usize = 64;
@@ -148,6 +153,7 @@ impl Context {
         };
         let context = Self(Arc::new(shared));
         context.log_events();
+        crate::panics::redact(&context);
         Ok(context)
     }
 
@@ -239,12 +245,35 @@ impl Context {
 
     /// The text without the secrets of the order's integrations, and those that were learned since.
     pub(crate) fn redact(&self, text: &str) -> String {
+        self.redact_by(&self.0.learned.read().unwrap_or_else(PoisonError::into_inner), text)
+    }
+
+    /// The same for who must not wait: nothing where secrets are being learned for longer than a moment, perhaps by the caller
+    /// itself.
+    pub(crate) fn redact_at_once(&self, text: &str) -> Option<String> {
+        for _ in 0..TRIES {
+            match self.0.learned.try_read() {
+                Ok(learned) => return Some(self.redact_by(&learned, text)),
+                Err(TryLockError::Poisoned(learned)) => return Some(self.redact_by(learned.get_ref(), text)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TRY_EVERY),
+            }
+        }
+        None
+    }
+
+    fn redact_by(&self, learned: &Learned, text: &str) -> String {
         let mut text = self.0.redactor.redact(text);
-        let learned = self.0.learned.read().unwrap_or_else(PoisonError::into_inner);
         for redactor in learned.redactor.iter().chain(&learned.schemas) {
             text = redactor.redact(&text).into_owned().into();
         }
         text.into_owned()
+    }
+
+    /// Holds what was learned, as one does who learns more.
+    #[cfg(test)]
+    #[cfg(unix)]
+    pub(crate) fn hold_learned(&self) -> impl Drop {
+        self.0.learned.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Learns what a schema calls a secret.

@@ -35,5 +35,5 @@ async fn ask(
     let log = context.integration_log(&integration)?;
     let handlers = host::quiet_handlers(log.clone());
     let host = Host::start(context, &order.agent, &integration, &log, handlers).await?;
-    Ok(host.end().await.0)
+    Ok(host.end(None).await.about)
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use outrider_peer::{CallError, Handlers, Lost, Peer};
 use outrider_protocol::Call;
 use outrider_protocol::action::{AgentConfig, IntegrationConfig};
+use outrider_protocol::crash::Crash;
 use outrider_protocol::fault::{ErrorData, Fault, Retry, RpcError, code};
 use outrider_protocol::integration::{
     Cancel, CancelParams, Empty, Initialize, InitializeParams, InitializeReply, Log, OAuthAccessToken,
@@ -19,6 +20,7 @@ use outrider_supervisor::{Child, Ended, How, Spawn, StderrTo, StopBudget};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
+use crate::crash;
 use crate::integration_log::IntegrationLog;
 use crate::locate::locate;
 
@@ -42,13 +44,13 @@ pub(crate) struct Host {
 /// An integration that could not be started, or did not answer `initialize`.
 pub(crate) struct NotStarted {
     pub(crate) failure: Box<Failure>,
-    /// How the greeting went and the process ended, where there was one.
-    pub(crate) greeted: Option<(Stopped, Option<Ended>)>,
+    /// Its death, where it died of the greeting.
+    pub(crate) crash: Option<Box<Crash>>,
 }
 
 impl From<Box<Failure>> for NotStarted {
     fn from(failure: Box<Failure>) -> Self {
-        Self { failure, greeted: None }
+        Self { failure, crash: None }
     }
 }
 
@@ -56,6 +58,16 @@ impl From<NotStarted> for Box<Failure> {
     fn from(it: NotStarted) -> Self {
         it.failure
     }
+}
+
+/// An integration whose process is over.
+pub(crate) struct Gone {
+    /// What it said of itself.
+    pub(crate) about: InitializeReply,
+    /// How it ended, where it had not been killed by then.
+    pub(crate) ended: Option<Ended>,
+    /// Its death, if it died.
+    pub(crate) crash: Option<Box<Crash>>,
 }
 
 /// Why a call to an integration has no result.
@@ -104,9 +116,8 @@ impl Host {
                 Ok(host)
             }
             Err(stopped) => {
-                let ended = host.end().await.1;
-                let failure = stopped.failure(ended.as_ref(), log);
-                Err(NotStarted { failure, greeted: Some((stopped, ended)) })
+                let Gone { ended, crash, .. } = host.end(Some(&stopped)).await;
+                Err(NotStarted { failure: stopped.failure(ended.as_ref(), log), crash })
             }
         }
     }
@@ -171,9 +182,8 @@ impl Host {
         answer.map_err(|err| Stopped::from_call(M::NAME, err))
     }
 
-    /// Ends the process, politely first. Returns what it said of itself and, where it had not been killed by then, how
-    /// it ended.
-    pub(crate) async fn end(mut self) -> (InitializeReply, Option<Ended>) {
+    /// Ends the process, politely first, and tells of its death if it died. `stopped` says why a call had no result.
+    pub(crate) async fn end(mut self, stopped: Option<&Stopped>) -> Gone {
         let limits = self.context.limits();
         let budget = StopBudget {
             polite: limits.cancel_grace(),
@@ -195,7 +205,8 @@ impl Host {
         if tokio::time::timeout(budget.kill, &mut self.stderr).await.is_err() {
             self.stderr.abort();
         }
-        (self.about, Some(ended))
+        let crash = crash::tell(&self.log, &self.about.version, stopped, Some(&ended)).await;
+        Gone { about: self.about, ended: Some(ended), crash }
     }
 }
 
@@ -245,6 +256,14 @@ pub(crate) fn quiet_handlers(log: IntegrationLog) -> Handlers<IntegrationLog> {
     handlers
 }
 
+/// How a process ended, and what it said of the reason where it gave up by itself.
+fn how(ended: &Ended) -> String {
+    match outrider_supervisor::words(ended) {
+        Some(words) => format!("{}: {words}", ended.how),
+        None => ended.how.to_string(),
+    }
+}
+
 /// Ends when nothing was heard of the integration for `limit`.
 async fn silence(log: &IntegrationLog, limit: Duration) {
     loop {
@@ -287,17 +306,22 @@ impl Stopped {
         }
     }
 
+    /// Whether the integration was gone, or as good as gone, before it answered.
+    pub(crate) fn was_lost(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::Lost { .. })
+    }
+
     /// The failure as it is reported, with the integration's last words.
     pub(crate) fn failure(&self, ended: Option<&Ended>, log: &IntegrationLog) -> Box<Failure> {
         let mut failure = self.told(ended, log.name());
         failure.message = log.redact(&failure.message);
         failure.hint = failure.hint.map(|hint| log.redact(&hint));
-        failure.last_lines = log.last_lines();
+        failure.last_lines = log.last_words(&ended.map(outrider_supervisor::cry).unwrap_or_default());
         Box::new(failure)
     }
 
     fn told(&self, ended: Option<&Ended>, name: &str) -> Failure {
-        let how = ended.map_or_else(|| "it is still running".to_owned(), |ended| ended.how.to_string());
+        let how = ended.map_or_else(|| "it is still running".to_owned(), how);
         let failure = |message, fault, retry, hint: Option<&str>| Failure {
             message,
             fault,

@@ -19,6 +19,10 @@ use crate::context::{Context, redact_value};
 
 /// The last lines of an integration that go into the report of its failure.
 const LAST_LINES: usize = 20;
+/// What stands in a report for the lines between those in which an integration gave up and its last ones.
+const LEFT_OUT: &str = "  … (lines left out)";
+/// So many characters tell whether a line of the log repeats one of stderr, which it may cut off.
+const ALIKE: usize = 200;
 /// Lines that are remembered, for the reports of projects that fail.
 const RECENT_LINES: usize = 256;
 /// The longest line that is remembered, in characters.
@@ -153,9 +157,11 @@ impl IntegrationLog {
         self.0.context.learn(Redactor::from_config(&self.0.config, Some(schema)));
     }
 
-    /// The last lines, oldest first.
-    pub(crate) fn last_lines(&self) -> Vec<String> {
-        self.lines_between(None, LAST_LINES)
+    /// The last lines, oldest first. Those of its stderr in which its process gave up lead them, where a long trace came
+    /// after.
+    pub(crate) fn last_words(&self, cry: &[String]) -> Vec<String> {
+        let cry = cry.iter().map(|it| self.redact(it)).collect();
+        led_by(cry, self.lines_between(None, LAST_LINES))
     }
 
     /// The last lines that were written in a span of time, or at any, oldest first; at most so many.
@@ -227,5 +233,33 @@ impl IntegrationLog {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last lines of a log, after the lines of a cry if they do not stand there.
+fn led_by(mut cry: Vec<String>, last: Vec<String>) -> Vec<String> {
+    let Some(first) = cry.first() else { return last };
+    let first: String = first.chars().take(ALIKE).collect();
+    if last.iter().any(|line| line.contains(&first)) {
+        return last;
+    }
+    cry.push(LEFT_OUT.to_owned());
+    cry.into_iter().chain(last).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::led_by;
+
+    #[test]
+    fn the_cry_leads_the_last_lines_where_they_do_not_hold_it() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let log = lines("08:00 INFO mock: panic: boom\n08:00 INFO mock: goroutine 1:");
+        assert_eq!(led_by(lines("panic: boom"), log.clone()), log);
+        assert_eq!(led_by(Vec::new(), log.clone()), log);
+        assert_eq!(
+            led_by(lines("panic: boom"), log[1..].to_vec()),
+            ["panic: boom", "  … (lines left out)", &log[1]]
+        );
     }
 }

@@ -24,6 +24,8 @@
 //! **Invariant:** a last-processed value leaves the host with the report of an export alone, and only where config.json of
 //! the root says so, which no order can.
 //!
+//! **Invariant:** no secret that an action knows is in what it says, not even in the text of a panic of its own.
+//!
 //! **Invariant:** every wait has a bound from [`Limits`](outrider_home::Limits), and passing it is an error that names
 //! what was waited for.
 //!
@@ -34,6 +36,7 @@ mod cancel;
 #[cfg(target_os = "linux")]
 pub mod collect;
 mod context;
+mod crash;
 pub mod describe;
 pub mod export;
 mod host;
@@ -43,6 +46,7 @@ mod locate;
 mod oauth;
 pub mod onboard;
 mod outlet;
+mod panics;
 mod sealing;
 pub mod upgrade;
 pub mod validate;

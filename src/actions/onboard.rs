@@ -20,7 +20,7 @@ pub async fn run(context: &Context, order: OnboardOrder) -> Result<OnboardReport
     let mut host = Host::start(context, &order.agent, &integration, &log, handlers).await?;
     let params = OnboardExportParams { kind: order.object_type.clone(), config: integration.config.clone() };
     let answered = host.call::<OnboardExport>(&params).await;
-    let (_, ended) = host.end().await;
+    let ended = host.end(answered.as_ref().err()).await.ended;
     let outcome = match answered {
         Ok(reply) => OnboardOutcome::Records { records: reply.records },
         Err(Stopped::Answered(error)) if error.code == code::NOT_SUPPORTED => OnboardOutcome::NotSupported,

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use outrider_logs::Outbox;
 use outrider_peer::{CallError, Peer};
 use outrider_protocol::action::{
-    ChildEnded, ChildProcess, ChildStarted, OAuthAccessToken, OAuthParams, ProgressChanged, Sealed,
-    SealedFile,
+    ChildDied, ChildEnded, ChildProcess, ChildStarted, OAuthAccessToken, OAuthParams, ProgressChanged,
+    Sealed, SealedFile,
 };
+use outrider_protocol::crash::Crash;
 use outrider_protocol::integration::OAuthAccessTokenReply;
 use outrider_protocol::log::LogLine;
 use outrider_protocol::progress::Progress;
@@ -93,6 +94,13 @@ impl Outlet {
     pub(crate) async fn child_ended(&self, pid: u32, program: &str) {
         if let Self::Link { service, .. } = self {
             drop(service.notify::<ChildEnded>(&child(pid, program)).await);
+        }
+    }
+
+    /// A process of this action has died. By hand its log and the outcome say so.
+    pub(crate) async fn child_died(&self, crash: &Crash) {
+        if let Self::Link { service, .. } = self {
+            drop(service.notify::<ChildDied>(crash).await);
         }
     }
 }

@@ -5,7 +5,7 @@ use outrider_protocol::integration::{ConfigError, SourceInfo, ValidateConfig, Va
 use outrider_protocol::report::{Failure, ValidateReport};
 
 use crate::context::Context;
-use crate::host::{self, Host};
+use crate::host::{self, Gone, Host};
 use crate::integration_log::IntegrationLog;
 use crate::sealing;
 
@@ -21,7 +21,7 @@ pub async fn run(context: &Context, order: ValidateOrder) -> Result<ValidateRepo
     let mut host = Host::start(context, &order.agent, &integration, &log, handlers).await?;
     let params = ValidateConfigParams { config: integration.config.clone() };
     let answered = host.call::<ValidateConfig>(&params).await;
-    let (about, ended) = host.end().await;
+    let Gone { about, ended, .. } = host.end(answered.as_ref().err()).await;
     let reply = answered.map_err(|stopped| stopped.failure(ended.as_ref(), &log))?;
     let sealed = if order.seal && reply.errors.is_empty() {
         Some(sealing::seal(context.root(), &integration, about.config_schema.as_deref())?)

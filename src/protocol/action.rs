@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Raw;
 use crate::call::{calls, notices};
 use crate::collect::ordered::CollectOrder;
+use crate::crash::Crash;
 use crate::ids::{CommandId, ExportId, IntegrationId, IntegrationName, Model};
 use crate::integration::{CancelParams, Empty, OAuthAccessTokenReply};
 use crate::log::LogLine;
@@ -41,6 +42,9 @@ notices! {
     ChildStarted = "child.started": ChildProcess;
     /// Action → service: that child has ended.
     ChildEnded = "child.ended": ChildProcess;
+    /// Action → service: a child of the action has died, for the backend. Each death is told once; the report of an export
+    /// repeats that of the last attempt.
+    ChildDied = "child.died": Crash;
 }
 
 /// What the service says of itself.

@@ -133,7 +133,9 @@ pub struct IntegrationReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierCount>,
     /// The projects that it looked at: all of them, or, of very many, those that failed and as many others as there is
-    /// room for.
+    /// room for. Where it died, failed or was cancelled before it named them, here stands what its sessions are about, the
+    /// first two objects of each path, so also what projects are a part of: done where its sessions were, failed where one
+    /// was open.
     pub projects: Vec<ProjectReport>,
     /// How many more there were than are listed.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -141,7 +143,8 @@ pub struct IntegrationReport {
     /// How often it was started: more than once where it failed and was tried again.
     #[serde(default = "once")]
     pub attempts: u32,
-    /// How its process died, if it did, in the last attempt.
+    /// How its process died, if it did, in the last attempt. The agent tells the backend of the deaths of all attempts as it
+    /// tells of any crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<Crash>,
     /// Why it failed.

@@ -99,6 +99,7 @@ fn action_link() -> Value {
         .notice::<action::Log>("action")
         .notice::<action::ChildStarted>("action")
         .notice::<action::ChildEnded>("action")
+        .notice::<action::ChildDied>("action")
         .call::<collect::Collect>("service")
         .notice::<collect::Collecting>("action")
         .finish("Link B: service and action")

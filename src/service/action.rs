@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use outrider_home::Limits;
 use outrider_peer::{CallError, Handlers, Peer};
 use outrider_protocol::action::{
-    Cancel, ChildEnded, ChildStarted, Initialize, InitializeParams, Log, LogBatch, OAuthAccessToken, Order,
-    ProgressChanged, Run, RunParams, Sealed,
+    Cancel, ChildDied, ChildEnded, ChildStarted, Initialize, InitializeParams, Log, LogBatch,
+    OAuthAccessToken, Order, ProgressChanged, Run, RunParams, Sealed,
 };
 use outrider_protocol::fault::chain;
 use outrider_protocol::ids::CommandId;
@@ -248,6 +248,9 @@ fn handlers(said: Speaker, children: Children, tokens: Tokens) -> (Handlers<Hear
     });
     handlers.on_notice::<ChildEnded, _, _>(|it: Arc<Hearing>, child| async move {
         it.children.lock().remove(&child.pid);
+    });
+    handlers.on_notice::<ChildDied, _, _>(|it: Arc<Hearing>, crash| async move {
+        it.said.say(Said::Died(Box::new(crash))).await;
     });
     (handlers, all_heard)
 }

@@ -3,6 +3,7 @@
 use outrider_protocol::action::{LogBatch, SealedFile};
 use outrider_protocol::collect::CollectReport;
 use outrider_protocol::control::Envelope;
+use outrider_protocol::crash::Crash;
 use outrider_protocol::ids::CommandId;
 use outrider_protocol::progress::Progress;
 
@@ -114,6 +115,8 @@ pub(crate) enum Said {
     Log(LogBatch),
     /// A file is complete.
     Sealed(SealedFile),
+    /// One of its own processes has died.
+    Died(Box<Crash>),
 }
 
 /// What the process that collects says.

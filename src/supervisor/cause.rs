@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::cry::{Cry, Language};
 use crate::ended::{Ended, How, KilledFor};
 
 /// Of what a process died.
@@ -26,33 +27,6 @@ pub enum Cause {
     KilledForTime,
 }
 
-/// A language whose last words are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Language {
-    /// `thread 'main' panicked at`, status 101, or SIGABRT where panics abort.
-    Rust,
-    /// `panic:` or `fatal error:`, status 2, or SIGABRT where it is told to.
-    Go,
-    /// `Traceback (most recent call last):`, status 1.
-    Python,
-    /// An uncaught error of Node, Deno or Bun, status 1 or 7; SIGABRT when its heap is full.
-    JavaScript,
-    /// `Exception in thread`, status 1.
-    Java,
-}
-
-impl fmt::Display for Language {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rust => "Rust",
-            Self::Go => "Go",
-            Self::Python => "Python",
-            Self::JavaScript => "JavaScript",
-            Self::Java => "Java",
-        })
-    }
-}
-
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -69,7 +43,7 @@ impl fmt::Display for Cause {
 /// that ended well did so before its work was over is for its owner to say.
 #[must_use]
 pub fn cause(ended: &Ended) -> Option<Cause> {
-    let language = last_cry(&ended.last_stderr).map(|(language, _)| language);
+    let language = Cry::among(&ended.last_stderr).map(|it| it.language);
     Some(match &ended.how {
         How::Ok | How::Killed { for_: KilledFor::Cancel, .. } => return None,
         How::Panicked => Cause::Panic { language: language.unwrap_or(Language::Rust) },
@@ -91,10 +65,26 @@ pub fn cause(ended: &Ended) -> Option<Cause> {
 /// How a process died, in one sentence for a person: how it ended, and what it said of that itself.
 #[must_use]
 pub fn detail(ended: &Ended) -> String {
-    match (cause(ended), last_cry(&ended.last_stderr)) {
-        (Some(Cause::Panic { .. }), Some((_, words))) => format!("{ended}: {words}"),
-        _ => ended.to_string(),
+    match words(ended) {
+        Some(words) => format!("{ended}: {words}"),
+        None => ended.to_string(),
     }
+}
+
+/// What a process that gave up by the means of its language said of the reason, in one line.
+#[must_use]
+pub fn words(ended: &Ended) -> Option<String> {
+    last_cry(ended).map(|it| it.words())
+}
+
+/// The lines in which such a process said it, oldest first; none where it died of anything else.
+#[must_use]
+pub fn cry(ended: &Ended) -> Vec<String> {
+    last_cry(ended).map(|it| it.lines.into_iter().map(|(_, line)| line).collect()).unwrap_or_default()
+}
+
+fn last_cry(ended: &Ended) -> Option<Cry> {
+    matches!(cause(ended), Some(Cause::Panic { .. })).then(|| Cry::among(&ended.last_stderr)).flatten()
 }
 
 /// SIGABRT has this number on every Unix.
@@ -113,61 +103,6 @@ impl Language {
     fn aborts(self) -> bool {
         matches!(self, Self::Rust | Self::Go | Self::JavaScript)
     }
-}
-
-/// The last panic or uncaught exception among some lines, and its message.
-fn last_cry(lines: &[String]) -> Option<(Language, String)> {
-    (0..lines.len()).rev().find_map(|at| {
-        let (line, rest) = (lines[at].trim_end(), &lines[at + 1..]);
-        let language = of_line(line)?;
-        let words = match language {
-            // The message is on the line after the place.
-            Language::Rust => match rest.first().filter(|_| line.ends_with(':')) {
-                Some(message) => format!("{line} {}", message.trim()),
-                None => line.to_owned(),
-            },
-            // The message is the first line that is no part of the list of calls.
-            Language::Python => {
-                let message = rest.iter().find(|it| !it.starts_with(' ') && !it.trim().is_empty());
-                message.map_or_else(|| line.to_owned(), |it| it.trim_end().to_owned())
-            }
-            Language::JavaScript => lines[..=at]
-                .iter()
-                .rev()
-                .find(|it| is_error_of_javascript(it))
-                .map_or_else(|| line.to_owned(), |it| it.trim().to_owned()),
-            Language::Go | Language::Java => line.to_owned(),
-        };
-        Some((language, words))
-    })
-}
-
-/// The language of which a line announces the end.
-fn of_line(line: &str) -> Option<Language> {
-    let begins = |starts: &[&str]| starts.iter().any(|it| line.starts_with(it));
-    if line.starts_with("thread ") && line.contains(" panicked at ") {
-        Some(Language::Rust)
-    } else if begins(&["panic: ", "fatal error: "]) {
-        Some(Language::Go)
-    } else if begins(&["Traceback (most recent call last)"]) {
-        Some(Language::Python)
-    } else if begins(&["Exception in thread "]) {
-        Some(Language::Java)
-    } else if begins(&["Node.js v", "FATAL ERROR: ", "error: Uncaught ", "Uncaught ", "Bun v"]) {
-        Some(Language::JavaScript)
-    } else {
-        None
-    }
-}
-
-/// Whether a line is as `TypeError: x is not a function`.
-fn is_error_of_javascript(line: &str) -> bool {
-    let line = line
-        .trim_start_matches("error: ")
-        .trim_start_matches("Uncaught ")
-        .trim_start_matches("(in promise) ");
-    let name = line.split([':', ' ']).next().unwrap_or_default();
-    name.ends_with("Error") || line.starts_with("FATAL ERROR: ")
 }
 
 #[cfg(test)]

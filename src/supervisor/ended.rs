@@ -10,7 +10,8 @@ pub struct Ended {
     pub how: How,
     /// How long it ran.
     pub after: Duration,
-    /// The last lines that it wrote to stderr, oldest first, within the bounds of [`crate::StderrTail`].
+    /// The last lines that it wrote to stderr, oldest first, within the bounds of [`crate::StderrTail`]. Where it said why it
+    /// gives up before that, those lines come first, and then a mark for what was left out.
     pub last_stderr: Vec<String>,
 }
 

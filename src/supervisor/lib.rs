@@ -11,7 +11,8 @@
 //! reaped, so the number of the group cannot have been given to somebody else's processes.
 //!
 //! **Invariant:** a child cannot block on stderr, however much it writes there and however slow the reader of the
-//! lines is; what is kept of it is bounded in lines and bytes.
+//! lines is; what is kept of it is bounded in lines and bytes, and the lines in which it says why it gives up are kept
+//! however long a trace follows them.
 //!
 //! **Invariant:** every wait in [`Child::stop`] is bounded, and so is the wait for a stderr that somebody else holds
 //! open after the child's exit.
@@ -45,6 +46,7 @@
 
 mod cause;
 mod child;
+mod cry;
 mod diagnose;
 mod ended;
 mod environment;
@@ -60,8 +62,9 @@ mod stderr;
 #[cfg(unix)]
 mod tests;
 
-pub use cause::{Cause, Language, cause, detail};
+pub use cause::{Cause, cause, cry, detail, words};
 pub use child::{Child, StopBudget};
+pub use cry::Language;
 pub use diagnose::SpawnError;
 pub use ended::{Ended, How, KilledFor};
 pub use environment::Environment;

@@ -7,6 +7,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::cry::{Cry, Watch, left_out};
+
 /// Bytes read at once: what a pipe holds on Linux.
 const CHUNK: usize = 64 * 1024;
 
@@ -24,9 +26,9 @@ pub enum StderrTo {
 /// What is kept of a child's stderr for its report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StderrTail {
-    /// The most lines.
+    /// The most lines, those included in which the child says why it gives up and which came before the last ones.
     pub lines: usize,
-    /// The most bytes of all kept lines together.
+    /// The most bytes of the last lines together.
     pub bytes: usize,
     /// The most bytes of one line, kept or sent; the rest of it is cut off, and a mark says how much.
     pub line_bytes: usize,
@@ -50,6 +52,7 @@ pub(crate) struct Tail {
 struct Kept {
     lines: VecDeque<String>,
     bytes: usize,
+    watch: Watch,
 }
 
 impl Tail {
@@ -57,13 +60,20 @@ impl Tail {
         Self { bounds, kept: Arc::default() }
     }
 
-    /// The lines kept, oldest first.
+    /// The lines kept, oldest first. They begin with those in which the child cried out that it gives up, also where these
+    /// came before the last ones.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.kept().lines.iter().cloned().collect()
+        let kept = self.kept();
+        let first = kept.watch.seen() - kept.lines.len();
+        match kept.watch.cry().filter(|it| it.lines.first().is_some_and(|(at, _)| *at < first)) {
+            Some(cry) => led_by(cry, &kept, self.bounds.lines),
+            None => kept.lines.iter().cloned().collect(),
+        }
     }
 
     fn push(&self, line: String) {
         let mut kept = self.kept();
+        kept.watch.see(&line);
         kept.bytes += line.len();
         kept.lines.push_back(line);
         while kept.lines.len() > self.bounds.lines || kept.bytes > self.bounds.bytes {
@@ -76,6 +86,18 @@ impl Tail {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The lines of a cry, a mark for what came between, and as many of the last lines as there is room for.
+fn led_by(cry: &Cry, kept: &Kept, most: usize) -> Vec<String> {
+    let room = most.saturating_sub(cry.lines.len() + 1).min(kept.lines.len());
+    let from = kept.watch.seen() - room;
+    let head: Vec<_> = cry.lines.iter().filter(|(at, _)| *at < from).collect();
+    let begins = head.first().map_or(from, |(at, _)| *at);
+    let between = from - begins - head.len();
+    let mark = (between > 0).then(|| left_out(between));
+    let tail = kept.lines.iter().skip(kept.lines.len() - room).cloned();
+    head.into_iter().map(|(_, line)| line.clone()).chain(mark).chain(tail).collect()
 }
 
 /// Reads `stderr` to its end.
@@ -220,6 +242,21 @@ mod tests {
         assert_eq!(lines_of(b"a\nb\nc\n", bounds).await, ["b", "c"]);
         let bounds = StderrTail { lines: 10, bytes: 5, line_bytes: 100 };
         assert_eq!(lines_of(b"aaa\nbbb\ncc\n", bounds).await, ["bbb", "cc"]);
+    }
+
+    #[tokio::test]
+    async fn a_cry_before_a_trace_that_is_longer_than_what_is_kept_leads_the_last_lines() {
+        let bounds = StderrTail { lines: 6, bytes: 1000, line_bytes: 100 };
+        let frames: String = (0..40).map(|n| format!("main.f{n}()\n\t/a.go:{n}\n")).collect();
+        let text = format!("starting\npanic: boom\n\ngoroutine 1 [running]:\n{frames}exit status 2\n");
+        let got = lines_of(text.as_bytes(), bounds).await;
+        let tail = ["main.f38()", "\t/a.go:38", "main.f39()", "\t/a.go:39", "exit status 2"];
+        assert_eq!(got[..2], ["panic: boom", "  … (79 lines left out)"]);
+        assert_eq!(got[2..], tail[1..]);
+        assert_eq!(
+            lines_of(b"panic: boom\n\ngoroutine 1:\n", bounds).await,
+            ["panic: boom", "", "goroutine 1:"]
+        );
     }
 
     #[tokio::test]

@@ -81,6 +81,19 @@ async fn last_words_are_kept_for_the_report() {
 }
 
 #[tokio::test]
+async fn a_panic_is_told_with_its_message_however_long_its_trace_is() {
+    let script = "echo 'panic: boom' >&2; echo >&2; echo 'goroutine 1 [running]:' >&2; \
+        for n in $(seq 40); do echo \"main.f$n()\" >&2; printf '\\t/a.go:%s\\n' $n >&2; done; exit 2";
+    let ended = run(sh(script)).await;
+    assert_eq!(cause(&ended), Some(Cause::Panic { language: Language::Go }), "{ended:?}");
+    assert!(detail(&ended).ends_with(": panic: boom"), "{}", detail(&ended));
+    assert_eq!(cry(&ended), ["panic: boom"]);
+    assert_eq!(ended.last_stderr.len(), StderrTail::default().lines);
+    assert_eq!(ended.last_stderr[..2], ["panic: boom", "  … (24 lines left out)"]);
+    assert_eq!(ended.last_stderr.last().unwrap(), "\t/a.go:40");
+}
+
+#[tokio::test]
 async fn a_child_that_ends_when_asked_is_not_signalled() {
     let mut child = Spawn::new("cat").start().unwrap();
     let stdin = child.take_stdin().unwrap();

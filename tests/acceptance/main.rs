@@ -19,6 +19,7 @@ mod exported;
 #[cfg(target_os = "linux")]
 mod failing_calls;
 mod faults;
+mod last_words;
 mod lifelines;
 mod lives;
 mod misuse;

@@ -15,9 +15,9 @@ use tokio::sync::Semaphore;
 
 use super::calls::{Calls, handlers};
 use super::retry::Attempts;
-use super::{Export, crash, empty_report, ending, failure, unchanged};
+use super::{Export, empty_report, ending, failure, unchanged};
 use crate::context::Context;
-use crate::host::{Host, NotStarted};
+use crate::host::{Gone, Host, NotStarted};
 use crate::integration_log::IntegrationLog;
 
 /// The longest failure that is shown while the integration waits for another try, in characters.
@@ -75,7 +75,8 @@ impl All<'_> {
             let calls =
                 Calls::new(self.config.id(), self.export.clone(), self.log.clone(), Arc::clone(&tally));
             let calls = Arc::new(calls);
-            let ran = self.drive(&calls).await;
+            let (ran, crash) = self.drive(&calls).await;
+            report.crash = crash.map(|it| *it);
             ending::settle(report, ran, &calls).await;
             if self.export.keeper.intact().is_err() {
                 // Nothing more is stored in this run.
@@ -109,20 +110,16 @@ impl All<'_> {
         }
     }
 
-    /// Starts the process, calls `export`, ends the process.
-    async fn drive(&self, calls: &Arc<Calls>) -> Ran {
+    /// Starts the process, calls `export`, ends the process. Also says whether that died.
+    async fn drive(&self, calls: &Arc<Calls>) -> (Ran, Option<Box<Crash>>) {
         let (context, log) = (self.context, self.log);
         let started = Host::start(context, self.agent, self.config, log, handlers(calls.clone())).await;
         let mut host = match started {
             Ok(host) => host,
-            Err(failed) if context.cancel().is_cancelled() => return Ran::Cancelled(failed.failure),
-            Err(NotStarted { failure, greeted }) => {
-                let crash = greeted.and_then(|(stopped, ended)| {
-                    let version = String::new();
-                    crash::of(&stopped, ended.as_ref(), &failure, context, &calls.integration, version)
-                });
-                return Ran::Failed(failure, crash.map(Box::new));
+            Err(NotStarted { failure, crash }) if context.cancel().is_cancelled() => {
+                return (Ran::Cancelled(failure), crash);
             }
+            Err(NotStarted { failure, crash }) => return (Ran::Failed(failure), crash),
         };
         let needs_id =
             host.about().models.iter().filter(|it| it.needs_id).map(|it| it.model.clone()).collect();
@@ -139,21 +136,17 @@ impl All<'_> {
             reprocess_historical: calls.export.reprocess_historical,
         };
         let answered = host.call::<ExportCall>(&params).await;
-        let (about, ended) = host.end().await;
-        match answered {
+        let Gone { ended, crash, .. } = host.end(answered.as_ref().err()).await;
+        let ran = match answered {
             Ok(reply) => {
                 Ran::Answered { projects: reply.projects, config_changed: reply.new_config.is_some() }
             }
             Err(stopped) if stopped.was_cancelled() && context.cancel().is_cancelled() => {
                 Ran::Cancelled(stopped.failure(ended.as_ref(), log))
             }
-            Err(stopped) => {
-                let failed = stopped.failure(ended.as_ref(), log);
-                let crash =
-                    crash::of(&stopped, ended.as_ref(), &failed, context, &calls.integration, about.version);
-                Ran::Failed(failed, crash.map(Box::new))
-            }
-        }
+            Err(stopped) => Ran::Failed(stopped.failure(ended.as_ref(), log)),
+        };
+        (ran, crash)
     }
 }
 
@@ -161,7 +154,7 @@ impl All<'_> {
 pub(super) enum Ran {
     Answered { projects: Vec<ProjectResult>, config_changed: bool },
     Cancelled(Box<Failure>),
-    Failed(Box<Failure>, Option<Box<Crash>>),
+    Failed(Box<Failure>),
 }
 
 /// The order ended while the integration waited for its turn.

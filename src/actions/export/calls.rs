@@ -79,6 +79,7 @@ impl Calls {
 
     fn start(&self, params: SessionStartParams) -> Result<SessionStartReply, RpcError> {
         let model = Model::new(params.name.as_str()).ok();
+        let object = params.object.as_ref().map(|it| it.name.clone()).unwrap_or_default();
         let (session, path) = {
             let mut sessions = self.export.sessions();
             if self.over.load(Ordering::Relaxed) {
@@ -91,7 +92,7 @@ impl Calls {
             self.export.close(session, SessionState::RolledBack);
         })?;
         let earlier = found.as_ref().is_some_and(|(_, earlier)| *earlier);
-        self.tally().opened(&path, model, earlier);
+        self.tally().opened(&path, model, earlier, &object);
         Ok(SessionStartReply { session, last_processed: found.map(|(value, _)| value) })
     }
 
@@ -255,6 +256,10 @@ impl Calls {
         let left = sessions.len();
         self.export.keeper.forget(sessions.clone()).await;
         for session in sessions {
+            let path = self.export.sessions().path(session).cloned();
+            if let Some(path) = path {
+                self.tally().left_open(&path);
+            }
             self.export.close(session, SessionState::RolledBack);
         }
         left

@@ -27,37 +27,42 @@ pub(super) async fn settle(report: &mut IntegrationReport, ran: Ran, calls: &Cal
         report.models = tally.delivered();
         report.mode = tally.mode();
     }
-    (report.state, report.error, report.crash) = (IntegrationOutcome::Failed, None, None);
+    (report.state, report.error) = (IntegrationOutcome::Failed, None);
     match ran {
         Ran::Answered { projects, config_changed } => {
             let tally = calls.tally();
             let projects = projects.into_iter().map(|it| tally.project(it, &calls.log)).collect();
             (report.projects, report.more_projects) = listed(projects, MOST_PROJECTS);
             report.config_changed = config_changed;
-            if tally.overflowed() {
-                let message = format!(
-                    "its sessions belong to more than {MOST_OBJECTS} objects; the report counts no more for each project"
-                );
-                calls.log.note(Level::Warn, &message, Fields::new());
-            }
-            match unanswered(report, unfinished) {
+            match not_done(report, unfinished) {
                 None => report.state = IntegrationOutcome::Done,
                 Some(failed) => report.error = Some(*failed),
             }
         }
         Ran::Cancelled(failed) => {
             report.state = IntegrationOutcome::Cancelled;
-            report.error = Some(*failed);
+            unanswered(report, *failed, calls);
         }
-        Ran::Failed(failed, crash) => {
-            report.error = Some(*failed);
-            report.crash = crash.map(|it| *it);
-        }
+        Ran::Failed(failed) => unanswered(report, *failed, calls),
+    }
+    if calls.tally().overflowed() {
+        let message = format!(
+            "its sessions belong to more than {MOST_OBJECTS} objects; the report counts no more for each project"
+        );
+        calls.log.note(Level::Warn, &message, Fields::new());
     }
     blame_others(report, calls);
     if report.state == IntegrationOutcome::Done {
         take_over(report, calls).await;
     }
+}
+
+/// An integration that did not say what became of its projects: its sessions do.
+fn unanswered(report: &mut IntegrationReport, failed: Failure, calls: &Calls) {
+    let (projects, more) = calls.tally().unanswered(&failed, &calls.log);
+    (report.projects, report.more_projects) = listed(projects, MOST_PROJECTS);
+    report.more_projects += more;
+    report.error = Some(failed);
 }
 
 /// The projects that are listed, those that failed before all others where there are too many, and how many are not.
@@ -71,7 +76,7 @@ fn listed(mut projects: Vec<ProjectReport>, most: usize) -> (Vec<ProjectReport>,
 }
 
 /// An integration that says it is done while it is not.
-fn unanswered(report: &IntegrationReport, unfinished: usize) -> Option<Box<Failure>> {
+fn not_done(report: &IntegrationReport, unfinished: usize) -> Option<Box<Failure>> {
     (unfinished > 0).then(|| {
         let message = format!(
             "{} answered export while {unfinished} of its sessions were open; what they sent was dropped",
@@ -106,7 +111,8 @@ async fn take_over(report: &mut IntegrationReport, calls: &Calls) {
     let err = match taken {
         Ok(Ok(())) => return,
         Ok(Err(err)) => chain(&err),
-        Err(err) => err.to_string(),
+        // A panic's text, which may quote what it worked with.
+        Err(err) => calls.log.redact(&err.to_string()),
     };
     report.state = IntegrationOutcome::Failed;
     let message = format!(

@@ -19,7 +19,6 @@
 mod attempts;
 mod board;
 mod calls;
-mod crash;
 mod ending;
 mod keeper;
 mod kept;

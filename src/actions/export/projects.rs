@@ -5,9 +5,14 @@
 //! it carried is added to each of them once it is durable. So a repository's numbers are those of the session of its pull
 //! requests and of all sessions below that.
 //!
-//! **Invariant:** memory is bounded: [`MOST_OBJECTS`] objects, [`MOST_STORIES`] of which with lines of the log.
+//! **Without an answer**, of an integration that died, failed or was cancelled, nobody says which objects are projects. Then
+//! those take their place that are the first or the second one on a path: a project is one of them, whether or not what it
+//! belongs to (an organization, a host) has sessions as well. The state of each follows from its own sessions.
+//!
+//! **Invariant:** memory is bounded: [`MOST_OBJECTS`] objects, [`MOST_STORIES`] of which with lines of the log and
+//! [`MOST_NAMES`] with a name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +27,12 @@ const LEVELS: usize = 4;
 pub(crate) const MOST_OBJECTS: usize = 131_072;
 /// Objects for which lines of the log are kept.
 const MOST_STORIES: usize = 1024;
+/// Objects of which the name is kept, for where no answer brings it.
+const MOST_NAMES: usize = 4096;
+/// The longest name that is kept, in bytes.
+const NAME_BYTES: usize = 200;
+/// How many objects of a path may be projects.
+const NEAR: usize = 2;
 
 /// The table.
 #[derive(Debug)]
@@ -29,6 +40,11 @@ pub(crate) struct Projects {
     began: Instant,
     tallies: HashMap<Box<str>, Tally>,
     stories: usize,
+    /// Objects that may be projects, in the order in which they were begun, with their names.
+    names: Vec<(Box<str>, Box<str>)>,
+    /// How many may be projects, those without names included.
+    near: usize,
+    attempt: u8,
     /// Whether there were more objects than are counted.
     pub(crate) overflowed: bool,
 }
@@ -38,6 +54,9 @@ pub(crate) struct Projects {
 pub(crate) struct Tally {
     pub(crate) carried: Carried,
     incremental: bool,
+    /// Whether it may be a project.
+    near: bool,
+    broken: Option<Broken>,
     /// Milliseconds since the beginning.
     first: u32,
     last: u32,
@@ -45,20 +64,61 @@ pub(crate) struct Tally {
     lines: Option<Arc<[String]>>,
 }
 
+/// An object of which a session did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken {
+    attempt: u8,
+    /// Whether the integration itself rolled it back; it was open at the integration's end otherwise.
+    pub(crate) given_up: bool,
+}
+
 impl Default for Projects {
     fn default() -> Self {
-        Self { began: Instant::now(), tallies: HashMap::new(), stories: 0, overflowed: false }
+        Self {
+            began: Instant::now(),
+            tallies: HashMap::new(),
+            stories: 0,
+            names: Vec::new(),
+            near: 0,
+            attempt: 0,
+            overflowed: false,
+        }
     }
 }
 
 impl Projects {
-    /// A session was opened; `incremental` when it got a value of an earlier run.
-    pub(crate) fn opened(&mut self, path: &SessionPath, incremental: bool) {
-        let now = self.now();
+    /// A session was opened; `incremental` when it got a value of an earlier run, `name` is that of its object.
+    pub(crate) fn opened(&mut self, path: &SessionPath, incremental: bool, name: &str) {
+        let (now, attempt) = (self.now(), self.attempt);
         self.each(path, |it| {
             it.incremental |= incremental;
             it.last = now;
+            // What an earlier attempt left is begun again.
+            it.broken = it.broken.filter(|broken| broken.attempt == attempt);
         });
+        let near = own(path).filter(|(_, before)| *before < NEAR).map(|(object, _)| object);
+        if let Some(object) = near
+            && let Some(tally) = self.tallies.get_mut(object).filter(|it| !it.near)
+        {
+            tally.near = true;
+            self.near += 1;
+            if self.names.len() < MOST_NAMES {
+                let name = &name[..name.floor_char_boundary(NAME_BYTES)];
+                self.names.push((object.into(), name.into()));
+            }
+        }
+    }
+
+    /// An attempt failed, and another one follows.
+    pub(crate) fn another_attempt(&mut self) {
+        self.attempt = self.attempt.saturating_add(1);
+    }
+
+    /// A session was open when its integration ended.
+    pub(crate) fn left_open(&mut self, path: &SessionPath) {
+        let now = self.now();
+        self.each(path, |it| it.last = now);
+        self.broke(path, false);
     }
 
     /// A session is durable.
@@ -86,6 +146,31 @@ impl Projects {
             }
         });
         self.stories += stories;
+        self.broke(path, true);
+    }
+
+    /// A session did not come to its end, and with it the object that it is about; those around it may have.
+    fn broke(&mut self, path: &SessionPath, given_up: bool) {
+        let broken = Some(Broken { attempt: self.attempt, given_up });
+        if let Some(tally) = own(path).and_then(|(object, _)| self.tallies.get_mut(object)) {
+            tally.broken = broken;
+        }
+    }
+
+    /// The objects that may be projects, with their names, and how many more there are. Those with names come in the order in
+    /// which they were begun; of the others only those that are broken, by their ids, and at most as many.
+    pub(crate) fn candidates(&self) -> (Vec<(&str, &str, &Tally)>, u64) {
+        let named = self.names.iter();
+        let mut found: Vec<_> =
+            named.filter_map(|(id, name)| Some((&**id, &**name, self.tallies.get(id)?))).collect();
+        if self.near > found.len() {
+            let known: HashSet<&str> = found.iter().map(|(id, ..)| *id).collect();
+            let others = self.tallies.iter().filter(|(_, it)| it.near && it.broken.is_some());
+            let others = others.filter(|(id, _)| !known.contains(&***id)).map(|(id, it)| (&**id, &**id, it));
+            found.extend(others.take(MOST_NAMES).collect::<Vec<_>>());
+        }
+        let more = self.near.saturating_sub(found.len());
+        (found, more as u64)
     }
 
     /// What belongs to an object; nothing when no session did.
@@ -126,7 +211,22 @@ impl Projects {
     }
 }
 
+/// The object that a session is about, where it is counted, and how many others stand before it on the path.
+fn own(path: &SessionPath) -> Option<(&str, usize)> {
+    if path.parts.len() > LEVELS {
+        return None;
+    }
+    let object = path.parts.last()?.1.as_deref()?;
+    let others = path.parts.iter().filter_map(|(_, it)| it.as_deref()).filter(|it| *it != object);
+    Some((object, others.collect::<HashSet<_>>().len()))
+}
+
 impl Tally {
+    /// Which session of it did not come to its end, if one did not.
+    pub(crate) fn broken(&self) -> Option<Broken> {
+        self.broken
+    }
+
     /// Whether a value of an earlier run was used.
     pub(crate) fn mode(&self) -> ExportMode {
         if self.incremental { ExportMode::Incremental } else { ExportMode::Historical }
@@ -164,7 +264,7 @@ mod tests {
         let comments = requests.clone().join("a.Comment", Some("r1".into()));
         let deep = comments.clone().join("a.Reaction", Some("c7".into()));
         for (path, incremental) in [(&requests, false), (&comments, true), (&deep, false)] {
-            projects.opened(path, incremental);
+            projects.opened(path, incremental, "");
             projects.done(path, carried(3));
         }
         let count = |object| projects.get(object).map(|it| it.carried.objects);
@@ -177,7 +277,7 @@ mod tests {
     fn lines_are_kept_for_what_was_rolled_back() {
         let mut projects = Projects::default();
         let one = path(&[("a.Pull", Some("r1"))]);
-        projects.opened(&one, false);
+        projects.opened(&one, false, "one");
         projects.rolled_back(&one, |_| vec!["it broke".into()]);
         assert_eq!(projects.get("r1").unwrap().lines(), Some(&["it broke".to_owned()][..]));
         for n in 0..2 * MOST_STORIES {
@@ -186,12 +286,66 @@ mod tests {
         assert_eq!(projects.tallies.values().filter(|it| it.lines.is_some()).count(), MOST_STORIES);
     }
 
+    fn states(projects: &Projects) -> String {
+        let state = |it: &Tally| match it.broken() {
+            None => "done",
+            Some(Broken { given_up: true, .. }) => "given up",
+            Some(Broken { given_up: false, .. }) => "left open",
+        };
+        let (found, more) = projects.candidates();
+        let rows: Vec<_> = found.iter().map(|(id, name, it)| format!("{id} {name}: {}", state(it))).collect();
+        format!("{}; {more} more", rows.join(", "))
+    }
+
+    #[test]
+    fn without_an_answer_what_may_be_a_project_stands_as_its_own_sessions_ended() {
+        let mut projects = Projects::default();
+        let repos = path(&[("organization", None), ("a.Repo", Some("o1"))]);
+        let pulls = |repo: &str| repos.clone().join("a.Pull", Some(repo.into()));
+        projects.opened(&repos, false, "Org");
+        for repo in ["r1", "r2", "r3"] {
+            projects.opened(&pulls(repo), false, "Repo");
+            projects.opened(&pulls(repo).join("a.Comment", Some(format!("p-of-{repo}"))), false, "too deep");
+        }
+        projects.done(&pulls("r1"), carried(3));
+        projects.rolled_back(&pulls("r2"), |_| Vec::new());
+        for path in [pulls("r3"), repos.clone()] {
+            projects.left_open(&path);
+        }
+        let broken = "o1 Org: left open, r1 Repo: done, r2 Repo: given up, r3 Repo: left open; 0 more";
+        assert_eq!(states(&projects), broken);
+        // What the next attempt does not come to stays as it is.
+        projects.another_attempt();
+        projects.opened(&repos, false, "Org");
+        projects.opened(&pulls("r2"), false, "Repo");
+        projects.done(&pulls("r2"), carried(3));
+        projects.left_open(&repos);
+        assert_eq!(
+            states(&projects),
+            "o1 Org: left open, r1 Repo: done, r2 Repo: done, r3 Repo: left open; 0 more"
+        );
+    }
+
+    #[test]
+    fn of_very_many_what_is_broken_is_listed_and_the_rest_is_counted() {
+        let mut projects = Projects::default();
+        let one = |n: usize| path(&[("repository", Some(&n.to_string()))]);
+        for n in 0..3 * MOST_NAMES {
+            projects.opened(&one(n), false, "a name");
+        }
+        projects.left_open(&one(2 * MOST_NAMES));
+        let (found, more) = projects.candidates();
+        assert_eq!((found.len(), more), (MOST_NAMES + 1, 2 * MOST_NAMES as u64 - 1));
+        assert_eq!(found.last().map(|it| it.0), Some((2 * MOST_NAMES).to_string().as_str()));
+    }
+
     #[test]
     fn there_is_a_bound() {
         let mut projects = Projects::default();
         for n in 0..=MOST_OBJECTS {
-            projects.opened(&path(&[("a.Pull", Some(&n.to_string()))]), false);
+            projects.opened(&path(&[("a.Pull", Some(&n.to_string()))]), false, "a name");
         }
         assert!(projects.overflowed && projects.tallies.len() == MOST_OBJECTS);
+        assert_eq!(projects.names.len(), MOST_NAMES);
     }
 }

@@ -16,6 +16,13 @@ use crate::integration_log::IntegrationLog;
 
 /// Lines of the log that go into the report of a project's failure.
 const LINES: usize = 10;
+/// Projects of an integration without an answer that are reported with lines of the log and the whole error. More only repeat
+/// them.
+const TOLD: usize = 100;
+/// So many characters of the error stand with the others.
+const SHORT: usize = 200;
+/// Why a project failed of which the integration says nothing itself.
+const GIVEN_UP: &str = "the integration rolled a session of it back, and did not come to say why";
 
 /// What an integration has delivered: only what is durable counts.
 #[derive(Debug, Default)]
@@ -37,12 +44,13 @@ struct ModelTally {
 }
 
 impl Tally {
-    /// A session was opened; `given` when it got a value back that is not known to be of this run.
-    pub(crate) fn opened(&mut self, path: &SessionPath, model: Option<Model>, given: bool) {
+    /// A session was opened; `given` when it got a value back that is not known to be of this run, `object` is the name of
+    /// what it is about.
+    pub(crate) fn opened(&mut self, path: &SessionPath, model: Option<Model>, given: bool, object: &str) {
         // In a second attempt it may be what the first one stored; then the first one has seen those of earlier runs.
         let incremental = given && !(self.again && self.stored);
         self.incremental |= incremental;
-        self.projects.opened(path, incremental);
+        self.projects.opened(path, incremental, object);
         if let Some(model) = model {
             let fresh =
                 || ModelTally { since: Instant::now(), took: Duration::ZERO, carried: Carried::default() };
@@ -68,6 +76,12 @@ impl Tally {
     /// An attempt failed, and another one follows.
     pub(crate) fn another_attempt(&mut self) {
         self.again = true;
+        self.projects.another_attempt();
+    }
+
+    /// A session was open when its integration ended.
+    pub(crate) fn left_open(&mut self, path: &SessionPath) {
+        self.projects.left_open(path);
     }
 
     /// What is durable, by model.
@@ -119,6 +133,30 @@ impl Tally {
             duration_ms: tally.map_or(0, Project::duration_ms),
             error,
         }
+    }
+
+    /// What is known of the projects of an integration that did not answer because of `failed`, and how many more there are.
+    pub(crate) fn unanswered(&self, failed: &Failure, log: &IntegrationLog) -> (Vec<ProjectReport>, u64) {
+        let (found, more) = self.projects.candidates();
+        let mut told = 0;
+        let row = |(id, name, tally): (&str, &str, &Project)| {
+            let state = if tally.broken().is_some() { ProjectState::Failed } else { ProjectState::Done };
+            let result = ProjectResult { id: id.to_owned(), name: name.to_owned(), state, error: None };
+            let error = tally.broken().map(|broken| {
+                told += 1;
+                let (last_lines, most) =
+                    if told <= TOLD { (self.lines(tally, log), usize::MAX) } else { (Vec::new(), SHORT) };
+                let (message, fault, retry) = if broken.given_up {
+                    (GIVEN_UP, Fault::Source, Retry::Later)
+                } else {
+                    (failed.message.as_str(), failed.fault, failed.retry)
+                };
+                let message = message.chars().take(most).collect();
+                Failure { message, fault, retry, hint: None, last_lines }
+            });
+            ProjectReport { error, ..self.project(result, log) }
+        };
+        (found.into_iter().map(row).collect(), more)
     }
 
     /// What the log said while the project's sessions were open.

@@ -72,7 +72,13 @@ impl Agent {
     }
 
     pub(super) fn said(&mut self, id: &CommandId, said: Said) {
-        let Some(held) = self.held.get_mut(id) else { return self.describing.said(id, said) };
+        let Some(held) = self.held.get_mut(id) else {
+            return match said {
+                // What the service does on its own account is no command.
+                Said::Died(crash) => self.crashes.add(Crash { command: None, ..*crash }),
+                said => self.describing.said(id, said),
+            };
+        };
         match said {
             Said::Started => {
                 if self.commands.running(id) {
@@ -85,6 +91,7 @@ impl Agent {
                 held.mail.log(batch);
             }
             Said::Sealed(file) => self.sealed(file),
+            Said::Died(crash) => self.crashes.add(Crash { command: Some(id.clone()), ..*crash }),
         }
     }
 
@@ -144,10 +151,7 @@ impl Agent {
             advise(error, &fault);
         }
         crash.into_iter().for_each(|it| self.crashes.add(it));
-        if let Some(ActionReport::Export(report)) = &ended.report {
-            for it in report.integrations.iter().filter_map(|it| it.crash.clone()) {
-                self.crashes.add(Crash { command: Some(id.clone()), ..it });
-            }
+        if let Some(ActionReport::Export(_)) = &ended.report {
             self.keep_report(id, &ended);
         }
         if is_export {

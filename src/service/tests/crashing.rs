@@ -96,19 +96,25 @@ time.sleep(1000)"#;
 }
 
 #[tokio::test]
-async fn the_death_of_an_integration_that_a_report_tells_of_is_told_too() {
+async fn each_death_of_an_integration_is_told_once_whatever_the_report_says() {
     let backend = Backend::new();
     let server = backend.serve(None);
     let script = r#"
-it = report("failed")
-it["integrations"][0]["crash"] = {"component": "integration/mock", "cause": "out_of_memory", "detail": "it was killed",
+died = {"component": "integration/mock", "cause": "out_of_memory", "detail": "it was killed",
     "at": "2026-11-21T08:00:00Z", "version": "1"}
+notify("child.died", died)
+notify("child.died", died)
+it = report("failed")
+it["integrations"][0]["crash"] = died
 answer(it)"#;
     let agent = Agent::new(&server, script);
     let service = agent.start();
     backend.run("e1", &export());
     let told = crash(&backend, "integration/mock").await;
     assert_eq!((&told["crash"]["cause"], &told["crash"]["command"]), (&json!("out_of_memory"), &json!("e1")));
+    backend.ended("e1").await;
+    until_answered(&agent).await;
+    assert_eq!(backend.taken("agent.crashed").len(), 2);
     service.stop().await;
 }
 
