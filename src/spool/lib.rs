@@ -24,7 +24,7 @@
 //! <spool>/<export>/<model>/<n>.json.gz      sealed: complete, hashed, to be uploaded
 //! <spool>/<export>/<model>/<n>.json.gz.open grows by commits of small sessions
 //! <spool>/<export>/<model>/<n>.json.gz.part belongs to one large session that is not committed yet
-//! <spool>/sent/<export>/<model>/<n>.json.gz acknowledged; kept for a while
+//! <spool>/sent/<export>/<model>/<n>.json.gz acknowledged; kept for a while, less long where the disk needs room
 //! ```
 //!
 //! With [`Codec::Zstd`] the names end in `.json.zst` in place of `.json.gz`; an export may hold files of both, after its

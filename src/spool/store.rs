@@ -64,14 +64,14 @@ pub struct Usage {
     pub failed: Vec<(String, SpoolError)>,
 }
 
-/// What [`Spool::expire_sent`] removed.
+/// What [`Spool::expire_sent`] or [`Spool::shed_sent`] removed.
 #[derive(Debug, Default)]
 pub struct Removed {
     /// Files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Exports of which not everything that is old could be removed, and why. It is tried again by the next call.
+    /// Exports of which not everything that is to go could be removed, and why. It is tried again by the next call.
     pub failed: Vec<(String, SpoolError)>,
 }
 
