@@ -1,9 +1,10 @@
 //! Room in the spool and on its disk: where there is none, an export waits for it instead of failing.
 //!
-//! Before an export begins ([`admit`]), and while it runs, the spool must hold less than its bounds in bytes and age, and the
-//! disk more than is to be left free. While it runs, the keeper holds what it cannot write, so that the integrations wait for its answers,
-//! and tries again; [`Room`] is where the two meet. By hand nobody uploads, so nothing is waited for. Files that the backend has
-//! and that are kept for a while give way first (see [`disk`]).
+//! Before an export begins ([`admit`]), and while it runs, the spool must hold less than its bounds in bytes and age (what
+//! the backend refused does not count for the age), and the disk more than is to be left free. While it runs, the keeper
+//! holds what it cannot write, so that the integrations wait for its answers, and tries again; [`Room`] is where the two
+//! meet. By hand nobody uploads, so nothing is waited for. Files that the backend has and that are kept for a while give way
+//! first (see [`disk`]).
 //!
 //! **Invariant:** a wait ends: with room, with the order's cancel, after `limits.spool_wait_s`, or when nothing is there
 //! that could make room.
@@ -17,7 +18,7 @@ use outrider_home::Limits;
 use outrider_protocol::fault::{Fault, Retry, chain};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::report::Failure;
-use outrider_spool::{Spool, SpoolError};
+use outrider_spool::{Oldest, Spool, SpoolError};
 
 use self::disk::Disk;
 pub(crate) use self::disk::Shed;
@@ -40,8 +41,8 @@ const HOPELESS: Duration = Duration::from_secs(120);
 pub(crate) enum Shortage {
     /// The spool holds as much as it may.
     Spool { used: u64, limit: u64 },
-    /// What waits is too old.
-    Age { found: Duration, limit: Duration },
+    /// What waits is too old; of this export the oldest is.
+    Age { found: Duration, limit: Duration, export: String },
     /// The disk has less than is to be left free, and no file gives way any more; `stuck` says which could not.
     Disk { free: u64, limit: u64, stuck: Option<String> },
     /// The disk refused to take more.
@@ -84,8 +85,9 @@ impl Shortage {
                 "the spool is full: it holds {used} bytes that the backend has not acknowledged, limits.spool_bytes \
                  allows {limit}"
             ),
-            Self::Age { found, limit } => format!(
-                "the oldest file in the spool has waited {} s for the backend, limits.spool_age_s allows {} s",
+            Self::Age { found, limit, export } => format!(
+                "the oldest file in the spool, of export {export}, has waited {} s for the backend, limits.spool_age_s \
+                 allows {} s",
                 found.as_secs(),
                 limit.as_secs()
             ),
@@ -109,10 +111,14 @@ impl Shortage {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Spool { .. } => {
-                "start the service, which uploads what waits; or raise limits.spool_bytes; what was acknowledged is safe"
+                "start the service of an enrolled agent, which uploads what waits; or drop what nobody is to have with \
+                 `outrider data drop --export ID` (`outrider data ls --waiting`); or raise limits.spool_bytes; what was \
+                 acknowledged is safe"
             }
             Self::Age { .. } => {
-                "start the service, which uploads what waits; or raise limits.spool_age_s; what was acknowledged is safe"
+                "start the service of an enrolled agent, which uploads what waits; or drop what nobody is to have with \
+                 `outrider data drop --export ID` (`outrider data ls --waiting`); or raise limits.spool_age_s; what was \
+                 acknowledged is safe"
             }
             Self::Disk { .. } | Self::DiskFull { .. } => {
                 "make room on the disk of the root; what was acknowledged is safe"
@@ -276,7 +282,8 @@ fn is_due(asked: &mut Option<Instant>, every: Duration) -> bool {
 }
 
 /// Whether what waits is too old.
-fn too_old(oldest: Option<SystemTime>, limit: Duration) -> Option<Shortage> {
-    let found = SystemTime::now().duration_since(oldest?).ok()?;
-    (found > limit).then_some(Shortage::Age { found, limit })
+fn too_old(oldest: Option<Oldest>, limit: Duration) -> Option<Shortage> {
+    let Oldest { written, export } = oldest?;
+    let found = SystemTime::now().duration_since(written).ok()?;
+    (found > limit).then_some(Shortage::Age { found, limit, export })
 }
