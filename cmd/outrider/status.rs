@@ -70,8 +70,10 @@ fn tell(status: &Status) -> String {
         lines.push(row("ordered", &ordered));
     }
     if status.refused_files > 0 {
-        let refused =
-            format!("{} files, which the backend refuses: see logs/service-run", status.refused_files);
+        let refused = format!(
+            "{} files, which the backend refuses: see logs/service-run; `outrider data drop --export ID --refused` drops them",
+            status.refused_files
+        );
         lines.push(row("refused", &refused));
     }
     lines.push(row(
