@@ -376,9 +376,10 @@ pub(crate) fn waiting(fs: &dyn Fs, dir: &Path) -> Result<Usage, SpoolError> {
 
 /// Counts the files in an export's folder.
 fn count(fs: &dyn Fs, dir: &Path, export: &str, usage: &mut Usage) -> Result<(), SpoolError> {
-    // One mark that cannot be read tells of no file, and hides none.
+    let models = folders(fs, dir)?;
+    // A mark that cannot be read tells of no file, and hides none.
     let refused = refused::refused(fs, dir).unwrap_or_default();
-    for model in folders(fs, dir)? {
+    for model in models {
         let folder = dir.join(&model);
         for entry in list_if_there(fs, &folder).at("list", &folder)? {
             let Some((number, _, stage)) = parse(&entry.name) else { continue };

@@ -84,7 +84,8 @@ impl Agent {
     /// it has no outcome.
     pub(super) fn refused(&mut self, export: &str, file: (String, u64), why: &str, given_up: bool) {
         let next = if given_up {
-            "it stays in the spool and is tried again on the next connection to the backend"
+            "it stays in the spool and is tried again on the next connection to the backend, until `outrider data drop \
+             --export ID --refused` drops it"
         } else {
             "it is tried again"
         };

@@ -1,6 +1,7 @@
 //! A backend that fails, throttles, stalls, cuts its answers, gives them twice, refuses files, or comes back with an older
 //! database: in the end it has everything, once.
 
+use outrider_spool::{Settings, Spool};
 use serde_json::json;
 
 use super::action::DONE;
@@ -79,6 +80,8 @@ async fn a_file_that_is_refused_for_what_is_in_it_fails_its_export_loudly_and_st
         |it: &Backend| it.log_of("e1").iter().any(|it| it.contains("next connection")).then_some(());
     backend.until("the last refusal in the log", given_up).await;
     assert_eq!(backend.patches(), 5, "a bounded number of tries");
+    let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();
+    assert!(spool.oldest().unwrap().is_none(), "it keeps no export from beginning");
     backend.order(json!({"kind": "cancel", "command": "e1"}));
     let outcome = backend.ended("e1").await;
     let message = outcome["error"]["message"].as_str().unwrap();

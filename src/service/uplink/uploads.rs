@@ -184,13 +184,23 @@ impl Uploads {
             Ok::<_, SpoolError>(pending.files)
         });
         match looked.await {
-            Ok(Ok(files)) => files.into_iter().for_each(|file| self.add(file)),
+            Ok(Ok(files)) => {
+                self.forget_dropped();
+                files.into_iter().for_each(|file| self.add(file));
+            }
             Ok(Err(err)) => {
                 tracing::error!(error = chain(&err), "The spool cannot be read; it is tried again later.");
             }
             Err(err) => tracing::error!(error = chain(&err), "Reading the spool panicked: this is a bug."),
         }
         self.tell_usage().await;
+    }
+
+    /// Of files that were given up, those that a person dropped: nothing is refused of them any more.
+    fn forget_dropped(&mut self) {
+        let dropped = |it: &&Resting| !it.active && it.is_given_up() && !it.file.path.exists();
+        let dropped: Vec<_> = self.resting.values().filter(dropped).map(|it| it.file.clone()).collect();
+        dropped.iter().for_each(|file| self.forget(file));
     }
 
     fn add(&mut self, file: Sealed) {
@@ -260,6 +270,9 @@ impl Uploads {
                     again_s,
                     "A file was not uploaded."
                 );
+                if given_up {
+                    self.refuse(&file).await;
+                }
                 if is_refused {
                     let refused = refused(&file, &err, given_up);
                     // Without the loop nobody wants to know.
@@ -267,6 +280,18 @@ impl Uploads {
                     self.tell_usage().await;
                 }
             }
+        }
+    }
+
+    /// Notes in the spool that the backend refuses a file, so that exports do not pause for its age.
+    async fn refuse(&self, file: &Sealed) {
+        let (spool, file) = (self.spool.clone(), file.clone());
+        let noted = tokio::task::spawn_blocking(move || spool.refuse(&file)).await;
+        if let Ok(Err(err)) = noted {
+            tracing::warn!(
+                error = chain(&err),
+                "It is not noted that the backend refuses a file: it counts as one that waits."
+            );
         }
     }
 
