@@ -76,6 +76,13 @@ fn tell(status: &Status) -> String {
         );
         lines.push(row("refused", &refused));
     }
+    if status.lost_files > 0 {
+        let lost = format!(
+            "{} files, which the backend lost and which are no longer kept here: export again with reprocess_historical",
+            status.lost_files
+        );
+        lines.push(row("lost", &lost));
+    }
     lines.push(row(
         "spool",
         &format!("{} files, {} bytes wait for upload", status.spool_files, status.spool_bytes),

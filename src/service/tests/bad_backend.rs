@@ -236,3 +236,33 @@ async fn a_backend_that_comes_back_with_an_older_database_gets_its_files_again()
     assert!(!reset.exists());
     assert_eq!(backend.patches(), patches);
 }
+
+#[tokio::test]
+async fn files_that_an_older_database_lost_and_that_are_kept_no_more_are_in_the_pings_over_restarts() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.count_files();
+    backend.ping_every_ms(1);
+    let agent = Agent::new(&server, DONE);
+    spooled(&agent, "e1", 10);
+    let service = agent.start();
+    uploaded(&agent, &backend).await;
+    until_acknowledged(&agent, 1).await;
+    service.stop().await;
+    std::fs::remove_dir_all(agent.root().spool().join("sent")).unwrap();
+    backend.forget_files();
+    for _ in 0..2 {
+        let service = agent.start();
+        let told = |it: &Backend| (it.taken("agent.ping").pop()?["lost_files"] == 1).then_some(());
+        backend.until("a ping that counts it", told).await;
+        service.stop().await;
+    }
+    let service = agent.start();
+    let mut everything = export();
+    everything["reprocess_historical"] = true.into();
+    backend.run("c1", &everything);
+    assert_eq!(backend.ended("c1").await["state"], "done");
+    let told = |it: &Backend| (it.taken("agent.ping").pop()?["lost_files"] == 0).then_some(());
+    backend.until("a ping that counts none", told).await;
+    service.stop().await;
+}

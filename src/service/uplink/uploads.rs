@@ -20,6 +20,7 @@ use super::Timing;
 use super::backoff::Backoff;
 use super::http::{CallError, Http};
 use super::ledger::Ledger;
+use super::lost;
 use super::upload::{Upload, UploadError};
 use crate::event::{Event, SpoolUse};
 use crate::task::guarded;
@@ -301,11 +302,12 @@ impl Uploads {
     }
 
     async fn tell_usage(&self) {
-        let spool = self.spool.clone();
-        if let Ok(Ok(usage)) = tokio::task::spawn_blocking(move || spool.usage()).await {
+        let (spool, root) = (self.spool.clone(), self.root.clone());
+        let looked = tokio::task::spawn_blocking(move || spool.usage().map(|it| (it, lost::files(&root))));
+        if let Ok(Ok((usage, lost))) = looked.await {
             let refused = self.resting.values().filter(|it| it.is_given_up()).count();
             let (files, bytes, acknowledged) = (usage.files, usage.bytes, self.ledger.files());
-            let event = Event::Spool(SpoolUse { files, bytes, acknowledged, refused });
+            let event = Event::Spool(SpoolUse { files, bytes, acknowledged, refused, lost });
             // Without the loop nobody wants to know.
             drop(self.events.send(event).await);
         }
