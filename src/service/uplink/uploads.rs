@@ -2,6 +2,7 @@
 //! acknowledged.
 
 mod offer;
+mod resting;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
@@ -25,6 +26,7 @@ use super::upload::{Upload, UploadError};
 use crate::event::{Event, SpoolUse};
 use crate::task::guarded;
 use offer::Offered;
+use resting::{Resting, refused};
 
 /// How one try to upload a file went.
 type Tried = (Result<(), UploadError>, Sealed);
@@ -55,25 +57,6 @@ pub(crate) struct Uploads {
     away_until: Instant,
     root: Root,
     ledger: Ledger,
-}
-
-/// How often a file that the backend refuses for what is in it is tried, before it waits for the next connection.
-const REFUSALS_MOST: u32 = 5;
-
-#[derive(Debug)]
-struct Resting {
-    file: Sealed,
-    backoff: Backoff,
-    until: Instant,
-    active: bool,
-    /// How often the backend refused it for what is in it.
-    refusals: u32,
-}
-
-impl Resting {
-    fn is_given_up(&self) -> bool {
-        self.refusals >= REFUSALS_MOST
-    }
 }
 
 impl Uploads {
@@ -197,13 +180,6 @@ impl Uploads {
         self.tell_usage().await;
     }
 
-    /// Of files that were given up, those that a person dropped: nothing is refused of them any more.
-    fn forget_dropped(&mut self) {
-        let dropped = |it: &&Resting| !it.active && it.is_given_up() && !it.file.path.exists();
-        let dropped: Vec<_> = self.resting.values().filter(dropped).map(|it| it.file.clone()).collect();
-        dropped.iter().for_each(|file| self.forget(file));
-    }
-
     fn add(&mut self, file: Sealed) {
         if self.known.insert(key(&file)) {
             self.queue.push_back(file);
@@ -284,18 +260,6 @@ impl Uploads {
         }
     }
 
-    /// Notes in the spool that the backend refuses a file, so that exports do not pause for its age.
-    async fn refuse(&self, file: &Sealed) {
-        let (spool, file) = (self.spool.clone(), file.clone());
-        let noted = tokio::task::spawn_blocking(move || spool.refuse(&file)).await;
-        if let Ok(Err(err)) = noted {
-            tracing::warn!(
-                error = chain(&err),
-                "It is not noted that the backend refuses a file: it counts as one that waits."
-            );
-        }
-    }
-
     fn forget(&mut self, file: &Sealed) {
         self.known.remove(&key(file));
         self.resting.remove(&key(file));
@@ -312,17 +276,6 @@ impl Uploads {
             drop(self.events.send(event).await);
         }
     }
-}
-
-/// The backend does not take a file: why, with what this side says is in it.
-fn refused(file: &Sealed, err: &UploadError, given_up: bool) -> Event {
-    let Sealed { export, model, number, records, bytes, sha256, .. } = file;
-    let why = format!(
-        "file {number} of {model} of export {export}, which holds {records} objects in {bytes} bytes (SHA-256 {sha256}), \
-         was not uploaded: {}",
-        chain(err)
-    );
-    Event::Refused { export: export.clone(), file: (model.clone(), *number), why, given_up }
 }
 
 /// One try to upload a file. A panic is one that failed, so that the file is tried again.
