@@ -86,6 +86,13 @@ async fn one(client: &Client, as_json: bool, agent: Option<&str>) -> Result<Exit
             "refused by this backend for what is in them: {files} file(s), which stay in its spool"
         ));
     }
+    if agent.lost_files > 0 {
+        let files = agent.lost_files;
+        line(&format!(
+            "lost by this backend, which came back with an older database: {files} file(s), which the agent no longer keeps; \
+             export again with reprocess_historical"
+        ));
+    }
     line("");
     integrations::all(&shown.integrations);
     shown.collecting.told.iter().for_each(collecting);

@@ -1,6 +1,7 @@
 //! `outrider data`: a look at what was exported and at what is remembered for the next export.
 //!
-//! **Invariant:** nothing here changes a file of export data; it is read while it is written, uploaded and removed.
+//! **Invariant:** nothing here changes a file of export data; it is read while it is written, uploaded and removed. What a person
+//! decides to [`drop`](mod@dropping) goes as a whole file.
 //!
 //! **Invariant:** no file, no list of objects is held in memory: objects pass in runs of some 100 KB, rows of a table in
 //! batches.
@@ -14,10 +15,11 @@
 //! | [`pick`] | pure: members of an object by path, without a tree of the object |
 //! | [`filter`] | pure: which objects |
 //! | [`table`] | rows that come one by one as a table |
-//! | [`list`], [`objects`], [`checkpoints`] | the subcommands |
+//! | [`list`], [`objects`], [`checkpoints`], [`dropping`] | the subcommands |
 
 pub(crate) mod args;
 mod checkpoints;
+mod dropping;
 mod filter;
 mod list;
 mod objects;
@@ -26,13 +28,17 @@ mod removed;
 mod source;
 mod table;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
 
 use outrider_home::Root;
 use outrider_protocol::exit::Exit;
 
 use crate::report::Error;
 use args::{Data, Look};
+
+/// How long another process may take to let go of what a command needs; an export that runs holds it much longer.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Runs `outrider data`.
 pub(crate) fn data(root: &Root, flags: Data) -> Result<Exit, Error> {
@@ -42,6 +48,7 @@ pub(crate) fn data(root: &Root, flags: Data) -> Result<Exit, Error> {
         Look::Grep(flags) => objects::grep(root, flags),
         Look::Count(flags) => objects::count(root, flags),
         Look::Checkpoints(flags) => checkpoints::checkpoints(root, &flags),
+        Look::Drop(flags) => dropping::drop_waiting(root, &flags),
     }
 }
 
@@ -79,4 +86,17 @@ fn conclude(done: Result<Exit, Ended>) -> Result<Exit, Error> {
 /// Says something to a person on stderr, beside the data on stdout.
 fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{}: {}", env!("CARGO_BIN_NAME"), table::visible(text)));
+}
+
+/// Asks a person whether to drop what was just told.
+fn agreed() -> Result<bool, Error> {
+    if !io::stdin().is_terminal() {
+        return Err(Error::usage("found no terminal to ask in, expected --yes"));
+    }
+    let mut err = io::stderr().lock();
+    let asked = write!(err, "Drop? [y/N] ").and_then(|()| err.flush());
+    asked.map_err(|err| Error::failure(&err))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|err| Error::failure(&err))?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

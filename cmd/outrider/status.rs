@@ -70,9 +70,18 @@ fn tell(status: &Status) -> String {
         lines.push(row("ordered", &ordered));
     }
     if status.refused_files > 0 {
-        let refused =
-            format!("{} files, which the backend refuses: see logs/service-run", status.refused_files);
+        let refused = format!(
+            "{} files, which the backend refuses: see logs/service-run; `outrider data drop --export ID --refused` drops them",
+            status.refused_files
+        );
         lines.push(row("refused", &refused));
+    }
+    if status.lost_files > 0 {
+        let lost = format!(
+            "{} files, which the backend lost and which are no longer kept here: export again with reprocess_historical",
+            status.lost_files
+        );
+        lines.push(row("lost", &lost));
     }
     lines.push(row(
         "spool",

@@ -58,6 +58,10 @@ pub struct Agent {
     /// Those of them that this backend refuses for what is in them. Their exports may have ended well before.
     #[serde(default)]
     pub refused_files: u64,
+    /// Files that this backend has lost, since it came back with an older database, and that the agent no longer has. Their
+    /// objects come again with an export with `reprocess_historical`, of which this ends.
+    #[serde(default)]
+    pub lost_files: u64,
     /// Its commands that have not ended.
     pub open_commands: u64,
     /// When its token was taken back.

@@ -85,7 +85,7 @@ limits! {
         session_buffer_bytes: usize = 1 << 20, 4_096..=1 << 28, "Objects of an open session that stay in memory, in bytes; further ones go to a file.";
         gzip_level: u32 = 1, 0..=9, "Compression of export files: 0 stores them as they are, 1 is fast, 9 is small.";
         zstd_level: u32 = 0, 0..=19, "Compression of export files by Zstandard in place of gzip: 1 is fast, 19 is small; 0 leaves it at gzip.";
-        sent_keep_hours: u64 = 24, 0..=87_600, "How long an export file is kept after the backend has it, in hours.";
+        sent_keep_hours: u64 = 24, 0..=87_600, "How long an export file is kept after the backend has it, in hours; less long where an export needs its room on the disk.";
         upload_chunk_bytes: usize = 8 << 20, 65_536..=1 << 30, "How much of a file one upload request carries, in bytes.";
         uploads_at_once: usize = 2, 1..=16, "Files that are uploaded at once.";
         upgrade_rate_bytes: u64 = 0, 0..=1 << 40, "The most bytes a second that the fetching of a new version takes; 0 for no bound.";

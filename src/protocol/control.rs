@@ -131,6 +131,10 @@ pub struct PingParams {
     /// How many of them the backend refuses for what is in them: they wait for a person. An older agent says nothing of it.
     #[serde(default)]
     pub refused_files: u64,
+    /// Files that the backend has lost, since it came back with an older database, and that the agent no longer has: until an
+    /// export with `reprocess_historical` that is ordered later is done. An older agent says nothing of it.
+    #[serde(default)]
+    pub lost_files: u64,
 }
 
 /// How long to wait for an order.

@@ -49,6 +49,7 @@ use crate::uplink::collecting::Told;
 use crate::uplink::http::Http;
 use crate::uplink::insist::Insist;
 use crate::uplink::ledger::Ledger;
+use crate::uplink::lost;
 use crate::uplink::orders::Orders;
 use crate::uplink::uploads::{Uploads, Wake};
 use configuring::Ordered;
@@ -101,6 +102,8 @@ struct Held {
     told: bool,
     /// What was wrong with config.json when it started.
     config_fault: Option<String>,
+    /// Whether it exports everything again.
+    reprocesses: bool,
 }
 
 impl Held {
@@ -115,6 +118,7 @@ impl Held {
             refused: BTreeMap::new(),
             told: false,
             config_fault: None,
+            reprocesses: false,
         }
     }
 }
@@ -181,6 +185,7 @@ impl Agent {
             link: watch::Sender::new(LinkStatus::Connecting),
             spool_use: SpoolUse {
                 acknowledged: Ledger::open(&setup.root, &setup.config.agent).files(),
+                lost: lost::files(&setup.root),
                 ..SpoolUse::default()
             },
             describing: Describing::new(),

@@ -91,6 +91,8 @@ pub(crate) struct SpoolUse {
     pub(crate) acknowledged: u64,
     /// Files that are not acknowledged since the backend refuses them.
     pub(crate) refused: usize,
+    /// Files that the backend has lost and that are no longer kept here.
+    pub(crate) lost: u64,
 }
 
 /// What the service has taken, as the backend is told of it.

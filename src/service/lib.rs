@@ -125,3 +125,4 @@ pub use run::{Options, ServiceError, Stopped, run};
 pub use snapshot::{CommandStatus, LinkStatus};
 pub use status::{OrderedStatus, ServiceStatus, Status, UpgradeStatus, status};
 pub use uplink::http::{CallError, SetupError};
+pub use uplink::ledger::forget_unchanged;

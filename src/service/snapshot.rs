@@ -28,6 +28,9 @@ pub(crate) struct Snapshot {
     /// Files that the backend refuses for what is in them.
     #[serde(default)]
     pub(crate) refused_files: usize,
+    /// Files that the backend has lost and that are no longer kept here.
+    #[serde(default)]
+    pub(crate) lost_files: u64,
     /// Whether collecting runs; nothing where it is not wanted.
     #[serde(default)]
     pub(crate) collect: Option<CollectStatus>,

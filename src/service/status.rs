@@ -16,6 +16,7 @@ use crate::collecting::CollectStatus;
 use crate::crashes::Crashes;
 use crate::outcome::upgrade::{last_upgrade, state};
 use crate::snapshot::{CommandStatus, LinkStatus, Snapshot};
+use crate::uplink::lost;
 use crate::uplink::uploads;
 
 /// How an agent is.
@@ -43,6 +44,8 @@ pub struct Status {
     pub crashes: usize,
     /// Export files that the backend refuses for what is in them, as a running service knows.
     pub refused_files: usize,
+    /// Export files that the backend has lost and that are no longer kept here.
+    pub lost_files: u64,
     /// Whether collecting runs, as a running service knows; nothing where it is not wanted.
     pub collect: Option<CollectStatus>,
     /// The section `collect` that the backend ordered, where one is kept.
@@ -115,6 +118,7 @@ pub fn status(root: &Root) -> Status {
         unreported: 0,
         crashes: Crashes::of(root).waiting(),
         refused_files: 0,
+        lost_files: lost::files(root),
         collect: None,
         collect_ordered: None,
         spool_files: 0,

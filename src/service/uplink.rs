@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub(crate) mod insist;
 pub(crate) mod integrations;
 pub(crate) mod ledger;
+pub(crate) mod lost;
 pub(crate) mod measured;
 pub(crate) mod orders;
 mod stream;

@@ -18,6 +18,9 @@ pub(crate) const LOCK: &str = "lock";
 /// In an export's folder while somebody may ask whether a commit to it happened. Never the name of a model.
 pub(crate) const ASKED: &str = ".asked";
 
+/// In an export's folder when the backend refused files of it. Never the name of a model.
+pub(crate) const REFUSED: &str = ".refused";
+
 /// The longest name of an export or a model, in bytes: a folder's name on every file system.
 const LONGEST_NAME: usize = 128;
 

@@ -21,10 +21,11 @@
 //! <spool>/<export>/lock                     held by the one process that writes this export
 //! <spool>/<export>/manifest                 JSON lines: which files there are and what they hold
 //! <spool>/<export>/.asked                   places of commits were told, and somebody may still ask about them
+//! <spool>/<export>/.refused                 files that the backend does not take for what is in them
 //! <spool>/<export>/<model>/<n>.json.gz      sealed: complete, hashed, to be uploaded
 //! <spool>/<export>/<model>/<n>.json.gz.open grows by commits of small sessions
 //! <spool>/<export>/<model>/<n>.json.gz.part belongs to one large session that is not committed yet
-//! <spool>/sent/<export>/<model>/<n>.json.gz acknowledged; kept for a while
+//! <spool>/sent/<export>/<model>/<n>.json.gz acknowledged; kept for a while, less long where the disk needs room
 //! ```
 //!
 //! With [`Codec::Zstd`] the names end in `.json.zst` in place of `.json.gz`; an export may hold files of both, after its
@@ -87,7 +88,7 @@ pub use files::{Amount, Sealed, Total, UNKNOWN_ORIGIN};
 pub use place::CommitPlace;
 pub use read::{Listing, Place, ReadError, Records, StoredFile, list_received, list_spool};
 pub use session::Session;
-pub use store::{Pending, Recovered, Removed, Spool, Usage};
+pub use store::{DropWhich, Dropped, Oldest, Pending, Recovered, Removed, Spool, Usage};
 pub use writer::{Committed, ExportWriter};
 
 /// How a spool is kept. `Settings::default()` suits an agent.

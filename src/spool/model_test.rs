@@ -27,6 +27,7 @@ enum Action {
     SealAll,
     Upload(usize),
     Expire,
+    Shed(u64),
     /// The n-th operation from now fails, and some after it.
     Fail {
         after: u64,
@@ -52,6 +53,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::SealAll),
         2 => (1..4usize).prop_map(Action::Upload),
         1 => Just(Action::Expire),
+        1 => (0..1000u64).prop_map(Action::Shed),
         3 => (0..20u64, 1..4u64, any::<bool>())
             .prop_map(|(after, times, full)| Action::Fail { after, times, full }),
         2 => (0..40u64).prop_map(Action::CutAfter),
@@ -73,6 +75,7 @@ fn perform(world: &mut World, action: &Action) {
         Action::SealAll => world.seal_all(),
         Action::Upload(most) => world.upload(*most),
         Action::Expire => world.expire(),
+        Action::Shed(bytes) => world.shed(*bytes),
         Action::Fail { after, times, full } => {
             let kind = if *full { ErrorKind::StorageFull } else { ErrorKind::Other };
             world.fs.fail(now + after..now + after + times, kind);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::encode::count;
 use crate::error::At;
-use crate::files::{LOCK, Stage, Total, UNKNOWN_ORIGIN, is_name, parse, path};
+use crate::files::{LOCK, MANIFEST, REFUSED, Stage, Total, UNKNOWN_ORIGIN, is_name, parse, path};
 use crate::fs::{Fs, list_if_there};
 use crate::manifest::{AppendError, Known, Line, Manifest, SealedFile, load};
 use crate::{Compression, Sealed, SpoolError};
@@ -51,7 +51,7 @@ pub(crate) fn is_finished(fs: &dyn Fs, dir: &Path) -> Result<bool, SpoolError> {
         if entry.is_dir && !list_if_there(fs, &dir.join(&entry.name)).at("list", dir)?.is_empty() {
             return Ok(false);
         }
-        if !entry.is_dir && ![LOCK, crate::files::MANIFEST].contains(&entry.name.as_str()) {
+        if !entry.is_dir && ![LOCK, MANIFEST, REFUSED].contains(&entry.name.as_str()) {
             return Ok(false);
         }
     }

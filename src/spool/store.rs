@@ -1,5 +1,7 @@
 //! The spool as a whole: what waits, what is acknowledged, what dead exports left.
 
+mod dropping;
+mod refused;
 mod sent;
 
 use std::collections::HashSet;
@@ -8,12 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::error::At;
-use crate::files::{LOCK, MANIFEST, SENT, Stage, check_name, is_name, parse, path};
+use crate::files::{LOCK, MANIFEST, REFUSED, SENT, Stage, check_name, is_name, parse, path};
 use crate::fs::{Entry, Fs, RealFs, create_below, create_dirs, list_if_there};
 use crate::manifest::{Key, load};
 use crate::recovery::{Outcome, is_finished, recover};
 use crate::shared::Shared;
 use crate::{Compression, ExportWriter, Sealed, Settings, SpoolError};
+
+pub use dropping::{DropWhich, Dropped};
 
 /// How often an acknowledged file's move is tried while its folder is removed under it, which happens at most once for
 /// each time that files are expired.
@@ -54,8 +58,8 @@ pub struct Usage {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// When the oldest of those that are sealed was last written: the others do not wait for the backend yet.
-    pub oldest: Option<SystemTime>,
+    /// The oldest of those that are sealed and that the backend did not refuse: the others do not wait for it yet, or no more.
+    pub oldest: Option<Oldest>,
     /// Acknowledged files that are still kept.
     pub sent_files: u64,
     /// Their bytes.
@@ -64,14 +68,23 @@ pub struct Usage {
     pub failed: Vec<(String, SpoolError)>,
 }
 
-/// What [`Spool::expire_sent`] removed.
+/// The file that has waited for the longest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Oldest {
+    /// When it was last written.
+    pub written: SystemTime,
+    /// Of which export it is.
+    pub export: String,
+}
+
+/// What [`Spool::expire_sent`] or [`Spool::shed_sent`] removed.
 #[derive(Debug, Default)]
 pub struct Removed {
     /// Files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Exports of which not everything that is old could be removed, and why. It is tried again by the next call.
+    /// Exports of which not everything that is to go could be removed, and why. It is tried again by the next call.
     pub failed: Vec<(String, SpoolError)>,
 }
 
@@ -260,11 +273,11 @@ impl Spool {
         Ok(usage)
     }
 
-    /// When the oldest sealed file that waits was last written: a part of [`Spool::usage`] that looks at no acknowledged file.
+    /// The oldest sealed file that waits: a part of [`Spool::usage`] that looks at no acknowledged file.
     ///
     /// # Errors
     /// When the spool's folder cannot be read.
-    pub fn oldest(&self) -> Result<Option<SystemTime>, SpoolError> {
+    pub fn oldest(&self) -> Result<Option<Oldest>, SpoolError> {
         Ok(waiting(&*self.fs, &self.dir)?.oldest)
     }
 
@@ -312,7 +325,7 @@ impl Spool {
             let model = dir.join(model);
             self.fs.remove_dir(&model).at("remove folder", &model)?;
         }
-        for name in [MANIFEST, LOCK] {
+        for name in [MANIFEST, REFUSED, LOCK] {
             match self.fs.remove(&dir.join(name)) {
                 Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
                 other => other.at("remove", &dir.join(name))?,
@@ -354,22 +367,27 @@ struct InFolder {
 pub(crate) fn waiting(fs: &dyn Fs, dir: &Path) -> Result<Usage, SpoolError> {
     let mut usage = Usage::default();
     for export in folders(fs, dir)? {
-        if let Err(err) = count(fs, &dir.join(&export), &mut usage) {
+        if let Err(err) = count(fs, &dir.join(&export), &export, &mut usage) {
             usage.failed.push((export, err));
         }
     }
     Ok(usage)
 }
 
-fn count(fs: &dyn Fs, export: &Path, usage: &mut Usage) -> Result<(), SpoolError> {
-    for model in folders(fs, export)? {
-        let model = export.join(model);
-        for entry in list_if_there(fs, &model).at("list", &model)? {
-            let Some((_, _, stage)) = parse(&entry.name) else { continue };
+/// Counts the files in an export's folder.
+fn count(fs: &dyn Fs, dir: &Path, export: &str, usage: &mut Usage) -> Result<(), SpoolError> {
+    let models = folders(fs, dir)?;
+    // A mark that cannot be read tells of no file, and hides none.
+    let refused = refused::refused(fs, dir).unwrap_or_default();
+    for model in models {
+        let folder = dir.join(&model);
+        for entry in list_if_there(fs, &folder).at("list", &folder)? {
+            let Some((number, _, stage)) = parse(&entry.name) else { continue };
             usage.files += 1;
             usage.bytes += entry.len;
-            if stage == Stage::Sealed {
-                usage.oldest = Some(usage.oldest.map_or(entry.modified, |it| it.min(entry.modified)));
+            if stage == Stage::Sealed && !refused.contains(&(model.clone(), number)) {
+                let oldest = Oldest { written: entry.modified, export: export.to_owned() };
+                usage.oldest = Some(usage.oldest.take().map_or(oldest.clone(), |it| it.min(oldest)));
             }
         }
     }

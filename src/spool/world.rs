@@ -190,6 +190,11 @@ impl World {
         }
     }
 
+    /// The disk needs room.
+    pub(crate) fn shed(&mut self, bytes: u64) {
+        drop(self.spool.shed_sent(bytes));
+    }
+
     /// The process ends without a word, the disk stays as it is.
     pub(crate) fn kill(&mut self) {
         self.sessions.clear();
@@ -257,6 +262,10 @@ impl World {
             for total in writer.earlier() {
                 let of_model = told.entry(&total.model).or_default();
                 *of_model = (of_model.0 + total.files, of_model.1 + total.amount.records);
+            }
+            // One that has expired, and whose folder a power cut brought back without its manifest. Nobody goes on with it.
+            if told.is_empty() && export != format!("run-{}", self.export) {
+                continue;
             }
             assert_eq!(told, arrived, "files and records of {export} by model");
         }

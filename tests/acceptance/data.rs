@@ -1,5 +1,5 @@
 //! `outrider data`: objects are found wherever they are by now, nothing is shown twice, what cannot be read is told and hides
-//! nothing else; checkpoints are listed and dropped.
+//! nothing else; checkpoints are listed and dropped, as are files that nobody is to have.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -241,4 +241,46 @@ fn values_of_integrations_that_are_configured_no_more_are_dropped() {
     let left = objects(&shown(root, &["checkpoints", "--json"]));
     assert!(!left.is_empty() && left.iter().all(|it| it["path"][0] == "two"), "{left:?}");
     assert!(shown(root, &["checkpoints", "--drop-removed", "--yes"]).contains("Nothing to drop"));
+}
+
+#[test]
+fn an_old_export_that_nobody_uploads_is_dropped_by_a_person_and_the_next_one_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    // What the backend has is left out: of this it has nothing.
+    let mut one = mock("one", 50);
+    one["config"]["skip_unchanged"] = true.into();
+    let export_it = || run(outrider(root).arg("export").arg(format!("--integrations-json=[{one}]")));
+    assert!(export_it().status.success());
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(31 * 24 * 3600);
+    for file in sealed(&root.join("spool")) {
+        std::fs::File::options().write(true).open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    let row = objects(&shown(root, &["ls", "--json"])).remove(0);
+    let export = row["export"].as_str().unwrap();
+    let refused = printed(&export_it());
+    assert!(refused.contains("limits.spool_age_s") && refused.contains(export), "{refused}");
+    assert!(refused.contains("outrider data drop --export ID"), "{refused}");
+
+    let drop = |more: &[&str]| data(root, &[&["drop", "--export"], more].concat());
+    let (code, _, err) = drop(&["none"]);
+    assert!(code == Some(2) && err.contains("found no export"), "{err}");
+    let (code, said, _) = drop(&[export, "--refused"]);
+    assert!(code == Some(0) && said.contains("Nothing to drop"), "{said}");
+    let (code, _, err) = drop(&[export]);
+    assert!(code == Some(2) && err.contains("expected --yes"), "{err}");
+    let count = || {
+        let rows = objects(&shown(root, &["count", "--json"]));
+        rows.iter().map(|it| it["objects"].as_u64().unwrap()).sum::<u64>()
+    };
+    let all = count();
+    let (code, said, err) = drop(&[&export[..export.len() - 1], "--yes"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(said.contains(&format!("with {all} objects in ")), "{said}");
+    assert!(said.contains("reprocess_historical"), "{said}");
+    assert_eq!(count(), 0);
+    shown(root, &["checkpoints", "--drop", "--integration", "one", "--yes"]);
+    let output = export_it();
+    assert!(output.status.success(), "{}", printed(&output));
+    assert_eq!(count(), all, "none of the objects that were dropped is left out as unchanged");
 }

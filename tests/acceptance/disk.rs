@@ -1,5 +1,5 @@
 //! A disk that is full. By hand: a clear error, nothing lost, and the next run goes on where this one stopped. Under a
-//! service: the export waits.
+//! service: the export waits. What the backend has and is kept for a while is no reason for either.
 
 #![cfg(target_os = "linux")]
 
@@ -7,21 +7,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use outrider_backend::admin::CommandState;
 use serde_json::json;
 
 use crate::bad_days::{PULL_REQUEST, counted, limits, mock};
 use crate::played::Played;
-use crate::support::{OUTRIDER, printed, run, spooled};
+use crate::support::{OUTRIDER, Running, Stack, export, printed, run, sealed, spooled, until};
 
-/// Runs a shell script in a mount namespace of its own with a small disk at `dir`; what is mounted ends with it. A
-/// user who is not root becomes one in a user namespace.
+/// Runs a shell script with a small disk at `dir`.
 fn on_a_small_disk(dir: &Path, script: &str) -> Output {
+    let mount = format!("set -e; mount -t tmpfs -o size=2m tmpfs {0}; cd {0}; {script}", dir.display());
+    run(&mut may_mount(&mount))
+}
+
+/// A shell script in a mount namespace of its own; what is mounted ends with it. A user who is not root becomes one in a
+/// user namespace.
+fn may_mount(script: &str) -> Command {
     let mut unshare = Command::new("unshare");
     if !run(Command::new("id").arg("-u")).stdout.starts_with(b"0\n") {
         unshare.arg("--map-root-user");
     }
-    let mount = format!("set -e; mount -t tmpfs -o size=2m tmpfs {0}; cd {0}; {script}", dir.display());
-    run(unshare.args(["--mount", "sh", "-c", &mount]))
+    unshare.args(["--mount", "sh", "-c", script]);
+    unshare
 }
 
 #[test]
@@ -52,10 +59,6 @@ fn a_full_disk_fails_the_export_and_the_next_one_has_everything() {
 
 /// The action on a small disk of its own that holds a file which leaves almost no room. The disk ends with the action.
 fn on_a_full_disk(root: &Path) -> (Played, PathBuf) {
-    let mut unshare = Command::new("unshare");
-    if !run(Command::new("id").arg("-u")).stdout.starts_with(b"0\n") {
-        unshare.arg("--map-root-user");
-    }
     let script = format!(
         "mount -t tmpfs -o size=24m tmpfs {0} && head -c 23500000 /dev/zero > {0}/ballast && exec {1} export --link --root {0}",
         root.display(),
@@ -64,7 +67,7 @@ fn on_a_full_disk(root: &Path) -> (Played, PathBuf) {
     let agent = limits(&json!({ "spool_free_bytes": 0, "integration_idle_s": 2 }));
     let config = json!({ "repos": 6, "pull_requests": 400, "object_bytes": 4000 });
     let order = json!({ "action": "export", "agent": agent, "integrations": mock(&config) });
-    let mut action = Played::start(unshare.args(["--mount", "sh", "-c", &script]), "c1", &order);
+    let mut action = Played::start(&mut may_mount(&script), "c1", &order);
     action.until_paused("disk full, waiting for room");
     let disk = format!("/proc/{}/root{}", action.action.id(), root.display());
     (action, disk.into())
@@ -97,6 +100,33 @@ fn a_cancel_ends_the_wait_for_a_full_disk_and_the_report_counts_what_was_done() 
     let open = disk.join("spool/c1").join(PULL_REQUEST);
     let found = open.read_dir().unwrap().map(|it| lines(&it.unwrap().path())).sum::<u64>();
     assert_eq!(found, counted, "{it:#}");
+}
+
+#[test]
+fn files_that_the_backend_has_never_stop_an_export_for_want_of_room() {
+    let limits = json!({ "spool_free_bytes": 4 << 20, "spool_file_bytes": 1 << 18, "gzip_level": 0 });
+    let mut stack = Stack::start(&limits);
+    stack.until_connected();
+    stack.kill_service();
+    // The service and its actions on a small disk of their own, with the root as it was.
+    let (root, saved) = (stack.root(), stack.dir.path().join("saved"));
+    let script = format!(
+        "cp -a {0} {1} && mount -t tmpfs -o size=24m tmpfs {0} && cp -a {1}/. {0} && exec {2} service-run --root {0}",
+        root.display(),
+        saved.display(),
+        OUTRIDER,
+    );
+    stack.service = Running::start(&mut may_mount(&script), &stack.dir.path().join("small.out"));
+    stack.until_connected();
+    // More than the disk holds.
+    let config = json!({ "repos": 6, "pull_requests": 400, "object_bytes": 24_000 });
+    let id = stack.order(export(&mock(&config)));
+    stack.until_state(&id, CommandState::Done);
+    let log = stack.log(&id);
+    assert_eq!(log.iter().filter(|it| it.contains("from now on files go early")).count(), 1, "{log:#?}");
+    let spool = format!("/proc/{}/root{}/spool", stack.service.pid(), root.display());
+    until("the upload of all files", || sealed(Path::new(&spool)).is_empty().then_some(()));
+    assert_eq!(stack.objects(&id, PULL_REQUEST).len(), 2400);
 }
 
 /// Objects of a spool file that may still grow; those of a large session that is not done count for nothing.

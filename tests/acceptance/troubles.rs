@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outrider_backend::admin::CommandState;
+use outrider_protocol::action::Order;
 use serde_json::json;
 
 use crate::random::Random;
 use crate::source;
-use crate::support::{Stack, export, run, until};
+use crate::support::{Stack, export, outrider, printed, run, until};
 
 /// Cases of a build that is not optimized, and of one that is.
 const CASES: u64 = if cfg!(debug_assertions) { 3 } else { 60 };
@@ -248,4 +249,49 @@ fn a_backend_that_comes_back_with_an_older_database_gets_the_files_that_it_lost(
     assert_eq!(source::compare(&stack, "what it had", std::slice::from_ref(&before), &truth), 0);
     let after = stack.order(export(&source::integrations("after")));
     stack.until_state(&after, CommandState::Done);
+}
+
+#[test]
+fn files_that_an_older_database_lost_and_nobody_keeps_are_told_until_all_is_exported_again() {
+    let mut limits = limits();
+    limits["sent_keep_hours"] = 0.into();
+    let mut stack = Stack::start(&limits);
+    stack.until_connected();
+    stack.stop_backend();
+    let (data, saved) = (stack.dir.path().join("backend"), stack.dir.path().join("saved"));
+    copy(&data, &saved);
+    stack.start_backend_again();
+    let lost = stack.order(export(&source::integrations("lost")));
+    stack.until_state(&lost, CommandState::Done);
+    stack.until_uploaded();
+    stack.stop_backend();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&saved, &data).unwrap();
+    // A service removes at its start what was sent before.
+    stack.kill_service();
+    stack.start_service();
+    until("what was sent to go", || {
+        stack.root().join("spool/sent").read_dir().unwrap().next().is_none().then_some(())
+    });
+    stack.start_backend_again();
+
+    let told = until("the backend to be told", || Some(stack.agent().lost_files).filter(|it| *it > 0));
+    let is_lost = || {
+        let status = printed(&run(outrider(&stack.root()).arg("status")));
+        status.contains(&format!("{told} files, which the backend lost"))
+    };
+    // What checkpoints leave out is still missing.
+    let rest = stack.order(export(&source::integrations("lost")));
+    stack.until_state(&rest, CommandState::Done);
+    assert!(is_lost());
+
+    let mut again = export(&source::integrations("lost"));
+    if let Order::Export(order) = &mut again {
+        order.reprocess_historical = true;
+    }
+    let again = stack.order(again);
+    stack.until_state(&again, CommandState::Done);
+    until("the agent to know that all is there again", || (!is_lost()).then_some(()));
+    stack.until_uploaded();
+    assert_eq!(source::compare(&stack, "again", &[again], &source::truth()), 0);
 }

@@ -25,6 +25,8 @@ pub(super) enum Look {
     Grep(Grep),
     /// List the last-processed values that integrations get back in the next export, or drop some
     Checkpoints(Checkpoints),
+    /// Drop the files of an export that wait for the backend: it will never have them
+    Drop(Drop),
 }
 
 /// Which files.
@@ -135,6 +137,19 @@ pub(super) struct Checkpoints {
     /// For --drop-removed: how far back a report counts; the last one always does
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=36_500), requires = "drop_removed")]
     pub(super) days: u32,
+    /// Do not ask before dropping
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Drop {
+    /// Of this export; the beginning of its id is enough
+    #[arg(long, value_name = "ID")]
+    pub(super) export: String,
+    /// Only files that the backend refused for what is in them
+    #[arg(long)]
+    pub(super) refused: bool,
     /// Do not ask before dropping
     #[arg(long)]
     pub(super) yes: bool,

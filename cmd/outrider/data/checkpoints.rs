@@ -1,9 +1,8 @@
 //! `outrider data checkpoints`: the last-processed values of sessions.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use outrider_home::{Checkpoints, Root, SessionPath, StoreError};
@@ -13,12 +12,10 @@ use outrider_protocol::ids::IntegrationId;
 use super::args;
 use super::removed::configured;
 use super::table::{Column, Rows, terminal_width};
-use super::{Ended, conclude, note};
+use super::{Ended, WAIT, agreed, conclude, note};
 use crate::report::Error;
 use crate::say::say;
 
-/// How long an export may take to close the store; one that runs holds it much longer.
-const WAIT: Duration = Duration::from_millis(500);
 /// How much of a value a table shows, in characters.
 const SHOWN: usize = 80;
 
@@ -174,17 +171,4 @@ fn drop_some(
 
 fn values(count: u64) -> String {
     format!("{count} last-processed value{}", if count == 1 { "" } else { "s" })
-}
-
-/// Asks a person.
-fn agreed() -> Result<bool, Error> {
-    if !io::stdin().is_terminal() {
-        return Err(Error::usage("found no terminal to ask in, expected --yes"));
-    }
-    let mut err = io::stderr().lock();
-    let asked = write!(err, "Drop? [y/N] ").and_then(|()| err.flush());
-    asked.map_err(|err| Error::failure(&err))?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|err| Error::failure(&err))?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

@@ -196,6 +196,11 @@ impl Keeper {
         self.broken.get().cloned().map_or(Ok(()), Err)
     }
 
+    /// Where it looks for room.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// What it waits for, when there is no room.
     pub(crate) fn waits(&self) -> Option<Shortage> {
         self.room.waits()

@@ -54,7 +54,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use self::board::Board;
 use self::keeper::{Keeper, Undecided};
 use self::lives::{Counts, Lives};
-use self::room::{Room, Shortage};
+use self::room::{Room, Shed, Shortage};
 use self::sessions::Sessions;
 use self::unchanged::Backend;
 use self::values::Values;
@@ -133,7 +133,7 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
     let (started, started_at) = (Instant::now(), Timestamp::now());
     let id = context.run_id().clone();
     let (sealed, files) = mpsc::channel(SEALED_FILES);
-    let (export, spool) = open(context, &order, &id, sealed).await?;
+    let export = open(context, &order, &id, sealed).await?;
     let ExportOrder { agent, integrations, .. } = order;
     for config in &integrations {
         export.board().set(&config.id(), IntegrationState::Starting);
@@ -149,7 +149,7 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
     };
     let turns = Semaphore::new(context.limits().integrations_at_once.max(1));
     let work = async {
-        room::admit(context, &export, &spool).await?;
+        room::admit(context, &export).await?;
         let one = |(place, config)| {
             let (export, agent, turns, soon) = (export.clone(), &agent, &turns, &soon);
             let report = &report;
@@ -180,6 +180,7 @@ async fn export(context: &Context, order: ExportOrder) -> Result<ExportReport, B
     if let Some(progress) = export.take_changes() {
         context.outlet().progress(&progress).await;
     }
+    room::tell_shed(context, export.keeper.room().disk.shed(), "files went early that the backend has");
     export.backend.tell_distrust(context);
     let finished = finished?;
     let ended = soon.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +236,7 @@ async fn open(
     order: &ExportOrder,
     id: &ExportId,
     sealed: mpsc::Sender<Sealed>,
-) -> Result<(Arc<Export>, Spool), Box<Failure>> {
+) -> Result<Arc<Export>, Box<Failure>> {
     let host = |what: &str, err: &dyn std::error::Error| {
         failure(format!("{what}: {}", chain(err)), Fault::Host, Retry::Later)
     };
@@ -266,7 +267,7 @@ async fn open(
         Values::stored(checkpoints)
     };
     let values = Arc::new(values.sharing(context.shares_last_processed()));
-    let room = Room::new(spool.clone(), limits, context.outlet().is_linked());
+    let room = Room::new(spool, limits, context.outlet().is_linked());
     let keeper = Keeper::start(writer, values.clone(), backend.clone(), room, sealed)
         .map_err(|err| host("start the thread that stores objects", &err))?;
     let export = Export {
@@ -280,7 +281,7 @@ async fn open(
         reprocess_historical: order.reprocess_historical,
         largest_object: limits.object_bytes,
     };
-    Ok((Arc::new(export), spool))
+    Ok(Arc::new(export))
 }
 
 /// Decides about what a death left in doubt, and says so.
@@ -359,9 +360,13 @@ async fn until_free<T, E>(
 async fn tell_progress(context: &Context, export: &Export) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut waited = false;
+    let (mut waited, mut shed) = (false, Shed::default());
     loop {
         ticks.tick().await;
+        if shed == Shed::default() {
+            shed = export.keeper.room().disk.shed();
+            room::tell_shed(context, shed, "from now on files go early that the backend has");
+        }
         let waits = export.keeper.waits();
         if waits.is_some() && context.cancel().is_cancelled() {
             let reason = context.cancel().cancelled().await;

@@ -1,13 +1,16 @@
 //! Room in the spool and on its disk: where there is none, an export waits for it instead of failing.
 //!
-//! Before an export begins ([`admit`]), and while it runs, the spool must hold less than its bounds in bytes and age, and the
-//! disk more than is to be left free. While it runs, the keeper holds what it cannot write, so that the integrations wait for its answers,
-//! and tries again; [`Room`] is where the two meet. By hand nobody uploads, so nothing is waited for.
+//! Before an export begins ([`admit`]), and while it runs, the spool must hold less than its bounds in bytes and age (what
+//! the backend refused does not count for the age), and the disk more than is to be left free. While it runs, the keeper
+//! holds what it cannot write, so that the integrations wait for its answers, and tries again; [`Room`] is where the two
+//! meet. By hand nobody uploads, so nothing is waited for. Files that the backend has and that are kept for a while give way
+//! first (see [`disk`]).
 //!
 //! **Invariant:** a wait ends: with room, with the order's cancel, after `limits.spool_wait_s`, or when nothing is there
 //! that could make room.
 
-use std::path::Path;
+mod disk;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,8 +18,10 @@ use outrider_home::Limits;
 use outrider_protocol::fault::{Fault, Retry, chain};
 use outrider_protocol::log::{Fields, Level};
 use outrider_protocol::report::Failure;
-use outrider_spool::{Spool, SpoolError};
+use outrider_spool::{Oldest, Spool, SpoolError};
 
+use self::disk::Disk;
+pub(crate) use self::disk::Shed;
 use super::{Export, failure};
 use crate::context::Context;
 
@@ -36,10 +41,10 @@ const HOPELESS: Duration = Duration::from_secs(120);
 pub(crate) enum Shortage {
     /// The spool holds as much as it may.
     Spool { used: u64, limit: u64 },
-    /// What waits is too old.
-    Age { found: Duration, limit: Duration },
-    /// The disk has less than is to be left free.
-    Disk { free: u64, limit: u64 },
+    /// What waits is too old; of this export the oldest is.
+    Age { found: Duration, limit: Duration, export: String },
+    /// The disk has less than is to be left free, and no file gives way any more; `stuck` says which could not.
+    Disk { free: u64, limit: u64, stuck: Option<String> },
     /// The disk refused to take more.
     DiskFull { message: String },
 }
@@ -80,14 +85,24 @@ impl Shortage {
                 "the spool is full: it holds {used} bytes that the backend has not acknowledged, limits.spool_bytes \
                  allows {limit}"
             ),
-            Self::Age { found, limit } => format!(
-                "the oldest file in the spool has waited {} s for the backend, limits.spool_age_s allows {} s",
+            Self::Age { found, limit, export } => format!(
+                "the oldest file in the spool, of export {export}, has waited {} s for the backend, limits.spool_age_s \
+                 allows {} s",
                 found.as_secs(),
                 limit.as_secs()
             ),
-            Self::Disk { free, limit } => format!(
-                "the disk of the spool is full: {free} bytes are free, limits.spool_free_bytes leaves {limit} free"
-            ),
+            Self::Disk { free, limit, stuck } => {
+                let stuck = stuck.as_ref().map(|it| {
+                    format!(
+                        "; files in sent/ that the backend has are in the way and cannot be removed: {it}"
+                    )
+                });
+                format!(
+                    "the disk of the spool is full: {free} bytes are free, limits.spool_free_bytes leaves {limit} \
+                     free{}",
+                    stuck.unwrap_or_default()
+                )
+            }
             Self::DiskFull { message } => message.clone(),
         }
     }
@@ -96,10 +111,14 @@ impl Shortage {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Spool { .. } => {
-                "start the service, which uploads what waits; or raise limits.spool_bytes; what was acknowledged is safe"
+                "start the service of an enrolled agent, which uploads what waits; or drop what nobody is to have with \
+                 `outrider data drop --export ID` (`outrider data ls --waiting`); or raise limits.spool_bytes; what was \
+                 acknowledged is safe"
             }
             Self::Age { .. } => {
-                "start the service, which uploads what waits; or raise limits.spool_age_s; what was acknowledged is safe"
+                "start the service of an enrolled agent, which uploads what waits; or drop what nobody is to have with \
+                 `outrider data drop --export ID` (`outrider data ls --waiting`); or raise limits.spool_age_s; what was \
+                 acknowledged is safe"
             }
             Self::Disk { .. } | Self::DiskFull { .. } => {
                 "make room on the disk of the root; what was acknowledged is safe"
@@ -119,10 +138,7 @@ impl Shortage {
 #[derive(Debug)]
 pub(crate) struct Room {
     spool: Spool,
-    /// To be left free, in bytes.
-    free: u64,
-    /// What is free on the disk of a folder.
-    pub(crate) free_of: fn(&Path) -> Option<u64>,
+    pub(crate) disk: Disk,
     /// How old the oldest file that waits may be.
     age: Duration,
     /// How long it may wait; not at all where nobody uploads.
@@ -146,8 +162,8 @@ struct State {
 impl Room {
     pub(crate) fn new(spool: Spool, limits: &Limits, linked: bool) -> Self {
         let patience = linked.then(|| limits.spool_wait());
-        let (free, age) = (limits.spool_free_bytes, limits.spool_age());
-        Self { spool, free, free_of, age, patience, hopeless: HOPELESS, state: Mutex::default() }
+        let (disk, age) = (Disk::new(spool.clone(), limits), limits.spool_age());
+        Self { spool, disk, age, patience, hopeless: HOPELESS, state: Mutex::default() }
     }
 
     /// Whether something in the spool waits for the backend. What cannot be read may.
@@ -162,11 +178,19 @@ impl Room {
             let mut state = self.state();
             (is_due(&mut state.asked, ASK_EVERY), is_due(&mut state.asked_age, AGE_EVERY))
         };
-        let on_disk =
-            || if asks_disk { disk_short((self.free_of)(self.spool.dir()), self.free) } else { None };
+        let on_disk = || if asks_disk { self.disk.shortage() } else { None };
         // What cannot be read now is read the next time.
         let of_age = || if asks_age { too_old(self.spool.oldest().ok()?, self.age) } else { None };
         on_disk().or_else(of_age)
+    }
+
+    /// Why an export cannot begin now, which may fill the spool up to `limit` bytes.
+    fn before(&self, limit: u64) -> Result<Option<Shortage>, SpoolError> {
+        let usage = self.spool.usage()?;
+        if usage.bytes >= limit {
+            return Ok(Some(Shortage::Spool { used: usage.bytes, limit }));
+        }
+        Ok(too_old(usage.oldest, self.age).or_else(|| self.disk.shortage()))
     }
 
     /// Something waits for room, or nothing does any more.
@@ -203,11 +227,11 @@ impl Room {
 ///
 /// # Errors
 /// When there is none in time, or the order was cancelled; by hand at once.
-pub(crate) async fn admit(context: &Context, export: &Export, spool: &Spool) -> Result<(), Box<Failure>> {
+pub(crate) async fn admit(context: &Context, export: &Export) -> Result<(), Box<Failure>> {
     let started = Instant::now();
     let mut told = false;
     loop {
-        let shortage = before(spool, context.limits()).map_err(|err| {
+        let shortage = export.keeper.room().before(context.limits().spool_bytes).map_err(|err| {
             failure(format!("look into the spool: {}", chain(&err)), Fault::Host, Retry::Later)
         })?;
         let Some(shortage) = shortage else {
@@ -236,14 +260,16 @@ pub(crate) async fn admit(context: &Context, export: &Export, spool: &Spool) -> 
     }
 }
 
-/// Why an export cannot begin now.
-fn before(spool: &Spool, limits: &Limits) -> Result<Option<Shortage>, SpoolError> {
-    let usage = spool.usage()?;
-    if usage.bytes >= limits.spool_bytes {
-        return Ok(Some(Shortage::Spool { used: usage.bytes, limit: limits.spool_bytes }));
+/// Says that `sent/` is not kept for as long as it should be.
+pub(crate) fn tell_shed(context: &Context, shed: Shed, what: &str) {
+    if shed == Shed::default() {
+        return;
     }
-    let of_disk = || disk_short(free_of(spool.dir()), limits.spool_free_bytes);
-    Ok(too_old(usage.oldest, limits.spool_age()).or_else(of_disk))
+    let Shed { files, bytes } = shed;
+    let message = format!(
+        "the disk of the spool has little room: {what} (sent/, limits.sent_keep_hours): {files} files, {bytes} bytes so far"
+    );
+    context.log(Level::Warn, message, Fields::new());
 }
 
 /// Whether it is time to ask again; then it counts as asked.
@@ -256,24 +282,8 @@ fn is_due(asked: &mut Option<Instant>, every: Duration) -> bool {
 }
 
 /// Whether what waits is too old.
-fn too_old(oldest: Option<SystemTime>, limit: Duration) -> Option<Shortage> {
-    let found = SystemTime::now().duration_since(oldest?).ok()?;
-    (found > limit).then_some(Shortage::Age { found, limit })
-}
-
-/// Whether less than `limit` bytes are free. A system that does not tell has room.
-fn disk_short(free: Option<u64>, limit: u64) -> Option<Shortage> {
-    free.filter(|free| *free < limit).map(|free| Shortage::Disk { free, limit })
-}
-
-/// What is free on the disk of a folder, in bytes.
-#[cfg(unix)]
-fn free_of(dir: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(dir).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_of(_dir: &Path) -> Option<u64> {
-    None
+fn too_old(oldest: Option<Oldest>, limit: Duration) -> Option<Shortage> {
+    let Oldest { written, export } = oldest?;
+    let found = SystemTime::now().duration_since(written).ok()?;
+    (found > limit).then_some(Shortage::Age { found, limit, export })
 }

@@ -104,6 +104,7 @@ fn facts(agent: &Agent) -> Markup {
             div { dt { "In spool" } dd { (counted(agent.spool_files, "file")) ", " (bytes(agent.spool_bytes)) } }
         }
         @if agent.refused_files > 0 { (refused(agent.refused_files)) }
+        @if agent.lost_files > 0 { (lost(agent.lost_files)) }
     }
 }
 
@@ -113,6 +114,19 @@ fn refused(files: u64) -> Markup {
         div.notice.bad {
             p { strong { "This backend refuses " (counted(files, "file")) " of the agent for what is in them." } }
             p { "They stay in its spool. Its log, and this backend's, say why." }
+        }
+    }
+}
+
+/// What is missing here shows in no export: each of them was done.
+fn lost(files: u64) -> Markup {
+    html! {
+        div.notice.bad {
+            p { strong { "This backend has lost " (counted(files, "file")) " of the agent." } }
+            p {
+                "It came back with an older database, and the agent no longer keeps them. Export again with "
+                code { "reprocess_historical" } " what it exports: their objects come no other way."
+            }
         }
     }
 }

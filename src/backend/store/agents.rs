@@ -84,6 +84,7 @@ struct Row {
     spool_files: i64,
     spool_bytes: i64,
     refused_files: i64,
+    lost_files: i64,
     revoked_at: Option<i64>,
     open_commands: i64,
 }
@@ -106,6 +107,7 @@ impl Row {
             spool_files: uncount(self.spool_files),
             spool_bytes: uncount(self.spool_bytes),
             refused_files: uncount(self.refused_files),
+            lost_files: uncount(self.lost_files),
             open_commands: uncount(self.open_commands),
             revoked_at: times(self.revoked_at),
         })
@@ -183,7 +185,7 @@ impl Store {
     pub(crate) async fn agents(&self, only: Option<&AgentId>) -> Result<Vec<Agent>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT a.id, a.hostname, a.os, a.arch, a.version, a.build, a.channel, a.customer_id, a.enrolled_at, a.seen_at,
-                    a.service_started_at, a.spool_files, a.spool_bytes, a.refused_files, a.revoked_at,
+                    a.service_started_at, a.spool_files, a.spool_bytes, a.refused_files, a.lost_files, a.revoked_at,
                     (SELECT COUNT(*) FROM command c
                      WHERE c.agent = a.id AND c.state IN ('queued', 'delivered', 'running')) AS open_commands
              FROM agent a WHERE $1 IS NULL OR a.id = $1 ORDER BY a.hostname, a.id",
@@ -249,13 +251,15 @@ impl Store {
 
     pub(crate) async fn agent_pinged(&self, agent: &AgentId, ping: &PingParams) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "UPDATE agent SET spool_files = $2, spool_bytes = $3, refused_files = $4
-             WHERE id = $1 AND (spool_files <> $2 OR spool_bytes <> $3 OR refused_files <> $4)",
+            "UPDATE agent SET spool_files = $2, spool_bytes = $3, refused_files = $4, lost_files = $5
+             WHERE id = $1
+               AND (spool_files <> $2 OR spool_bytes <> $3 OR refused_files <> $4 OR lost_files <> $5)",
         )
         .bind(agent.as_str())
         .bind(count(ping.spool_files))
         .bind(count(ping.spool_bytes))
         .bind(count(ping.refused_files))
+        .bind(count(ping.lost_files))
         .execute(&self.write)
         .await
         .during("note an agent's sign of life")?;

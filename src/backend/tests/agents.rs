@@ -138,11 +138,35 @@ async fn what_an_agent_says_of_its_spool_is_shown() {
         spool_files: 3,
         spool_bytes: 4096,
         refused_files: 0,
+        lost_files: 0,
     };
     agent.call::<Ping>(&ping).await.unwrap();
     let shown = rig.client.agent(&agent.id).await.unwrap();
     assert_eq!((shown.spool_files, shown.spool_bytes, shown.online), (3, 4096, true));
     assert!(shown.seen_at.is_some() && shown.service_started_at.is_some());
+}
+
+#[tokio::test]
+async fn files_that_the_backend_lost_are_shown_with_their_agent_and_the_remedy() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    agent.hello(Vec::new()).await;
+    let page = format!("/agents/{}", agent.id);
+    for lost_files in [3, 0] {
+        let ping = PingParams {
+            running: Vec::new(),
+            commands: Vec::new(),
+            spool_files: 0,
+            spool_bytes: 0,
+            refused_files: 0,
+            lost_files,
+        };
+        agent.call::<Ping>(&ping).await.unwrap();
+        assert_eq!(rig.client.agent(&agent.id).await.unwrap().lost_files, lost_files);
+        let shown = rig.page(&page).await;
+        assert_eq!(shown.contains("This backend has lost 3 files of the agent"), lost_files > 0, "{shown}");
+        assert_eq!(shown.contains("reprocess_historical"), lost_files > 0, "{shown}");
+    }
 }
 
 #[tokio::test]

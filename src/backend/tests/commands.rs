@@ -194,6 +194,7 @@ async fn a_ping_that_does_not_list_an_accepted_command_ends_it() {
         spool_files: 0,
         spool_bytes: 0,
         refused_files: 0,
+        lost_files: 0,
     };
     agent.call::<Ping>(&ping).await.unwrap();
     assert_eq!(state(&rig, &known).await, CommandState::Running);

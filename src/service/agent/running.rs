@@ -24,6 +24,7 @@ use crate::notes::Note;
 use crate::outcome::{Answer, RunEnd, not_delivered, outcome};
 use crate::redaction::Redaction;
 use crate::task::guarded;
+use crate::uplink::lost;
 use crate::uplink::uploads::{self, Wake};
 
 impl Agent {
@@ -37,6 +38,7 @@ impl Agent {
         let Some(command) = held.command.take() else { return };
         tracing::info!(command = %id, action = held.action, "Command starts.");
         held.config_fault = config_fault;
+        held.reprocesses = matches!(&command.order, Order::Export(it) if it.reprocess_historical);
         if let Order::ConfigureCollect(order) = &command.order {
             return self.configure_collect(&id, order);
         }
@@ -99,7 +101,8 @@ impl Agent {
     /// it has no outcome.
     pub(super) fn refused(&mut self, export: &str, file: (String, u64), why: &str, given_up: bool) {
         let next = if given_up {
-            "it stays in the spool and is tried again on the next connection to the backend"
+            "it stays in the spool and is tried again on the next connection to the backend, until `outrider data drop \
+             --export ID --refused` drops it"
         } else {
             "it is tried again"
         };
@@ -142,6 +145,7 @@ impl Agent {
             return self.arm(id.clone());
         }
         let (upgrades, stopped) = (held.action == UPGRADE, end.stopped.clone());
+        let (reprocesses, taken_at) = (held.reprocesses, held.taken_at);
         let crash = of_action(held.action, Some(id), &end);
         let mut ended = outcome(held.action, end);
         if let Some((_, why)) = std::mem::take(&mut held.refused).pop_first() {
@@ -153,6 +157,9 @@ impl Agent {
         crash.into_iter().for_each(|it| self.crashes.add(it));
         if let Some(ActionReport::Export(_)) = &ended.report {
             self.keep_report(id, &ended);
+        }
+        if reprocesses && ended.state == EndState::Done {
+            lost::made_good(&self.setup.root, taken_at);
         }
         if is_export {
             self.wake(Wake::Look);

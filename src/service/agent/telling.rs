@@ -50,10 +50,19 @@ impl Agent {
         let (link, unreported) = (self.link.borrow().clone(), self.unreported());
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (started_at, crashes) = (self.setup.started_at, self.crashes.waiting());
-        let refused_files = self.spool_use.refused;
+        let (refused_files, lost_files) = (self.spool_use.refused, self.spool_use.lost);
         let collect = self.collecting.status().cloned();
-        let snapshot =
-            Snapshot { version, started_at, link, commands, unreported, crashes, refused_files, collect };
+        let snapshot = Snapshot {
+            version,
+            started_at,
+            link,
+            commands,
+            unreported,
+            crashes,
+            refused_files,
+            lost_files,
+            collect,
+        };
         if self.snapshot.as_ref() == Some(&snapshot) {
             return;
         }

@@ -1,6 +1,7 @@
 //! A backend that fails, throttles, stalls, cuts its answers, gives them twice, refuses files, or comes back with an older
 //! database: in the end it has everything, once.
 
+use outrider_spool::{Settings, Spool};
 use serde_json::json;
 
 use super::action::DONE;
@@ -79,6 +80,8 @@ async fn a_file_that_is_refused_for_what_is_in_it_fails_its_export_loudly_and_st
         |it: &Backend| it.log_of("e1").iter().any(|it| it.contains("next connection")).then_some(());
     backend.until("the last refusal in the log", given_up).await;
     assert_eq!(backend.patches(), 5, "a bounded number of tries");
+    let spool = Spool::open(agent.root().spool(), Settings::default()).unwrap();
+    assert!(spool.oldest().unwrap().is_none(), "it keeps no export from beginning");
     backend.order(json!({"kind": "cancel", "command": "e1"}));
     let outcome = backend.ended("e1").await;
     let message = outcome["error"]["message"].as_str().unwrap();
@@ -261,4 +264,34 @@ async fn a_backend_that_comes_back_with_an_older_database_gets_its_files_again()
     service.stop().await;
     assert!(!reset.exists());
     assert_eq!(backend.patches(), patches);
+}
+
+#[tokio::test]
+async fn files_that_an_older_database_lost_and_that_are_kept_no_more_are_in_the_pings_over_restarts() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.count_files();
+    backend.ping_every_ms(1);
+    let agent = Agent::new(&server, DONE);
+    spooled(&agent, "e1", 10);
+    let service = agent.start();
+    uploaded(&agent, &backend).await;
+    until_acknowledged(&agent, 1).await;
+    service.stop().await;
+    std::fs::remove_dir_all(agent.root().spool().join("sent")).unwrap();
+    backend.forget_files();
+    for _ in 0..2 {
+        let service = agent.start();
+        let told = |it: &Backend| (it.taken("agent.ping").pop()?["lost_files"] == 1).then_some(());
+        backend.until("a ping that counts it", told).await;
+        service.stop().await;
+    }
+    let service = agent.start();
+    let mut everything = export();
+    everything["reprocess_historical"] = true.into();
+    backend.run("c1", &everything);
+    assert_eq!(backend.ended("c1").await["state"], "done");
+    let told = |it: &Backend| (it.taken("agent.ping").pop()?["lost_files"] == 0).then_some(());
+    backend.until("a ping that counts none", told).await;
+    service.stop().await;
 }

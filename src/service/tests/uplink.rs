@@ -199,6 +199,41 @@ async fn a_file_that_is_refused_when_its_export_has_its_outcome_is_in_the_pings(
 }
 
 #[tokio::test]
+async fn a_refused_file_that_a_person_dropped_is_refused_no_more() {
+    let backend = Backend::new();
+    let server = backend.serve(None);
+    backend.ping_every_ms(1);
+    backend.say_wrong_hash(5);
+    let agent = Agent::new(&server, DONE);
+    spooled(&agent, "e1", 10);
+    let timing = Timing {
+        spool_every: Duration::from_millis(20),
+        retry_first: Duration::from_millis(10),
+        retry_most: Duration::from_millis(100),
+        ..Timing::new(&agent.config.limits)
+    };
+    let running = agent.start_with(timing);
+    let refused = |count: u64| {
+        move |it: &Backend| (it.taken("agent.ping").pop()?["refused_files"] == count).then_some(())
+    };
+    backend.until("a ping that counts it", refused(1)).await;
+    let spool = Spool::open(agent.root().spool(), Default::default()).unwrap();
+    let dropped = async {
+        // The service has the export open for moments.
+        loop {
+            match spool.drop_waiting("e1", outrider_spool::DropWhich::Refused) {
+                Ok(dropped) => break dropped,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let dropped = tokio::time::timeout(Duration::from_secs(30), dropped).await.unwrap();
+    assert_eq!((dropped.files, dropped.records), (1, 10));
+    backend.until("a ping that counts none", refused(0)).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn orders_are_polled_for_where_streams_are_cut_after_the_greeting() {
     let backend = Backend::new();
     let server = backend.serve(None);

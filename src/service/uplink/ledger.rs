@@ -62,9 +62,12 @@ impl Ledger {
     }
 }
 
-/// Tells the export action that the backend has forgotten objects: it must not leave any out as unchanged that was
-/// acknowledged before. Durable when this returns; may be repeated.
-pub(crate) fn forget_unchanged(root: &Root) -> io::Result<()> {
+/// Tells the export action that the backend has forgotten objects, or will not get some: it must not leave any out as unchanged
+/// that was put into the spool before. Durable when this returns; may be repeated.
+///
+/// # Errors
+/// When the disk refuses it.
+pub fn forget_unchanged(root: &Root) -> io::Result<()> {
     let folder = root.state().join("unchanged");
     let mut builder = DirBuilder::new();
     builder.recursive(true);

@@ -142,6 +142,7 @@ impl Orders {
                 spool_files: spool.files,
                 spool_bytes: spool.bytes,
                 refused_files: u64::try_from(spool.refused).unwrap_or(u64::MAX),
+                lost_files: spool.lost,
             };
             if let Err(err) = self.http.call::<Ping>(&params).await {
                 tracing::debug!(error = chain(&err), "A ping was not answered.");

@@ -2,6 +2,7 @@
 //! acknowledged.
 
 mod offer;
+mod resting;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
@@ -20,10 +21,12 @@ use super::Timing;
 use super::backoff::Backoff;
 use super::http::{CallError, Http};
 use super::ledger::Ledger;
+use super::lost;
 use super::upload::{Upload, UploadError};
 use crate::event::{Event, SpoolUse};
 use crate::task::guarded;
 use offer::Offered;
+use resting::{Resting, refused};
 
 /// How one try to upload a file went.
 type Tried = (Result<(), UploadError>, Sealed);
@@ -54,25 +57,6 @@ pub(crate) struct Uploads {
     away_until: Instant,
     root: Root,
     ledger: Ledger,
-}
-
-/// How often a file that the backend refuses for what is in it is tried, before it waits for the next connection.
-const REFUSALS_MOST: u32 = 5;
-
-#[derive(Debug)]
-struct Resting {
-    file: Sealed,
-    backoff: Backoff,
-    until: Instant,
-    active: bool,
-    /// How often the backend refused it for what is in it.
-    refusals: u32,
-}
-
-impl Resting {
-    fn is_given_up(&self) -> bool {
-        self.refusals >= REFUSALS_MOST
-    }
 }
 
 impl Uploads {
@@ -186,7 +170,10 @@ impl Uploads {
             Ok::<_, SpoolError>(pending.files)
         });
         match looked.await {
-            Ok(Ok(files)) => files.into_iter().for_each(|file| self.add(file)),
+            Ok(Ok(files)) => {
+                self.forget_dropped();
+                files.into_iter().for_each(|file| self.add(file));
+            }
             Ok(Err(err)) => {
                 tracing::error!(error = chain(&err), "The spool cannot be read; it is tried again later.");
             }
@@ -262,6 +249,9 @@ impl Uploads {
                     again_s,
                     "A file was not uploaded."
                 );
+                if given_up {
+                    self.refuse(&file).await;
+                }
                 if is_refused {
                     let refused = refused(&file, &err, given_up);
                     // Without the loop nobody wants to know.
@@ -278,26 +268,16 @@ impl Uploads {
     }
 
     async fn tell_usage(&self) {
-        let spool = self.spool.clone();
-        if let Ok(Ok(usage)) = tokio::task::spawn_blocking(move || spool.usage()).await {
+        let (spool, root) = (self.spool.clone(), self.root.clone());
+        let looked = tokio::task::spawn_blocking(move || spool.usage().map(|it| (it, lost::files(&root))));
+        if let Ok(Ok((usage, lost))) = looked.await {
             let refused = self.resting.values().filter(|it| it.is_given_up()).count();
             let (files, bytes, acknowledged) = (usage.files, usage.bytes, self.ledger.files());
-            let event = Event::Spool(SpoolUse { files, bytes, acknowledged, refused });
+            let event = Event::Spool(SpoolUse { files, bytes, acknowledged, refused, lost });
             // Without the loop nobody wants to know.
             drop(self.events.send(event).await);
         }
     }
-}
-
-/// The backend does not take a file: why, with what this side says is in it.
-fn refused(file: &Sealed, err: &UploadError, given_up: bool) -> Event {
-    let Sealed { export, model, number, records, bytes, sha256, .. } = file;
-    let why = format!(
-        "file {number} of {model} of export {export}, which holds {records} objects in {bytes} bytes (SHA-256 {sha256}), \
-         was not uploaded: {}",
-        chain(err)
-    );
-    Event::Refused { export: export.clone(), file: (model.clone(), *number), why, given_up }
 }
 
 /// One try to upload a file. A panic is one that failed, so that the file is tried again.

@@ -1,9 +1,16 @@
-//! Acknowledged files that are still kept: they can be taken back when the backend has lost them.
+//! Acknowledged files that are still kept: they can be taken back when the backend has lost them, and go early where the disk
+//! needs their room.
+//!
+//! **Invariant:** what goes early is files in `sent/` alone. The manifests stay until they are old, so that who goes on with
+//! an export still knows what was written of it.
 
-use super::{InFolder, MOVE_TRIES, Pending, Spool, folders};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{InFolder, MOVE_TRIES, Pending, Removed, Spool, folders};
 use crate::error::At;
-use crate::files::{SENT, check_name};
-use crate::fs::create_below;
+use crate::files::{SENT, check_name, parse};
+use crate::fs::{create_below, list_if_there};
 use crate::manifest::load;
 use crate::{Sealed, SpoolError};
 
@@ -39,6 +46,66 @@ impl Spool {
         Ok(found.collect())
     }
 
+    /// Removes acknowledged files, those first that were acknowledged first, until so many bytes are gone or no file is left.
+    /// A file, or an export, of which something fails does not keep the others. May run beside everything else.
+    ///
+    /// # Errors
+    /// When the folder of acknowledged files cannot be read.
+    pub fn shed_sent(&self, bytes: u64) -> Result<Removed, SpoolError> {
+        let (mut removed, mut kept) = (Removed::default(), Vec::new());
+        for export in folders(&*self.fs, &self.dir.join(SENT))? {
+            if let Err(err) = self.kept_of(&export, &mut kept) {
+                removed.failed.push((export, err));
+            }
+        }
+        kept.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        for Kept { export, path, len, .. } in kept {
+            if removed.bytes >= bytes {
+                break;
+            }
+            match self.remove_kept(&path) {
+                Ok(true) => {
+                    removed.files += 1;
+                    removed.bytes += len;
+                }
+                Ok(false) => {}
+                Err(err) => removed.failed.push((export, err)),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes a file in `sent`, and its folders once they are empty. Answers whether it was still there: it may have been taken
+    /// back, or removed for its age.
+    fn remove_kept(&self, path: &Path) -> Result<bool, SpoolError> {
+        let was_there = match self.fs.remove(path) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => false,
+            other => other.at("remove", path).map(|()| true)?,
+        };
+        for folder in path.ancestors().skip(1).take(2) {
+            // Fails as long as something is in it.
+            drop(self.fs.remove_dir(folder));
+        }
+        Ok(was_there)
+    }
+
+    /// The acknowledged files of an export, also those that no manifest tells of.
+    fn kept_of(&self, export: &str, kept: &mut Vec<Kept>) -> Result<(), SpoolError> {
+        let dir = self.dir.join(SENT).join(export);
+        for model in folders(&*self.fs, &dir)? {
+            let model = dir.join(model);
+            let entries = list_if_there(&*self.fs, &model).at("list", &model)?;
+            let files = entries.into_iter().filter(|it| parse(&it.name).is_some());
+            kept.extend(files.map(|it| Kept {
+                export: export.to_owned(),
+                path: model.join(it.name),
+                len: it.len,
+                modified: it.modified,
+            }));
+        }
+        Ok(())
+    }
+
     /// The backend no longer has the file: it waits to be uploaded again. May be repeated, also after a crash. Answers
     /// whether it is there: it may have been removed since, for its age.
     ///
@@ -72,11 +139,18 @@ impl Spool {
     }
 }
 
+/// An acknowledged file as it lies there.
+struct Kept {
+    export: String,
+    path: PathBuf,
+    len: u64,
+    modified: SystemTime,
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
     use std::sync::Arc;
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::*;
     use crate::Settings;
@@ -119,6 +193,32 @@ mod tests {
         spool.expire_sent(Duration::ZERO, SystemTime::now() + Duration::from_secs(60), &[].into()).unwrap();
         assert!(spool.sent().unwrap().files.is_empty());
         assert!(!spool.take_back(&files[0]).unwrap());
+    }
+
+    #[test]
+    fn the_oldest_files_go_early_until_there_is_room_and_stay_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), Settings::default()).unwrap();
+        let files = acknowledged(&spool);
+        assert_eq!(spool.shed_sent(0).unwrap().files, 0, "there is room");
+        let removed = spool.shed_sent(1).unwrap();
+        assert_eq!((removed.files, removed.bytes), (1, files[0].bytes));
+        assert_eq!(spool.sent().unwrap().files, files[1..], "the one that was acknowledged last stays");
+        assert_eq!(spool.shed_sent(u64::MAX).unwrap().files, 1);
+        assert_eq!(spool.shed_sent(u64::MAX).unwrap().files, 0);
+        assert!(!dir.path().join(SENT).join("run-1").exists(), "empty folders go");
+        let earlier = spool.export("run-1").unwrap().earlier().to_vec();
+        assert_eq!((earlier[0].files, earlier[0].amount.records), (2, 2), "who goes on knows of all");
+    }
+
+    #[test]
+    fn what_waits_never_goes_early() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), Settings::default()).unwrap();
+        let files = acknowledged(&spool);
+        assert!(spool.take_back(&files[0]).unwrap());
+        assert_eq!(spool.shed_sent(u64::MAX).unwrap().files, 1);
+        assert_eq!(spool.pending().unwrap().files, files[..1]);
     }
 
     #[test]

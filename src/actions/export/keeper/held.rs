@@ -60,6 +60,8 @@ impl Worker {
         }
         let mut since = self.since;
         self.room.ask_anew();
+        // Not all that is held asks for room itself; here is made what can be.
+        drop(self.room.disk.shortage());
         let mut rest = std::mem::take(&mut self.held);
         while let Some(next) = rest.pop_front() {
             match next {

@@ -55,7 +55,7 @@ impl World {
         let mut room = Room::new(spool.clone(), &limits, linked);
         room.hopeless = Duration::from_secs(if wait_s == HOPELESS { 0 } else { 1000 });
         // Whatever the disk of the tests has.
-        room.free_of = |_| None;
+        room.disk.free_of = |_| None;
         change(&mut room);
         let (tell, sealed) = mpsc::channel(64);
         let kept = Arc::downgrade(&values);
@@ -252,7 +252,7 @@ static FREE: AtomicU64 = AtomicU64::new(LEFT_FREE);
 
 #[tokio::test]
 async fn a_disk_that_fills_up_while_an_export_runs_pauses_it_until_there_is_room() {
-    let world = World::with(true, 1000, 10, |room| room.free_of = |_| Some(FREE.load(Ordering::SeqCst)));
+    let world = World::with(true, 1000, 10, |room| room.disk.free_of = |_| Some(FREE.load(Ordering::SeqCst)));
     world.append(1, 4).await;
     world.keeper.commit(World::finished(1)).await.unwrap();
     assert_eq!(world.keeper.waits(), None, "just enough is free");
@@ -266,7 +266,10 @@ async fn a_disk_that_fills_up_while_an_export_runs_pauses_it_until_there_is_room
         }
     };
     tokio::time::timeout(Duration::from_secs(30), paused).await.unwrap();
-    assert_eq!(world.keeper.waits(), Some(Shortage::Disk { free: LEFT_FREE - 1, limit: LEFT_FREE }));
+    assert_eq!(
+        world.keeper.waits(),
+        Some(Shortage::Disk { free: LEFT_FREE - 1, limit: LEFT_FREE, stuck: None })
+    );
     FREE.store(LEFT_FREE, Ordering::SeqCst);
     world.until_waits(false).await;
     for session in 2..session {

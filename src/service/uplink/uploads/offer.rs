@@ -1,5 +1,6 @@
 //! Offers acknowledged files again to a backend that came back with an older database.
 
+use jiff::Timestamp;
 use outrider_protocol::fault::chain;
 use outrider_spool::{Sealed, Spool};
 use tokio::task::{JoinError, JoinHandle};
@@ -8,6 +9,7 @@ use super::Uploads;
 use crate::uplink::Timing;
 use crate::uplink::backoff::Backoff;
 use crate::uplink::ledger::forget_unchanged;
+use crate::uplink::lost;
 use crate::uplink::upload::{Upload, UploadError};
 
 /// What was offered.
@@ -54,6 +56,8 @@ impl Uploads {
                 gone,
                 "The backend has lost files that are no longer kept here: export again with reprocess_historical."
             );
+            // Before the count is settled: a crash in between finds the loss again, and counts it twice rather than not.
+            lost::add(&self.root, gone, Timestamp::now());
         }
         self.ledger.lost(lost);
         self.look().await;

@@ -1,0 +1,96 @@
+//! Files that the backend refused for what is in them: they stay, and are none that wait any more.
+//!
+//! Each is a line of the mark `.refused` in its export's folder, `["<model>",<number>]`; a torn line tells of no file.
+//!
+//! **Invariant:** a mark decides nothing but whether a file counts for the age of what waits: it is offered to the backend as
+//! before.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::Spool;
+use crate::error::At;
+use crate::files::{REFUSED, check_name};
+use crate::fs::Fs;
+use crate::manifest::Key;
+use crate::{Sealed, SpoolError};
+
+impl Spool {
+    /// The backend does not take the file: from now on it is none that waits ([`Spool::oldest`]). May be repeated.
+    ///
+    /// # Errors
+    /// When the disk fails. Then the file still counts as one that waits.
+    pub fn refuse(&self, file: &Sealed) -> Result<(), SpoolError> {
+        check_name("an export", &file.export)?;
+        check_name("a model", &file.model)?;
+        let (dir, key) = (self.dir.join(&file.export), (file.model.clone(), file.number));
+        if refused(&*self.fs, &dir)?.contains(&key) {
+            return Ok(());
+        }
+        let mark = dir.join(REFUSED);
+        // A line of its own, also behind one that is torn. A pair of a text and a number can always be written.
+        let line = format!("\n{}\n", serde_json::to_string(&key).unwrap_or_default());
+        let mut handle = self.fs.append(&mark).at("open", &mark)?;
+        handle.write_all(line.as_bytes()).at("append to", &mark)?;
+        handle.sync().at("sync", &mark)
+    }
+}
+
+/// The files of an export that the backend refused.
+pub(super) fn refused(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<Key>, SpoolError> {
+    let (mark, mut text) = (dir.join(REFUSED), Vec::new());
+    match fs.read(&mark) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        other => other.at("open", &mark)?.read_to_end(&mut text).at("read", &mark)?,
+    };
+    Ok(text.split(|it| *it == b'\n').filter_map(|it| serde_json::from_slice(it).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::Settings;
+
+    /// Two sealed files of an export.
+    fn sealed(spool: &Spool) -> Vec<Sealed> {
+        let mut writer = spool.export("run-1").unwrap();
+        for number in 0..2 {
+            let mut session = writer.session("git", "area.Type");
+            session.append(format!("{{\"id\":{number}}}").as_bytes()).unwrap();
+            writer.commit(session).unwrap();
+            writer.seal_all().unwrap();
+        }
+        spool.pending().unwrap().files
+    }
+
+    #[test]
+    fn a_refused_file_is_offered_again_and_does_not_count_as_one_that_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), Settings::default()).unwrap();
+        let files = sealed(&spool);
+        std::fs::write(dir.path().join("run-1/.refused"), "[\"area.Type\",1").unwrap();
+        assert_eq!(spool.oldest().unwrap().unwrap().export, "run-1", "a torn line tells of no file");
+        spool.refuse(&files[0]).unwrap();
+        spool.refuse(&files[0]).unwrap();
+        assert!(spool.oldest().unwrap().is_some(), "the other one waits");
+        spool.refuse(&files[1]).unwrap();
+        assert!(spool.oldest().unwrap().is_none() && spool.usage().unwrap().oldest.is_none());
+        assert_eq!((spool.usage().unwrap().files, spool.pending().unwrap().files), (2, files));
+    }
+
+    #[test]
+    fn the_mark_goes_with_its_export() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), Settings::default()).unwrap();
+        for file in sealed(&spool) {
+            spool.refuse(&file).unwrap();
+            spool.acknowledge(&file).unwrap();
+        }
+        let later = SystemTime::now() + Duration::from_secs(60);
+        assert!(spool.expire_sent(Duration::ZERO, later, &[].into()).unwrap().failed.is_empty());
+        assert!(!dir.path().join("run-1").exists());
+    }
+}
