@@ -32,6 +32,9 @@ mod session;
 pub mod shape;
 pub mod window;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,7 +2,9 @@
 //!
 //! # Invariants
 //! - Every try sends the whole request, its body included.
-//! - A node that timed out is left alone for a while; one that says when to come again is not asked sooner.
+//! - A node that timed out is left alone for a while; one that says when to come again is not asked sooner. That is looked
+//!   at before it is chosen, and again when its turn has come.
+//! - Whoever waits, for a login or for one node's turn, holds up nobody who asks another node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +88,8 @@ impl Asker {
             let node = &self.nodes[at];
             let (failure, secret) = match self.once(node, path, body, &check).await {
                 Ok(answer) => return Ok((answer, at)),
+                // Nothing was sent, so it is no try. There is somebody else to ask, or a time to wait, or nobody.
+                Err((Failure::NotNow, _)) => continue,
                 Err(failed) => failed,
             };
             failed[at] = true;
@@ -114,18 +118,12 @@ impl Asker {
         }))
     }
 
-    /// Remembers what a failure says of its node; answers whether no further try can help.
+    /// Whether no further try can help.
     async fn is_final(&self, node: &NodeState, failure: &Failure, secret: &str) -> bool {
-        let now = Instant::now();
         match failure {
-            Failure::TimedOut if self.bounds.block_ms > 0 => {
-                node.block(now + Duration::from_millis(self.bounds.block_ms));
-            }
-            Failure::Status { status: 401, .. } => return !node.session.refused(secret).await,
-            Failure::Status { after: Some(after), .. } => node.wait(now + (*after).min(PAUSE_MOST * 20)),
-            _ => {}
+            Failure::Status { status: 401, .. } => !node.session.refused(secret).await,
+            _ => !failure.may_pass(),
         }
-        !failure.may_pass()
     }
 
     /// The node to ask. Waits for one that says when it may be asked, but not for long.
@@ -151,19 +149,27 @@ impl Asker {
         check: &impl Fn(&Answer) -> Result<(), Failure>,
     ) -> Result<Answer, (Failure, String)> {
         sleep(self.bucket.take(Instant::now())).await;
-        // It is never closed.
-        let _turn = AT_ONCE.acquire().await.ok();
         let url: Url = below(&node.url, path).map_err(|it| (it, String::new()))?;
         let request = match body {
             Some(body) => self.http.post(url, body.to_owned()),
             None => self.http.get(url),
         };
-        let signed = node.session.sign(&self.http, &node.url, request).await;
+        let signed = node.session.sign(self, node, request).await;
         let (request, secret) = signed.map_err(|it| (it, String::new()))?;
+        // Only now: a login may hang, and all who wait for it would keep the turns of those who ask others. They are never
+        // closed.
+        let _turns = (node.turns.acquire().await.ok(), AT_ONCE.acquire().await.ok());
+        if node.state(Instant::now()) != State::Free {
+            return Err((Failure::NotNow, secret));
+        }
         let answer = self.http.send(request, &[&secret]).await;
         match answer.and_then(|answer| check(&answer).map(|()| answer)) {
             Ok(answer) => Ok(answer),
-            Err(failure) => Err((failure, secret)),
+            Err(failure) => {
+                // While the turn is kept: whoever has it next is to see it.
+                node.failed(&failure, &self.bounds, Instant::now());
+                Err((failure, secret))
+            }
         }
     }
 }

@@ -29,6 +29,8 @@ static LARGE_ONES: Semaphore = Semaphore::const_new(2);
 pub(crate) enum Failure {
     /// Nothing came within the time.
     TimedOut,
+    /// Nothing was sent: somebody else found meanwhile that the node is to be left alone.
+    NotNow,
     /// There was no connection, or it broke.
     Connection(String),
     /// Another status than one of success.
@@ -49,6 +51,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TimedOut => f.write_str("no answer within the time"),
+            Self::NotNow => f.write_str("it is left alone for now"),
             Self::Status { status, start, .. } if start.is_empty() => write!(f, "it answers {status}"),
             Self::Status { status, start, .. } => write!(f, "it answers {status}: {start}"),
             Self::Redirect { status, to } => {
@@ -66,7 +69,7 @@ impl Failure {
     /// Whether another try can have another end.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::TimedOut | Self::Connection(_) | Self::Login(_) | Self::Content(_) => true,
+            Self::TimedOut | Self::NotNow | Self::Connection(_) | Self::Login(_) | Self::Content(_) => true,
             Self::Status { status, .. } => matches!(status, 401 | 408 | 425 | 429 | 500..),
             Self::Redirect { .. } | Self::TooLarge(_) | Self::Ours(_) => false,
         }

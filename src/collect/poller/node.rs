@@ -9,9 +9,16 @@ use std::time::Duration;
 
 use outrider_protocol::collect::apis::Bounds;
 use reqwest::Url;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::http::Failure;
 use super::session::Session;
+
+/// How many requests of one node are under way at once: one that hangs takes few of the turns that all have in common.
+const AT_ONCE: usize = 16;
+/// The longest time that a node may ask to be left alone.
+const LEFT_ALONE_MOST: Duration = Duration::from_secs(600);
 
 /// A node, shared by all that ask it.
 #[derive(Debug)]
@@ -22,6 +29,8 @@ pub(crate) struct NodeState {
     /// Number of its VDC in the system.
     pub(crate) vdc: usize,
     pub(crate) session: Session,
+    /// Of requests; not of logins, of which there is one at a time.
+    pub(crate) turns: Semaphore,
     times: Mutex<Times>,
 }
 
@@ -43,7 +52,7 @@ pub(crate) enum State {
 
 impl NodeState {
     pub(crate) fn new(url: Url, id: String, name: String, vdc: usize, session: Session) -> Self {
-        Self { url, id, name, vdc, session, times: Mutex::default() }
+        Self { url, id, name, vdc, session, turns: Semaphore::new(AT_ONCE), times: Mutex::default() }
     }
 
     pub(crate) fn state(&self, now: Instant) -> State {
@@ -57,12 +66,18 @@ impl NodeState {
         }
     }
 
-    pub(crate) fn block(&self, until: Instant) {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).blocked_until = Some(until);
-    }
-
-    pub(crate) fn wait(&self, until: Instant) {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).not_before = Some(until);
+    /// Remembers what a failure says of it.
+    pub(crate) fn failed(&self, failure: &Failure, bounds: &Bounds, now: Instant) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Failure::TimedOut if bounds.block_ms > 0 => {
+                times.blocked_until = Some(now + Duration::from_millis(bounds.block_ms));
+            }
+            Failure::Status { after: Some(after), .. } => {
+                times.not_before = times.not_before.max(Some(now + (*after).min(LEFT_ALONE_MOST)));
+            }
+            _ => {}
+        }
     }
 }
 

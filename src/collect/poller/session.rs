@@ -1,7 +1,8 @@
 //! How a node is logged into.
 //!
 //! # Invariants
-//! - One login at a time for a node: whoever comes meanwhile waits for its token.
+//! - One login at a time for a node: whoever comes meanwhile waits for its token, or has its failure as well. None of them
+//!   tries the same again, and a node that is to be left alone gets no login either.
 //! - A token that was refused is not sent again, and one is renewed before its time is over; the old one is given back.
 //! - A secret that is in a file is read whenever it is needed.
 
@@ -14,13 +15,23 @@ use reqwest::{RequestBuilder, Url};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::ask::Asker;
 use super::http::{Failure, Http};
+use super::node::{NodeState, State};
 
 /// A login, and the token that it brought.
 #[derive(Debug)]
 pub(crate) struct Session {
     login: Login,
-    held: Mutex<Option<Held>>,
+    /// Locked while somebody logs in.
+    known: Mutex<Known>,
+}
+
+/// What the last login brought.
+#[derive(Debug, Default)]
+struct Known {
+    held: Option<Held>,
+    failed: Option<Failed>,
 }
 
 #[derive(Clone)]
@@ -35,16 +46,44 @@ impl std::fmt::Debug for Held {
     }
 }
 
+#[derive(Debug)]
+struct Failed {
+    failure: Failure,
+    /// When it was known.
+    at: Instant,
+}
+
+/// What is done by somebody who needs a token.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// There is one.
+    Use(String),
+    /// Somebody else's login failed meanwhile; so would ours.
+    Share(Failure),
+    LogIn,
+}
+
+impl Known {
+    /// For somebody who came at a time, and has waited until now.
+    fn step(&self, came: Instant, now: Instant) -> Step {
+        match (&self.held, &self.failed) {
+            (Some(held), _) if held.until > now => Step::Use(held.token.clone()),
+            (_, Some(failed)) if failed.at >= came => Step::Share(failed.failure.clone()),
+            _ => Step::LogIn,
+        }
+    }
+}
+
 impl Session {
     pub(crate) fn new(login: Login) -> Self {
-        Self { login, held: Mutex::new(None) }
+        Self { login, known: Mutex::default() }
     }
 
     /// A request with what the login needs, and the secret in it.
     pub(crate) async fn sign(
         &self,
-        http: &Http,
-        node: &Url,
+        asker: &Asker,
+        node: &NodeState,
         request: RequestBuilder,
     ) -> Result<(RequestBuilder, String), Failure> {
         Ok(match &self.login {
@@ -62,31 +101,55 @@ impl Session {
                 (request.header(name, hidden(&secret)?), secret)
             }
             Login::Token { header, .. } => {
-                let token = self.token(http, node).await?;
+                let token = self.token(asker, node).await?;
                 (request.header(header, hidden(&token)?), token)
             }
         })
     }
 
-    async fn token(&self, http: &Http, node: &Url) -> Result<String, Failure> {
-        let Login::Token { user, password, path, header, expires_ms, .. } = &self.login else {
-            return Ok(String::new());
-        };
-        let mut held = self.held.lock().await;
+    async fn token(&self, asker: &Asker, node: &NodeState) -> Result<String, Failure> {
+        let came = Instant::now();
+        let mut known = self.known.lock().await;
         let now = Instant::now();
-        if let Some(it) = held.as_ref().filter(|it| it.until > now) {
-            return Ok(it.token.clone());
+        match known.step(came, now) {
+            Step::Use(token) => return Ok(token),
+            Step::Share(failure) => return Err(failure),
+            Step::LogIn if node.state(now) != State::Free => return Err(Failure::NotNow),
+            Step::LogIn => {}
         }
-        if let Some(old) = held.take() {
-            let give_back = self.give_back(http, node, old.token);
+        if let Some(old) = known.held.take() {
+            let give_back = self.give_back(&asker.http, &node.url, old.token);
             tokio::spawn(async move {
                 if let Some(give_back) = give_back {
                     give_back.await;
                 }
             });
         }
+        let brought = self.log_in(&asker.http, &node.url).await;
+        // Before anybody else can have the lock: whoever comes next is to see it.
+        match brought {
+            Ok(held) => {
+                let token = held.token.clone();
+                *known = Known { held: Some(held), failed: None };
+                Ok(token)
+            }
+            Err(failure) => {
+                let at = Instant::now();
+                node.failed(&failure, &asker.bounds, at);
+                known.failed = Some(Failed { failure: failure.clone(), at });
+                Err(failure)
+            }
+        }
+    }
+
+    /// One login.
+    async fn log_in(&self, http: &Http, node: &Url) -> Result<Held, Failure> {
+        let Login::Token { user, password, path, header, expires_ms, .. } = &self.login else {
+            return Err(Failure::Ours("this login has no token".to_owned()));
+        };
         let password = secret(password)?;
         let request = http.get(below(node, path)?).basic_auth(user, Some(&password));
+        let begun = Instant::now();
         let answer = http.send(request, &[&password]).await.map_err(|failure| match failure {
             Failure::TimedOut => Failure::TimedOut,
             failure => Failure::Login(format!("log in at {path}: {failure}")),
@@ -94,8 +157,7 @@ impl Session {
         let token = answer.headers.get(header).and_then(|it| it.to_str().ok()).filter(|it| !it.is_empty());
         let token = token
             .ok_or_else(|| Failure::Login(format!("log in at {path}: no header {header} in the answer")))?;
-        *held = Some(Held { token: token.to_owned(), until: now + Duration::from_millis(*expires_ms) });
-        Ok(token.to_owned())
+        Ok(Held { token: token.to_owned(), until: begun + Duration::from_millis(*expires_ms) })
     }
 
     /// What was sent was refused. Answers whether another login may help.
@@ -103,17 +165,17 @@ impl Session {
         if !matches!(self.login, Login::Token { .. }) {
             return false;
         }
-        let mut held = self.held.lock().await;
+        let mut known = self.known.lock().await;
         // Somebody else may have logged in anew meanwhile.
-        if held.as_ref().is_some_and(|it| it.token == sent) {
-            *held = None;
+        if known.held.as_ref().is_some_and(|it| it.token == sent) {
+            known.held = None;
         }
         true
     }
 
     /// Gives the token back at the end.
     pub(crate) async fn close(&self, http: &Http, node: &Url) {
-        let Some(held) = self.held.lock().await.take() else { return };
+        let Some(held) = self.known.lock().await.held.take() else { return };
         if let Some(give_back) = self.give_back(http, node, held.token) {
             give_back.await;
         }
