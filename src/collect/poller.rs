@@ -43,7 +43,7 @@ use std::time::Duration;
 use outrider_protocol::collect::ApisReport;
 use outrider_protocol::collect::apis::ApiGroup;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use ask::PollError;
 use cursors::Cursors;
@@ -56,6 +56,8 @@ use crate::sampling::{begins, next};
 
 /// The first poll is within this time, however long the interval is.
 const FIRST_WITHIN: Duration = Duration::from_secs(60);
+/// The longest time that a program which ran too long is not run again.
+const REST_MOST: Duration = Duration::from_secs(1800);
 
 /// Polling cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +78,8 @@ pub enum PollNews {
         what: String,
         /// Why it failed.
         error: PollError,
-        /// It is not polled again.
-        for_good: bool,
+        /// When it is polled again.
+        again: Again,
     },
     /// It brings events again.
     Works {
@@ -100,6 +102,15 @@ pub enum PollNews {
         /// By how many seconds.
         seconds: i64,
     },
+}
+
+/// When something that failed is polled again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// At its interval.
+    AtInterval,
+    /// Some time after its program has ended, if that ever ends.
+    AfterProgram,
 }
 
 /// Where events go.
@@ -159,7 +170,10 @@ impl Poller {
         sink: &Sink,
         tell: &TellPolls,
     ) -> Result<Self, StartError> {
-        let plan = plan(groups, tags)?;
+        Ok(Self::of(plan(groups, tags)?, cursors, sink, tell))
+    }
+
+    fn of(plan: Plan, cursors: PathBuf, sink: &Sink, tell: &TellPolls) -> Self {
         let (cursors, trouble) = Cursors::open(cursors);
         if let Some(trouble) = trouble {
             tell(PollNews::Cursors(trouble));
@@ -181,7 +195,7 @@ impl Poller {
             };
             tasks.spawn(worker.run());
         }
-        Ok(Self { tasks, plan: plan.nodes, report })
+        Self { tasks, plan: plan.nodes, report }
     }
 
     /// How it goes.
@@ -251,6 +265,11 @@ fn plan(groups: &[ApiGroup], tags: &[(String, String)]) -> Result<Plan, StartErr
     Ok(plan)
 }
 
+/// How long a program that ran too long is not run again: it gets a tenth of a processor at most, but for a long one.
+fn rest(ran: Duration) -> Duration {
+    ran.saturating_mul(9).min(REST_MOST)
+}
+
 struct Worker {
     unit: Unit,
     cursors: Arc<Cursors>,
@@ -271,15 +290,17 @@ impl Worker {
         let mut number = 0;
         loop {
             sleep_until(first + begins(interval, number)).await;
+            let begun = Instant::now();
             let polled = self.unit.poll(&self.cursors, &self.sink).await;
             self.tell_facts();
             match polled {
                 Ok(polled) => self.went_well(polled),
                 Err((error, polled)) => {
                     self.went_wrong(error, polled);
-                    if polled.endless {
-                        // The thread that runs the program is lost; another one would be as well.
-                        std::future::pending::<()>().await;
+                    if polled.too_long {
+                        // It may never end. Another one beside it would take another processor from others.
+                        self.unit.program_ended().await;
+                        sleep(rest(begun.elapsed())).await;
                     }
                 }
             }
@@ -294,7 +315,7 @@ impl Worker {
         let Some(facts) = &self.unit.facts else { return };
         let what = facts.key.clone();
         match facts.news() {
-            Some(Err(error)) => (self.tell)(PollNews::Fails { what, error, for_good: false }),
+            Some(Err(error)) => (self.tell)(PollNews::Fails { what, error, again: Again::AtInterval }),
             Some(Ok(())) => (self.tell)(PollNews::Works { what }),
             None => {}
         }
@@ -325,9 +346,10 @@ impl Worker {
             it.trouble = Some(format!("{}: {error}", self.unit.key));
         });
         self.failing = Some(error.clone());
-        if is_news || polled.endless {
+        if is_news {
             let what = self.unit.key.clone();
-            (self.tell)(PollNews::Fails { what, error, for_good: polled.endless });
+            let again = if polled.too_long { Again::AfterProgram } else { Again::AtInterval };
+            (self.tell)(PollNews::Fails { what, error, again });
         }
         self.brought(polled);
     }

@@ -91,7 +91,7 @@ pub(crate) struct Answer {
     pub(crate) link: Option<String>,
     pub(crate) headers: reqwest::header::HeaderMap,
     /// Held as long as the answer is, where that is large.
-    _large: Option<SemaphorePermit<'static>>,
+    pub(crate) large: Option<SemaphorePermit<'static>>,
 }
 
 /// A client for the systems of one group.
@@ -180,7 +180,7 @@ impl Http {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Answer { bytes, link, headers, _large: large })
+        Ok(Answer { bytes, link, headers, large })
     }
 }
 

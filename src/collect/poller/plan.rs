@@ -1,6 +1,7 @@
 //! Who is polled for what: one unit for each API of each system, VDC or node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use outrider_protocol::collect::apis::{Api, ApiGroup, Bounds, Fact, Level, System};
 use reqwest::Url;
@@ -14,6 +15,9 @@ use super::node::{Bucket, NodeState};
 use super::place::Names;
 use super::session::Session;
 use crate::model::{Source, Tags};
+
+/// How long a program may take for one answer.
+const PROGRAM_TIME: Duration = Duration::from_secs(10);
 
 /// What is polled by one worker.
 #[derive(Debug)]
@@ -30,6 +34,10 @@ pub(crate) struct Unit {
     pub(crate) facts: Option<Arc<Facts>>,
     /// The node that it is of.
     node: Option<Arc<NodeState>>,
+    /// How long its program may take for one answer.
+    pub(crate) program_time: Duration,
+    /// Locked while events are made on a thread.
+    pub(crate) running: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Unit {
@@ -206,6 +214,8 @@ impl Of<'_> {
             source: Arc::new(source),
             facts,
             node,
+            program_time: PROGRAM_TIME,
+            running: Arc::default(),
         }
     }
 }

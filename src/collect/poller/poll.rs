@@ -4,6 +4,8 @@
 //! - A window's end is kept after its events were given away, and only if all of its pages came: what failed is asked for
 //!   again. Where a disk did not keep the events for one output, all outputs get them again.
 //! - The events of a window are given away together, or none of them.
+//! - Only a program can take too long for an answer. It is waited for no longer then, but another one begins only after it
+//!   has ended: a unit has one thread at most.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +25,8 @@ use super::session::below;
 use super::{Sink, dtinfo, shape, window};
 use crate::model::{Event, Time};
 
-/// How long a program may take for one answer.
-const PROGRAM_TIME: Duration = Duration::from_secs(10);
+/// How often it is looked whether a program has ended.
+const LOOK: Duration = Duration::from_millis(100);
 /// Answers beyond this are made into events on a thread of their own, in bytes.
 const SMALL: usize = 64 << 10;
 
@@ -37,8 +39,8 @@ pub struct Polled {
     pub beyond: u64,
     /// By how much the end of the last window was ahead of the clock, in milliseconds: windows began anew.
     pub ahead_ms: Option<i64>,
-    /// The program does not end: no use in polling again.
-    pub endless: bool,
+    /// The program took too long, and may run on.
+    pub too_long: bool,
 }
 
 /// A failed poll, with what it brought before that.
@@ -138,8 +140,8 @@ impl Unit {
             preferred = Some(at);
             let left = self.asker.bounds.events.saturating_sub(all.events.len());
             let link = answer.link.clone();
-            let done = self.made(answer, left).await.map_err(|(what, endless)| {
-                polled.endless |= endless;
+            let done = self.made(answer, left).await.map_err(|(what, too_long)| {
+                polled.too_long |= too_long;
                 PollError::of(node, format!("{}: {what}", shown(&path)))
             })?;
             let url = below(&node.url, &path).map_err(|it| PollError::of(node, it.to_string()))?;
@@ -161,28 +163,44 @@ impl Unit {
         Ok(())
     }
 
-    /// An answer's events, and what of it says where the next page is.
-    async fn made(&self, answer: Answer, most: usize) -> Result<Made, (String, bool)> {
+    /// An answer's events, and what of it says where the next page is. With what went wrong comes whether a program took too
+    /// long.
+    async fn made(&self, mut answer: Answer, most: usize) -> Result<Made, (String, bool)> {
         let keep = self.api.pages.clone();
         if answer.bytes.len() <= SMALL && !self.mapper.may_loop() {
             return make(&answer, &keep, &self.mapper, most).map_err(|it| (it, false));
         }
         let mapper = Arc::clone(&self.mapper);
-        let (done, result) = tokio::sync::oneshot::channel();
+        // Kept here: a program without an end would keep others' large answers from coming, for ever.
+        let _large = answer.large.take();
+        let running = Arc::clone(&self.running).lock_owned().await;
+        let (done, mut result) = tokio::sync::oneshot::channel();
         // Not of the runtime's own: it may never end.
         let begun = std::thread::Builder::new().name("mapping".into()).spawn(move || {
+            let made = make(&answer, &keep, &mapper, most);
+            drop((answer, running));
             // Whoever waited may have given up.
-            drop(done.send(make(&answer, &keep, &mapper, most)));
+            drop(done.send(made));
         });
         begun.map_err(|err| (format!("start a thread: {err}"), false))?;
-        match tokio::time::timeout(PROGRAM_TIME, result).await {
-            Ok(Ok(made)) => made.map_err(|it| (it, false)),
-            Ok(Err(_)) => Err(("the program `jq` broke: this is a bug".to_owned(), true)),
-            Err(_) => {
-                let seconds = PROGRAM_TIME.as_secs();
-                Err((format!("the program `jq` has not ended within {seconds} s; it is not run again"), true))
+        let broke = |_| ("make events of its answer: that broke off, which is a bug".to_owned(), false);
+        if !self.mapper.may_loop() {
+            return result.await.map_err(broke)?.map_err(|it| (it, false));
+        }
+        // Many short times rather than a long one: a process that is stopped for a while, or a host that sleeps, costs one
+        // of them, and not what the program may take.
+        for _ in 0..self.program_time.as_millis() / LOOK.as_millis() {
+            if let Ok(made) = tokio::time::timeout(LOOK, &mut result).await {
+                return made.map_err(broke)?.map_err(|it| (it, false));
             }
         }
+        let seconds = self.program_time.as_secs_f64();
+        Err((format!("the program `jq` has not ended within {seconds} s"), true))
+    }
+
+    /// Waits until no program of this unit runs any more.
+    pub(crate) async fn program_ended(&self) {
+        drop(self.running.lock().await);
     }
 
     async fn ids(&self, names: &Names) -> Result<(Vec<Value>, usize), PollError> {
