@@ -30,6 +30,7 @@ mod plan;
 mod poll;
 mod session;
 pub mod shape;
+mod telling;
 pub mod window;
 
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use ask::PollError;
 use cursors::Cursors;
 use plan::{Plan, Unit};
 pub use poll::Polled;
+use telling::Telling;
 
 use crate::model::Event;
 use crate::outputs::Inlet;
@@ -84,6 +86,18 @@ pub enum PollNews {
     /// It brings events again.
     Works {
         /// What is polled.
+        what: String,
+    },
+    /// A node refuses the login. None of its APIs is polled until it takes it.
+    LoginRefused {
+        /// Which node.
+        what: String,
+        /// What it said.
+        error: PollError,
+    },
+    /// It takes the login again.
+    LoginTaken {
+        /// Which node.
         what: String,
     },
     /// A poll had more events than its bound, and the one before it did not.
@@ -189,7 +203,8 @@ impl Poller {
                 sink: sink.clone(),
                 tell: Arc::clone(tell),
                 report: Arc::clone(&report),
-                failing: None,
+                is_failing: false,
+                telling: Telling::default(),
                 was_beyond: false,
                 was_ahead: false,
             };
@@ -241,7 +256,7 @@ pub async fn check(
     }
     for facts in &plan.facts {
         facts.asked().await;
-        if let Some(Err(error)) = facts.news() {
+        if let Some(error) = facts.failing() {
             each(&facts.key, Err(error));
         }
     }
@@ -276,7 +291,8 @@ struct Worker {
     sink: Sink,
     tell: TellPolls,
     report: Arc<Mutex<ApisReport>>,
-    failing: Option<PollError>,
+    is_failing: bool,
+    telling: Telling,
     /// Whether the last poll that brought something had too many events.
     was_beyond: bool,
     /// Whether the last poll found the end of its windows ahead of the clock.
@@ -293,10 +309,11 @@ impl Worker {
             let begun = Instant::now();
             let polled = self.unit.poll(&self.cursors, &self.sink).await;
             self.tell_facts();
+            self.tell_logins();
             match polled {
                 Ok(polled) => self.went_well(polled),
                 Err((error, polled)) => {
-                    self.went_wrong(error, polled);
+                    self.went_wrong(&error, polled);
                     if polled.too_long {
                         // It may never end. Another one beside it would take another processor from others.
                         self.unit.program_ended().await;
@@ -321,32 +338,44 @@ impl Worker {
         }
     }
 
+    /// What is known of a node's login is told by whoever polls first.
+    fn tell_logins(&self) {
+        for node in &self.unit.asker.nodes {
+            let what = node.key.clone();
+            match node.session.news() {
+                Some(Err(error)) => (self.tell)(PollNews::LoginRefused { what, error }),
+                Some(Ok(())) => (self.tell)(PollNews::LoginTaken { what }),
+                None => {}
+            }
+        }
+    }
+
     fn count(&self, change: impl FnOnce(&mut ApisReport)) {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn went_well(&mut self, polled: Polled) {
-        let worked = self.failing.take().is_some();
+        let worked = std::mem::replace(&mut self.is_failing, false);
         self.count(|it| {
             it.polls += 1;
             it.failing -= u64::from(worked);
         });
-        if worked {
+        self.telling.went(Ok(()));
+        if self.telling.news().is_some() {
             (self.tell)(PollNews::Works { what: self.unit.key.clone() });
         }
         self.brought(polled);
     }
 
-    fn went_wrong(&mut self, error: PollError, polled: Polled) {
-        let is_first = self.failing.is_none();
-        let is_news = self.failing.as_ref().is_none_or(|it| !error.is_like(it));
+    fn went_wrong(&mut self, error: &PollError, polled: Polled) {
+        let is_first = !std::mem::replace(&mut self.is_failing, true);
         self.count(|it| {
             it.failed += 1;
             it.failing += u64::from(is_first);
             it.trouble = Some(format!("{}: {error}", self.unit.key));
         });
-        self.failing = Some(error.clone());
-        if is_news {
+        self.telling.went(Err(error));
+        if let Some(Err(error)) = self.telling.news() {
             let what = self.unit.key.clone();
             let again = if polled.too_long { Again::AfterProgram } else { Again::AtInterval };
             (self.tell)(PollNews::Fails { what, error, again });

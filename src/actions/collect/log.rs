@@ -81,6 +81,15 @@ impl Log {
                 };
                 (Level::Warn, message, vec![text("api", what), text("why", error.to_string())])
             }
+            PollNews::LoginRefused { what, error } => (
+                Level::Warn,
+                "A node refuses the login, and none of its APIs is polled; it is tried again with another password at once, with \
+                 the same one after pauses that grow to half an hour.",
+                vec![text("node", what), text("why", error.to_string())],
+            ),
+            PollNews::LoginTaken { what } => {
+                (Level::Info, "A node takes the login again.", vec![text("node", what)])
+            }
             PollNews::Works { what } => (Level::Info, "An API can be polled again.", vec![text("api", what)]),
             PollNews::Beyond { what, events } => (
                 Level::Warn,

@@ -46,6 +46,8 @@ pub struct PollError {
     pub status: Option<u16>,
     /// What went wrong.
     pub what: String,
+    /// The node refuses the login, which is told of the node.
+    pub is_login: bool,
 }
 
 impl std::fmt::Display for PollError {
@@ -58,9 +60,14 @@ impl std::fmt::Display for PollError {
 }
 
 impl PollError {
+    /// No node's fault.
+    pub(crate) fn ours(what: String) -> Self {
+        Self { node: None, status: None, what, is_login: false }
+    }
+
     /// Of a node, after its answer.
     pub(crate) fn of(node: &NodeState, what: String) -> Self {
-        Self { node: Some(node.name.clone()), status: None, what }
+        Self { node: Some(node.name.clone()), ..Self::ours(what) }
     }
 
     /// Whether it is no news after the other: what differs is where it happened, or the words of an answer.
@@ -79,7 +86,8 @@ impl Asker {
         preferred: Option<usize>,
         check: impl Fn(&Answer) -> Result<(), Failure>,
     ) -> Result<(Answer, usize), PollError> {
-        let mut failed = vec![false; self.nodes.len()];
+        let now = Instant::now();
+        let mut failed: Vec<_> = self.nodes.iter().map(|it| it.session.is_refused(now)).collect();
         let mut renewed = vec![false; self.nodes.len()];
         let (mut preferred, mut attempt) = (preferred, 0);
         let mut last: Option<PollError> = None;
@@ -97,12 +105,14 @@ impl Asker {
                 node: Some(node.name.clone()),
                 status: failure.status(),
                 what: format!("{}: {failure}", path.split_once('?').map_or(path, |it| it.0)),
+                is_login: failure.refuses_login(),
             });
             if self.is_final(node, &failure, &secret).await {
                 break;
             }
             // A token whose time was over says nothing against its node, and its renewal is no try; but once is enough.
-            if failure.status() == Some(401) && !std::mem::replace(&mut renewed[at], true) {
+            let is_over = matches!(failure, Failure::Status { status: 401, .. });
+            if is_over && !std::mem::replace(&mut renewed[at], true) {
                 (failed[at], preferred) = (false, Some(at));
                 continue;
             }
@@ -111,10 +121,9 @@ impl Asker {
                 sleep(pause(attempt - 1, random())).await;
             }
         }
-        Err(last.unwrap_or_else(|| PollError {
-            node: None,
-            status: None,
-            what: format!("none of {} nodes can be asked now: they timed out not long ago", self.nodes.len()),
+        Err(last.unwrap_or_else(|| {
+            let nodes = self.nodes.len();
+            PollError::ours(format!("none of {nodes} nodes can be asked now: they timed out not long ago"))
         }))
     }
 
@@ -205,8 +214,11 @@ mod tests {
 
     #[test]
     fn the_same_trouble_elsewhere_is_no_news() {
-        let error =
-            |node: &str, status, what: &str| PollError { node: Some(node.into()), status, what: what.into() };
+        let error = |node: &str, status, what: &str| PollError {
+            node: Some(node.into()),
+            status,
+            ..PollError::ours(what.into())
+        };
         assert!(error("a", Some(500), "x").is_like(&error("b", Some(500), "y")));
         assert!(!error("a", Some(500), "x").is_like(&error("a", Some(503), "x")));
         assert!(error("a", None, "no answer").is_like(&error("b", None, "no answer")));

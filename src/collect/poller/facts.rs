@@ -17,6 +17,7 @@ use super::node::NodeState;
 use super::place::Names;
 use super::poll::{looks_like_json, parse, shown};
 use super::shape;
+use super::telling::Telling;
 
 /// How long what is known is good, and how soon it is asked for again where that failed.
 const GOOD: Duration = Duration::from_secs(3600);
@@ -47,7 +48,7 @@ struct Known {
     /// Whether there was an answer to all, or an error.
     is_asked: bool,
     failing: Option<PollError>,
-    news: Option<Result<(), PollError>>,
+    telling: Telling,
 }
 
 /// What one answer says.
@@ -95,14 +96,7 @@ impl Facts {
         }
         *due = Some(Instant::now() + if failed.is_none() { GOOD } else { AGAIN });
         let mut known = self.known();
-        let is_news = match (&known.failing, &failed) {
-            (None, None) => false,
-            (Some(before), Some(now)) => !now.is_like(before),
-            _ => true,
-        };
-        if is_news {
-            known.news = Some(failed.clone().map_or(Ok(()), Err));
-        }
+        known.telling.went(failed.as_ref().map_or(Ok(()), Err));
         (known.failing, known.is_asked) = (failed, true);
     }
 
@@ -119,7 +113,12 @@ impl Facts {
 
     /// Whether it works again or fails now, where that was not told yet.
     pub(crate) fn news(&self) -> Option<Result<(), PollError>> {
-        self.known().news.take()
+        self.known().telling.news()
+    }
+
+    /// Why it failed, when it did the last time.
+    pub(crate) fn failing(&self) -> Option<PollError> {
+        self.known().failing.clone()
     }
 
     /// The tags of the VDC's events, or of those of one of its nodes.

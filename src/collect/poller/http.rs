@@ -37,8 +37,8 @@ pub(crate) enum Failure {
     Status { status: u16, start: String, after: Option<Duration> },
     /// It leads elsewhere.
     Redirect { status: u16, to: String },
-    /// The login was refused, or brought no token.
-    Login(String),
+    /// The login at a path brought no token.
+    Login { path: String, failure: Box<Failure> },
     /// It is too large.
     TooLarge(usize),
     /// What came is not what it should be.
@@ -58,9 +58,8 @@ impl std::fmt::Display for Failure {
                 write!(f, "it answers {status} and leads to {to}, where no secret is sent; name that address")
             }
             Self::TooLarge(most) => write!(f, "its answer is larger than the {most} bytes of `answer_bytes`"),
-            Self::Connection(why) | Self::Login(why) | Self::Content(why) | Self::Ours(why) => {
-                f.write_str(why)
-            }
+            Self::Login { path, failure } => write!(f, "log in at {path}: {failure}"),
+            Self::Connection(why) | Self::Content(why) | Self::Ours(why) => f.write_str(why),
         }
     }
 }
@@ -69,15 +68,26 @@ impl Failure {
     /// Whether another try can have another end.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::TimedOut | Self::NotNow | Self::Connection(_) | Self::Login(_) | Self::Content(_) => true,
+            Self::Login { failure, .. } => !self.refuses_login() && failure.may_pass(),
+            Self::TimedOut | Self::NotNow | Self::Connection(_) | Self::Content(_) => true,
             Self::Status { status, .. } => matches!(status, 401 | 408 | 425 | 429 | 500..),
             Self::Redirect { .. } | Self::TooLarge(_) | Self::Ours(_) => false,
         }
     }
 
+    /// What went wrong, be it at the login or after it.
+    pub(crate) fn cause(&self) -> &Self {
+        if let Self::Login { failure, .. } = self { failure } else { self }
+    }
+
+    /// Whether name and password are not taken: sent again and again, they may lock the account.
+    pub(crate) fn refuses_login(&self) -> bool {
+        matches!(self, Self::Login { failure, .. } if matches!(**failure, Self::Status { status: 401 | 403, .. }))
+    }
+
     /// The status that was answered.
     pub(crate) fn status(&self) -> Option<u16> {
-        match self {
+        match self.cause() {
             Self::Status { status, .. } | Self::Redirect { status, .. } => Some(*status),
             _ => None,
         }
@@ -252,5 +262,8 @@ mod tests {
         assert!([401, 408, 429, 500, 503].map(status).iter().all(Failure::may_pass));
         assert!(![400, 403, 404].map(status).iter().any(Failure::may_pass));
         assert!(Failure::TimedOut.may_pass() && !Failure::TooLarge(1).may_pass());
+        let login = |failure| Failure::Login { path: "/login".to_owned(), failure: Box::new(failure) };
+        assert!([429, 500].map(status).map(login).iter().all(Failure::may_pass));
+        assert!(![401, 403].map(status).map(login).iter().any(Failure::may_pass));
     }
 }

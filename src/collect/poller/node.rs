@@ -23,10 +23,12 @@ const LEFT_ALONE_MOST: Duration = Duration::from_secs(600);
 /// A node, shared by all that ask it.
 #[derive(Debug)]
 pub(crate) struct NodeState {
+    /// Group, system, VDC and name.
+    pub(crate) key: String,
     pub(crate) url: Url,
     pub(crate) id: String,
     pub(crate) name: String,
-    /// Number of its VDC in the system.
+    /// The number of its VDC in the system.
     pub(crate) vdc: usize,
     pub(crate) session: Session,
     /// Of requests; not of logins, of which there is one at a time.
@@ -51,8 +53,9 @@ pub(crate) enum State {
 }
 
 impl NodeState {
-    pub(crate) fn new(url: Url, id: String, name: String, vdc: usize, session: Session) -> Self {
-        Self { url, id, name, vdc, session, turns: Semaphore::new(AT_ONCE), times: Mutex::default() }
+    pub(crate) fn new(vdc: (usize, &str), url: Url, id: String, name: String, session: Session) -> Self {
+        let (vdc, key) = (vdc.0, format!("{}/{name}", vdc.1));
+        Self { key, url, id, name, vdc, session, turns: Semaphore::new(AT_ONCE), times: Mutex::default() }
     }
 
     pub(crate) fn state(&self, now: Instant) -> State {
@@ -69,7 +72,7 @@ impl NodeState {
     /// Remembers what a failure says of it.
     pub(crate) fn failed(&self, failure: &Failure, bounds: &Bounds, now: Instant) {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        match failure {
+        match failure.cause() {
             Failure::TimedOut if bounds.block_ms > 0 => {
                 times.blocked_until = Some(now + Duration::from_millis(bounds.block_ms));
             }

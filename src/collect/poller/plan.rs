@@ -77,7 +77,7 @@ impl Plan {
             mappers.push(Arc::new(mapper));
         }
         for system in &group.systems {
-            let nodes = nodes(system).map_err(wrong)?;
+            let nodes = nodes(&group.name, system).map_err(wrong)?;
             self.nodes.extend(nodes.iter().map(|it| (http.clone(), Arc::clone(it))));
             let of = Of { group: &group.name, system, common: tags };
             let bucket = Arc::new(Bucket::new(&group.bounds));
@@ -115,9 +115,10 @@ impl Plan {
     }
 }
 
-fn nodes(system: &System) -> Result<Vec<Arc<NodeState>>, String> {
+fn nodes(group: &str, system: &System) -> Result<Vec<Arc<NodeState>>, String> {
     let mut all = Vec::new();
     for (at, vdc) in system.vdcs.iter().enumerate() {
+        let key = format!("{group}/{}/{}", system.name, vdc.name);
         for node in &vdc.nodes {
             let url = Url::parse(&node.url).map_err(|err| format!("{:?} is no address ({err})", node.url))?;
             let shown = || {
@@ -127,7 +128,7 @@ fn nodes(system: &System) -> Result<Vec<Arc<NodeState>>, String> {
             let name = node.name.clone().unwrap_or_else(shown);
             let id = node.id.clone().unwrap_or_else(|| name.clone());
             let session = Session::new(system.login.clone());
-            all.push(Arc::new(NodeState::new(url, id, name, at, session)));
+            all.push(Arc::new(NodeState::new((at, &key), url, id, name, session)));
         }
     }
     Ok(all)

@@ -48,7 +48,7 @@ pub(crate) type Failed = (PollError, Polled);
 
 /// No node's fault.
 fn ours(what: String, polled: Polled) -> Failed {
-    (PollError { node: None, status: None, what }, polled)
+    (PollError::ours(what), polled)
 }
 
 impl Unit {
@@ -270,14 +270,13 @@ impl Unit {
                 }
                 Err(failure) => {
                     last = Some(PollError {
-                        node: Some(node.name.clone()),
                         status: failure.status(),
-                        what: failure.to_string(),
+                        ..PollError::of(node, failure.to_string())
                     });
                 }
             }
         }
-        Err(last.unwrap_or(PollError { node: None, status: None, what: "there is no node".to_owned() }))
+        Err(last.unwrap_or(PollError::ours("there is no node".to_owned())))
     }
 
     async fn tables(
