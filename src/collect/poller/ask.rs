@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::http::{Answer, Failure, Http};
 use super::node::{Bucket, NodeState, Pick, State, pick};
+use super::poll::{like_json, shown};
 use super::session::below;
 
 /// The first pause between two tries; it doubles each time.
@@ -35,6 +36,22 @@ pub(crate) struct Asker {
     pub(crate) nodes: Vec<Arc<NodeState>>,
     /// The first of them before the others, where all are well.
     pub(crate) first_first: bool,
+}
+
+/// What is asked for: one path, or several that only the answers of one node are good for together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'p> {
+    pub(crate) paths: &'p [&'p str],
+    pub(crate) body: Option<&'p str>,
+}
+
+/// Why a try brought nothing.
+struct Refused<'p> {
+    failure: Failure,
+    /// What it was signed with.
+    secret: String,
+    /// Which path it is about; none where it is about all of several.
+    path: Option<&'p str>,
 }
 
 /// Why a poll failed.
@@ -78,14 +95,26 @@ impl PollError {
 }
 
 impl Asker {
-    /// Asks for a path, of a preferred node if that is well. The answer comes with the number of the node.
-    pub(crate) async fn ask(
+    /// Asks for JSON, of a preferred node if that is well. The answer comes with the number of the node.
+    pub(crate) async fn ask_json(
         &self,
         path: &str,
         body: Option<&str>,
         preferred: Option<usize>,
-        check: impl Fn(&Answer) -> Result<(), Failure>,
     ) -> Result<(Answer, usize), PollError> {
+        let none = || Failure::Content("there is no answer".to_owned());
+        let read = |mut answers: Vec<Answer>| answers.pop().ok_or_else(none).and_then(like_json);
+        self.ask(&Asked { paths: &[path], body }, preferred, read).await
+    }
+
+    /// Asks until a node's answers can be read, of a preferred node if that is well. With what was read comes the number of
+    /// the node.
+    pub(crate) async fn ask<T>(
+        &self,
+        asked: &Asked<'_>,
+        preferred: Option<usize>,
+        read: impl Fn(Vec<Answer>) -> Result<T, Failure>,
+    ) -> Result<(T, usize), PollError> {
         let now = Instant::now();
         let mut failed: Vec<_> = self.nodes.iter().map(|it| it.session.is_refused(now)).collect();
         let mut renewed = vec![false; self.nodes.len()];
@@ -94,17 +123,17 @@ impl Asker {
         while attempt < self.bounds.tries {
             let Some(at) = self.choose(&failed, preferred).await else { break };
             let node = &self.nodes[at];
-            let (failure, secret) = match self.once(node, path, body, &check).await {
-                Ok(answer) => return Ok((answer, at)),
+            let Refused { failure, secret, path } = match self.once(node, asked, &read).await {
+                Ok(found) => return Ok((found, at)),
                 // Nothing was sent, so it is no try. There is somebody else to ask, or a time to wait, or nobody.
-                Err((Failure::NotNow, _)) => continue,
-                Err(failed) => failed,
+                Err(Refused { failure: Failure::NotNow, .. }) => continue,
+                Err(refused) => refused,
             };
             failed[at] = true;
             last = Some(PollError {
                 node: Some(node.name.clone()),
                 status: failure.status(),
-                what: format!("{}: {failure}", path.split_once('?').map_or(path, |it| it.0)),
+                what: path.map_or_else(|| failure.to_string(), |it| format!("{}: {failure}", shown(it))),
                 is_login: failure.refuses_login(),
             });
             if self.is_final(node, &failure, &secret).await {
@@ -150,12 +179,36 @@ impl Asker {
         }
     }
 
-    async fn once(
+    /// One try: all paths of one node.
+    async fn once<'p, T>(
+        &self,
+        node: &NodeState,
+        asked: &Asked<'p>,
+        read: &impl Fn(Vec<Answer>) -> Result<T, Failure>,
+    ) -> Result<T, Refused<'p>> {
+        let mut answers = Vec::new();
+        for &path in asked.paths {
+            let mut answer = self.one(node, path, asked.body).await.map_err(|(failure, secret)| Refused {
+                failure,
+                secret,
+                path: Some(path),
+            })?;
+            if asked.paths.len() > 1 {
+                // Two who have one each and wait for another would wait for each other.
+                answer.large = None;
+            }
+            answers.push(answer);
+        }
+        let path = asked.paths.first().copied().filter(|_| asked.paths.len() == 1);
+        read(answers).map_err(|failure| Refused { failure, secret: String::new(), path })
+    }
+
+    /// One request.
+    async fn one(
         &self,
         node: &NodeState,
         path: &str,
         body: Option<&str>,
-        check: &impl Fn(&Answer) -> Result<(), Failure>,
     ) -> Result<Answer, (Failure, String)> {
         sleep(self.bucket.take(Instant::now())).await;
         let url: Url = below(&node.url, path).map_err(|it| (it, String::new()))?;
@@ -171,15 +224,11 @@ impl Asker {
         if node.state(Instant::now()) != State::Free {
             return Err((Failure::NotNow, secret));
         }
-        let answer = self.http.send(request, &[&secret]).await;
-        match answer.and_then(|answer| check(&answer).map(|()| answer)) {
-            Ok(answer) => Ok(answer),
-            Err(failure) => {
-                // While the turn is kept: whoever has it next is to see it.
-                node.failed(&failure, &self.bounds, Instant::now());
-                Err((failure, secret))
-            }
-        }
+        self.http.send(request, &[&secret]).await.map_err(|failure| {
+            // While the turn is kept: whoever has it next is to see it.
+            node.failed(&failure, &self.bounds, Instant::now());
+            (failure, secret)
+        })
     }
 }
 

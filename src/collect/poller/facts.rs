@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::ask::{Asker, PollError};
 use super::node::NodeState;
 use super::place::Names;
-use super::poll::{looks_like_json, parse, shown};
+use super::poll::{parse, shown};
 use super::shape;
 use super::telling::Telling;
 
@@ -102,7 +102,7 @@ impl Facts {
 
     async fn ask(&self, fact: &Fact) -> Result<Found, PollError> {
         let path = self.names.path(&fact.path);
-        let (answer, at) = self.asker.ask(&path, None, None, looks_like_json).await?;
+        let (answer, at) = self.asker.ask_json(&path, None, None).await?;
         let found = parse(&answer.bytes).and_then(|it| read(fact, it));
         found.map_err(|what| PollError::of(&self.asker.nodes[at], format!("{}: {what}", shown(&path))))
     }

@@ -58,6 +58,12 @@ impl NodeState {
         Self { key, url, id, name, vdc, session, turns: Semaphore::new(AT_ONCE), times: Mutex::default() }
     }
 
+    /// The same at another address, of which nothing is known.
+    pub(crate) fn at(&self, url: Url, session: Session) -> Self {
+        let (key, id, name) = (self.key.clone(), self.id.clone(), self.name.clone());
+        Self { key, url, id, name, session, turns: Semaphore::new(AT_ONCE), times: Mutex::default(), ..*self }
+    }
+
     pub(crate) fn state(&self, now: Instant) -> State {
         let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         if times.blocked_until.is_some_and(|it| it > now) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrider_protocol::collect::apis::{Api, ApiGroup, Bounds, Fact, Level, System};
+use outrider_protocol::collect::apis::{Api, ApiGroup, Bounds, Fact, Level, Login, System};
 use reqwest::Url;
 
 use super::StartError;
@@ -98,7 +98,10 @@ impl Plan {
             self.facts.extend(facts.iter().flatten().cloned());
             for (api, mapper) in group.apis.iter().zip(&mappers) {
                 for place in places(system, api.level) {
-                    let (asked, first_first) = asked(&nodes, place, api);
+                    let (mut asked, first_first) = asked(&nodes, place, api);
+                    if let Level::Dtinfo { port } = api.level {
+                        asked = doors(&asked, port).map_err(wrong)?;
+                    }
                     let asker = Asker {
                         http: http.clone(),
                         bounds: group.bounds,
@@ -132,6 +135,19 @@ fn nodes(group: &str, system: &System) -> Result<Vec<Arc<NodeState>>, String> {
         }
     }
     Ok(all)
+}
+
+/// The same nodes at another port, in plain HTTP: what is there knows no login, so no secret goes there. What hangs there, or
+/// asks to be left alone, says nothing of what is at their own.
+fn doors(nodes: &[Arc<NodeState>], port: u16) -> Result<Vec<Arc<NodeState>>, String> {
+    let door = |node: &Arc<NodeState>| {
+        let mut url = node.url.clone();
+        let plain = url.set_scheme("http").and_then(|()| url.set_port(Some(port)));
+        plain.map_err(|()| format!("the address of {} takes no port", node.name))?;
+        url.set_path("");
+        Ok(Arc::new(node.at(url, Session::new(Login::None))))
+    };
+    nodes.iter().map(door).collect()
 }
 
 /// The places that an API has in a system. Nodes are counted through all VDCs.

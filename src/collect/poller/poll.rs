@@ -13,11 +13,10 @@ use std::time::Duration;
 use outrider_protocol::collect::apis::{Level, Pages};
 use serde_json::Value;
 
-use super::ask::PollError;
+use super::ask::{Asked, PollError};
 use super::cursors::Cursors;
 use super::http::{Answer, Failure, start};
 use super::mapping::{Mapped, Mapper};
-use super::node::NodeState;
 use super::pages::{Pager, Seen};
 use super::place::Names;
 use super::plan::Unit;
@@ -102,8 +101,8 @@ impl Unit {
 
     /// The events of all requests of one window, or of the poll.
     async fn list(&self, names: Names, polled: &mut Polled) -> Result<Mapped, PollError> {
-        if let Level::Dtinfo { port } = self.api.level {
-            return self.dtinfo(port).await;
+        if matches!(self.api.level, Level::Dtinfo { .. }) {
+            return self.dtinfo().await;
         }
         let mut all = Mapped::default();
         let path = names.path(&self.api.path);
@@ -135,7 +134,7 @@ impl Unit {
         let mut pager = Pager::new(&self.api.pages, path.to_owned());
         let (mut next, mut preferred) = (Some(pager.first()), None);
         while let Some(path) = next.take() {
-            let (answer, at) = self.asker.ask(&path, body, preferred, looks_like_json).await?;
+            let (answer, at) = self.asker.ask_json(&path, body, preferred).await?;
             let node = &self.asker.nodes[at];
             preferred = Some(at);
             let left = self.asker.bounds.events.saturating_sub(all.events.len());
@@ -209,7 +208,7 @@ impl Unit {
         let mut pager = Pager::new(&ids.pages, names.path(&ids.path));
         let (mut next, mut preferred) = (Some(pager.first()), None);
         while let Some(path) = next.take() {
-            let (answer, at) = self.asker.ask(&path, None, preferred, looks_like_json).await?;
+            let (answer, at) = self.asker.ask_json(&path, None, preferred).await?;
             let node = &self.asker.nodes[at];
             preferred = Some(at);
             let wrong = |what: String| PollError::of(node, format!("{}: {what}", shown(&path)));
@@ -253,47 +252,22 @@ impl Unit {
         Ok((all, ids.at_a_time))
     }
 
-    /// Of the first node that answers both questions.
-    async fn dtinfo(&self, port: u16) -> Result<Mapped, PollError> {
-        let mut last = None;
-        let offset =
-            usize::try_from(super::ask::random() % self.asker.nodes.len().max(1) as u64).unwrap_or_default();
-        for at in 0..self.asker.nodes.len() {
-            let node = &self.asker.nodes[(at + offset) % self.asker.nodes.len()];
-            match self.tables(node, port).await {
-                Ok(tables) => {
-                    let mut mapped = Mapped { elements: tables.len() as u64, ..Mapped::default() };
-                    mapped.beyond = tables.len().saturating_sub(self.asker.bounds.events) as u64;
-                    let kept = tables.into_iter().take(self.asker.bounds.events);
-                    mapped.events = kept.map(|it| (None, it)).collect();
-                    return Ok(mapped);
-                }
-                Err(failure) => {
-                    last = Some(PollError {
-                        status: failure.status(),
-                        ..PollError::of(node, failure.to_string())
-                    });
-                }
-            }
-        }
-        Err(last.unwrap_or(PollError::ours("there is no node".to_owned())))
-    }
-
-    async fn tables(
-        &self,
-        node: &NodeState,
-        port: u16,
-    ) -> Result<Vec<serde_json::Map<String, Value>>, Failure> {
-        let mut url = node.url.clone();
-        // This page knows neither TLS nor login, so no secret goes there.
-        let plain = url.set_scheme("http").and_then(|()| url.set_port(Some(port)));
-        plain.map_err(|()| Failure::Ours("the node's address takes no port".to_owned()))?;
-        url.set_path("");
-        let http = &self.asker.http;
-        let owners = http.send(http.get(below(&url, dtinfo::OWNERS)?), &[]).await?;
-        let states = http.send(http.get(below(&url, dtinfo::STATES)?), &[]).await?;
-        let text = |it: &Answer| String::from_utf8_lossy(&it.bytes).into_owned();
-        dtinfo::join(&text(&owners), &text(&states)).map_err(Failure::Content)
+    /// Of a node that answers both questions: another one's answer may be of another VDC.
+    async fn dtinfo(&self) -> Result<Mapped, PollError> {
+        let asked = Asked { paths: &[dtinfo::OWNERS, dtinfo::STATES], body: None };
+        let read = |answers: Vec<Answer>| {
+            let texts: Vec<_> = answers.iter().map(|it| String::from_utf8_lossy(&it.bytes)).collect();
+            let [owners, states] = &texts[..] else {
+                return Err(Failure::Content("one of two answers is missing".to_owned()));
+            };
+            dtinfo::join(owners, states).map_err(Failure::Content)
+        };
+        let (tables, _) = self.asker.ask(&asked, None, read).await?;
+        let mut mapped = Mapped { elements: tables.len() as u64, ..Mapped::default() };
+        mapped.beyond = tables.len().saturating_sub(self.asker.bounds.events) as u64;
+        let kept = tables.into_iter().take(self.asker.bounds.events);
+        mapped.events = kept.map(|it| (None, it)).collect();
+        Ok(mapped)
     }
 }
 
@@ -326,7 +300,7 @@ fn paging(value: &Value, pages: &Pages) -> Value {
 }
 
 /// What is certainly no JSON may be what another node does not say.
-pub(super) fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
+pub(super) fn like_json(answer: Answer) -> Result<Answer, Failure> {
     let first = answer.bytes.iter().find(|it| !it.is_ascii_whitespace());
     let shown = || start(&answer.bytes, &[]);
     match first {
@@ -334,7 +308,7 @@ pub(super) fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
             Err(Failure::Content(format!("it answers with a page of HTML or XML, not JSON: {}", shown())))
         }
         None => Err(Failure::Content("its answer is empty; expected JSON".to_owned())),
-        _ => Ok(()),
+        _ => Ok(answer),
     }
 }
 
