@@ -58,6 +58,8 @@ use crate::sampling::{begins, next};
 
 /// The first poll is within this time, however long the interval is.
 const FIRST_WITHIN: Duration = Duration::from_secs(60);
+/// How long a check waits for a node that asks to be left alone.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest time that a program which ran too long is not run again.
 const REST_MOST: Duration = Duration::from_secs(1800);
 
@@ -184,7 +186,7 @@ impl Poller {
         sink: &Sink,
         tell: &TellPolls,
     ) -> Result<Self, StartError> {
-        Ok(Self::of(plan(groups, tags)?, cursors, sink, tell))
+        Ok(Self::of(plan(groups, tags, None)?, cursors, sink, tell))
     }
 
     fn of(plan: Plan, cursors: PathBuf, sink: &Sink, tell: &TellPolls) -> Self {
@@ -238,7 +240,8 @@ impl Poller {
     }
 }
 
-/// Polls every unit once, one after another, and keeps nothing. `each` is told what was polled and how that went.
+/// Polls every unit once, one after another, and keeps nothing. `each` is told what was polled and how that went. Somebody
+/// waits for it: a node that asks to be left alone for long is told, not waited for.
 ///
 /// # Errors
 /// When a program, a file of TLS or an address cannot be used.
@@ -248,7 +251,7 @@ pub async fn check(
     sink: &Sink,
     mut each: impl FnMut(&str, Result<Polled, PollError>),
 ) -> Result<(), StartError> {
-    let plan = plan(groups, tags)?;
+    let plan = plan(groups, tags, Some(CHECK_PATIENCE))?;
     let cursors = Arc::new(Cursors::nowhere());
     for unit in &plan.units {
         let polled = unit.poll(&cursors, sink).await;
@@ -270,10 +273,14 @@ pub async fn check(
 ///
 /// # Errors
 /// When a program, a file of TLS or an address cannot be used.
-fn plan(groups: &[ApiGroup], tags: &[(String, String)]) -> Result<Plan, StartError> {
+fn plan(
+    groups: &[ApiGroup],
+    tags: &[(String, String)],
+    patience: Option<Duration>,
+) -> Result<Plan, StartError> {
     // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let mut plan = Plan::default();
+    let mut plan = Plan { patience, ..Plan::default() };
     for group in groups {
         plan.add(group, tags)?;
     }

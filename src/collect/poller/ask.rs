@@ -21,7 +21,7 @@ use super::session::below;
 
 /// The first pause between two tries; it doubles each time.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause, also where a server asks for a longer one.
+/// The longest of them.
 const PAUSE_MOST: Duration = Duration::from_secs(30);
 /// How many requests are under way at once.
 static AT_ONCE: Semaphore = Semaphore::const_new(64);
@@ -36,6 +36,8 @@ pub(crate) struct Asker {
     pub(crate) nodes: Vec<Arc<NodeState>>,
     /// The first of them before the others, where all are well.
     pub(crate) first_first: bool,
+    /// How long one is waited for that asks to be left alone; where it asks for more there is no answer now.
+    pub(crate) patience: Duration,
 }
 
 /// What is asked for: one path, or several that only the answers of one node are good for together.
@@ -120,8 +122,10 @@ impl Asker {
         let mut renewed = vec![false; self.nodes.len()];
         let (mut preferred, mut attempt) = (preferred, 0);
         let mut last: Option<PollError> = None;
+        // Others' requests may find again and again that there is more to wait.
+        let mut left = self.patience.saturating_mul(self.bounds.tries);
         while attempt < self.bounds.tries {
-            let Some(at) = self.choose(&failed, preferred).await else { break };
+            let Some(at) = self.choose(&failed, preferred, &mut left).await else { break };
             let node = &self.nodes[at];
             let Refused { failure, secret, path } = match self.once(node, asked, &read).await {
                 Ok(found) => return Ok((found, at)),
@@ -150,10 +154,20 @@ impl Asker {
                 sleep(pause(attempt - 1, random())).await;
             }
         }
-        Err(last.unwrap_or_else(|| {
+        Err(last.unwrap_or_else(|| self.nobody(Instant::now())))
+    }
+
+    /// Why nobody can be asked.
+    fn nobody(&self, now: Instant) -> PollError {
+        let waits = self.nodes.iter().filter_map(|node| node.waits(now).map(|it| (it, node)));
+        let Some(((wait, status), node)) = waits.min_by_key(|it| it.0) else {
             let nodes = self.nodes.len();
-            PollError::ours(format!("none of {nodes} nodes can be asked now: they timed out not long ago"))
-        }))
+            return PollError::ours(format!(
+                "none of {nodes} nodes can be asked now: they timed out not long ago"
+            ));
+        };
+        let what = format!("it answered {status}, and asks to be left alone for {} s more", wait.as_secs());
+        PollError { status: Some(status), ..PollError::of(node, what) }
     }
 
     /// Whether no further try can help.
@@ -165,7 +179,7 @@ impl Asker {
     }
 
     /// The node to ask. Waits for one that says when it may be asked, but not for long.
-    async fn choose(&self, failed: &[bool], preferred: Option<usize>) -> Option<usize> {
+    async fn choose(&self, failed: &[bool], preferred: Option<usize>, left: &mut Duration) -> Option<usize> {
         let preferred = preferred.or(self.first_first.then_some(0));
         loop {
             let now = Instant::now();
@@ -173,8 +187,11 @@ impl Asker {
                 self.nodes.iter().zip(failed).map(|(node, failed)| (node.state(now), *failed)).collect();
             match pick(&states, preferred, random()) {
                 Pick::This(at) => return Some(at),
-                Pick::After(wait) => sleep(wait).await,
-                Pick::Nobody => return None,
+                Pick::After(wait) if wait <= self.patience && wait <= *left => {
+                    *left -= wait;
+                    sleep(wait).await;
+                }
+                Pick::After(_) | Pick::Nobody => return None,
             }
         }
     }

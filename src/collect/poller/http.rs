@@ -16,6 +16,7 @@ use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCod
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::reach::Resolver;
+use crate::retry_after;
 
 /// How much of an answer is repeated in a message, in characters.
 const START_SHOWN: usize = 200;
@@ -52,8 +53,13 @@ impl std::fmt::Display for Failure {
         match self {
             Self::TimedOut => f.write_str("no answer within the time"),
             Self::NotNow => f.write_str("it is left alone for now"),
-            Self::Status { status, start, .. } if start.is_empty() => write!(f, "it answers {status}"),
-            Self::Status { status, start, .. } => write!(f, "it answers {status}: {start}"),
+            Self::Status { status, start, after } => {
+                write!(f, "it answers {status}")?;
+                if let Some(after) = after {
+                    write!(f, ", and asks to be left alone for {} s", after.as_secs())?;
+                }
+                if start.is_empty() { Ok(()) } else { write!(f, ": {start}") }
+            }
             Self::Redirect { status, to } => {
                 write!(f, "it answers {status} and leads to {to}, where no secret is sent; name that address")
             }
@@ -206,7 +212,8 @@ async fn refused(mut response: Response, secrets: &[&str]) -> Failure {
         let to = to.map_or_else(|| "nowhere".to_owned(), |it| it.origin().ascii_serialization());
         return Failure::Redirect { status: status.as_u16(), to };
     }
-    let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).and_then(wait);
+    let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok());
+    let after = after.and_then(|it| retry_after::wait(it, jiff::Timestamp::now()));
     let mut bytes = Vec::new();
     while bytes.len() < START_SHOWN * 4 {
         match response.chunk().await {
@@ -229,15 +236,6 @@ pub(crate) fn start(bytes: &[u8], secrets: &[&str]) -> String {
     line.chars().take(START_SHOWN).collect()
 }
 
-/// Seconds, or a date.
-fn wait(header: &str) -> Option<Duration> {
-    if let Ok(seconds) = header.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(header.trim()).ok()?.timestamp();
-    Some(at.duration_since(jiff::Timestamp::now()).try_into().unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,14 +244,6 @@ mod tests {
     fn the_start_of_a_body_is_one_line_without_secrets() {
         assert_eq!(start(b"<html>\n <b>\x07no t0ken</b>", &["t0ken", ""]), "<html> <b> no ***</b>");
         assert_eq!(start(&[b'x'; 5000], &[]).len(), START_SHOWN);
-    }
-
-    #[test]
-    fn the_time_to_wait_is_seconds_or_a_date() {
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert!(wait("Sat, 06 Nov 2094 08:49:37 GMT").unwrap() > Duration::from_secs(1000));
-        assert_eq!(wait("soon"), None);
     }
 
     #[test]

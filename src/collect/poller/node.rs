@@ -17,8 +17,8 @@ use super::session::Session;
 
 /// How many requests of one node are under way at once: one that hangs takes few of the turns that all have in common.
 const AT_ONCE: usize = 16;
-/// The longest time that a node may ask to be left alone.
-const LEFT_ALONE_MOST: Duration = Duration::from_secs(600);
+/// The longest time for which a node is left alone because it asks for that: a slip of one server is not to cost days.
+const LEFT_ALONE_MOST: Duration = Duration::from_secs(6 * 3600);
 
 /// A node, shared by all that ask it.
 #[derive(Debug)]
@@ -39,7 +39,8 @@ pub(crate) struct NodeState {
 #[derive(Debug, Default)]
 struct Times {
     blocked_until: Option<Instant>,
-    not_before: Option<Instant>,
+    /// And the status with which it said so.
+    not_before: Option<(Instant, u16)>,
 }
 
 /// How a node is.
@@ -70,7 +71,7 @@ impl NodeState {
             return State::Blocked;
         }
         match times.not_before {
-            Some(at) if at > now => State::Waits(at - now),
+            Some((at, _)) if at > now => State::Waits(at - now),
             _ => State::Free,
         }
     }
@@ -82,11 +83,18 @@ impl NodeState {
             Failure::TimedOut if bounds.block_ms > 0 => {
                 times.blocked_until = Some(now + Duration::from_millis(bounds.block_ms));
             }
-            Failure::Status { after: Some(after), .. } => {
-                times.not_before = times.not_before.max(Some(now + (*after).min(LEFT_ALONE_MOST)));
+            Failure::Status { status, after: Some(after), .. } => {
+                let until = now + (*after).min(LEFT_ALONE_MOST);
+                times.not_before = times.not_before.max(Some((until, *status)));
             }
             _ => {}
         }
+    }
+
+    /// How long it asks to be left alone yet, and the status with which it said so.
+    pub(crate) fn waits(&self, now: Instant) -> Option<(Duration, u16)> {
+        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.not_before.filter(|it| it.0 > now).map(|(at, status)| (at - now, status))
     }
 }
 
@@ -163,6 +171,28 @@ mod tests {
         assert_eq!(pick(&[FAILED, BLOCKED], Some(0), 3), Pick::This(0));
         assert_eq!(pick(&[wait(9), wait(3), BLOCKED], Some(0), 3), Pick::After(Duration::from_secs(3)));
         assert_eq!(pick(&[BLOCKED], Some(0), 3), Pick::Nobody);
+    }
+
+    #[test]
+    fn what_a_node_asks_for_is_obeyed_for_hours_but_not_for_days() {
+        let url = Url::parse("http://x").unwrap();
+        let session = Session::new(outrider_protocol::collect::apis::Login::None);
+        let node = NodeState::new((0, "g/s/v"), url, "i".into(), "n".into(), session);
+        let (now, bounds, hour) = (Instant::now(), Bounds::default(), Duration::from_secs(3600));
+        let says = |after| {
+            let failure = Failure::Status { status: 429, start: String::new(), after: Some(after) };
+            node.failed(&failure, &bounds, now);
+            node.state(now)
+        };
+        assert_eq!(says(hour), State::Waits(hour));
+        assert_eq!(
+            says(hour / 60),
+            State::Waits(hour),
+            "who was asked for less at the same time changes nothing"
+        );
+        assert_eq!(says(hour * 24), State::Waits(hour * 6));
+        assert_eq!(node.waits(now), Some((hour * 6, 429)));
+        assert_eq!((node.state(now + hour * 6), node.waits(now + hour * 6)), (State::Free, None));
     }
 
     #[test]

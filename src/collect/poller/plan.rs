@@ -19,6 +19,10 @@ use crate::model::{Source, Tags};
 /// How long a program may take for one answer.
 const PROGRAM_TIME: Duration = Duration::from_secs(10);
 
+/// How long a node that asks to be left alone is waited for at least, and at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_MOST: Duration = Duration::from_secs(600);
+
 /// What is polled by one worker.
 #[derive(Debug)]
 pub(crate) struct Unit {
@@ -64,6 +68,13 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<(Http, Arc<NodeState>)>,
     /// What VDCs say of themselves, for all units of each.
     pub(crate) facts: Vec<Arc<Facts>>,
+    /// How long a node is waited for that asks to be left alone; as long as is good for each API where there is none.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// Where the next poll comes soon it may bring what this one cannot. Where that is long to wait this one had better.
+fn patience(api: &Api) -> Duration {
+    Duration::from_millis(api.interval_ms).clamp(PATIENCE, PATIENCE_MOST)
 }
 
 impl Plan {
@@ -91,6 +102,7 @@ impl Plan {
                         bucket: Arc::clone(&bucket),
                         nodes: of_vdc,
                         first_first: false,
+                        patience: self.patience.unwrap_or(PATIENCE),
                     };
                     (!group.facts.is_empty()).then(|| Arc::new(of.facts(&group.facts, vdc, asker)))
                 })
@@ -108,6 +120,7 @@ impl Plan {
                         bucket: Arc::clone(&bucket),
                         nodes: asked,
                         first_first,
+                        patience: self.patience.unwrap_or_else(|| patience(api)),
                     };
                     let facts = place.0.and_then(|vdc| facts[vdc].clone());
                     self.units.push(of.unit(api, mapper, place, asker, facts));
