@@ -1,8 +1,8 @@
 //! What a VDC says of itself and of its nodes, as tags of their events: an id, a version.
 //!
 //! # Invariants
-//! - It is asked for when somebody polls, once for all, and again after an hour, or some minutes where it failed. Polls wait for
-//!   the first answer alone, and not for long.
+//! - It is asked for when somebody polls, once for all, and again after the time that its system says, or some minutes where
+//!   it failed. Polls wait for the first answer alone, and not for long.
 //! - What is not known costs its tags and nothing else; what was known stays until it is known better.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +19,7 @@ use super::poll::{parse, shown};
 use super::shape;
 use super::telling::Telling;
 
-/// How long what is known is good, and how soon it is asked for again where that failed.
-const GOOD: Duration = Duration::from_secs(3600);
+/// How soon it is asked for again where that failed, at the latest.
 const AGAIN: Duration = Duration::from_secs(300);
 /// How long a poll waits for the first answer.
 const FIRST: Duration = Duration::from_secs(5);
@@ -36,6 +35,8 @@ pub(crate) struct Facts {
     facts: Vec<Fact>,
     asker: Asker,
     names: Names,
+    /// How long what is known is good.
+    good: Duration,
     /// When it is asked for again; held while it is.
     due: Arc<tokio::sync::Mutex<Option<Instant>>>,
     known: Mutex<Known>,
@@ -60,10 +61,10 @@ pub(crate) struct Found {
 }
 
 impl Facts {
-    pub(crate) fn new(key: String, facts: &[Fact], asker: Asker, names: Names) -> Self {
+    pub(crate) fn new(key: String, facts: &[Fact], asker: Asker, names: Names, good: Duration) -> Self {
         let known = Known { of: vec![Found::default(); facts.len()], ..Known::default() };
         let (due, known) = (Arc::default(), Mutex::new(known));
-        Self { key, facts: facts.to_vec(), asker, names, due, known }
+        Self { key, facts: facts.to_vec(), asker, names, good, due, known }
     }
 
     /// Begins to ask, if that is due.
@@ -94,7 +95,7 @@ impl Facts {
                 Err(err) => failed = Some(err),
             }
         }
-        *due = Some(Instant::now() + if failed.is_none() { GOOD } else { AGAIN });
+        *due = Some(Instant::now() + if failed.is_none() { self.good } else { AGAIN.min(self.good) });
         let mut known = self.known();
         known.telling.went(failed.as_ref().map_or(Ok(()), Err));
         (known.failing, known.is_asked) = (failed, true);

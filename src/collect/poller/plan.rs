@@ -201,7 +201,8 @@ impl Of<'_> {
         let vdc = &self.system.vdcs[vdc].name;
         let names = vec![("system.name", self.system.name.clone()), ("vdc.name", vdc.clone())];
         let key = format!("{}/{}/{vdc}/facts", self.group, self.system.name);
-        Facts::new(key, facts, asker, Names(names))
+        let good = Duration::from_millis(self.system.facts_interval_ms);
+        Facts::new(key, facts, asker, Names(names), good)
     }
 
     fn unit(
