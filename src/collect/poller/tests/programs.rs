@@ -44,9 +44,3 @@ async fn an_api_whose_program_took_too_long_is_polled_again_once_that_has_ended(
     };
     assert!(error.what.contains("the program `jq` has not ended within 0.1 s"), "{error}");
 }
-
-#[test]
-fn a_program_that_takes_long_rests_longer() {
-    assert_eq!(crate::poller::rest(Duration::from_secs(12)), Duration::from_secs(108));
-    assert_eq!(crate::poller::rest(Duration::MAX), crate::poller::REST_MOST);
-}
