@@ -47,7 +47,7 @@ use outrider_protocol::collect::apis::ApiGroup;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use ask::PollError;
+pub use ask::{About, PollError};
 use cursors::Cursors;
 use plan::Plan;
 pub use poll::Polled;

@@ -65,8 +65,19 @@ pub struct PollError {
     pub status: Option<u16>,
     /// What went wrong.
     pub what: String,
-    /// The node refuses the login, which is told of the node.
-    pub is_login: bool,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a failed poll is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// What was asked, or what came of it.
+    Asked,
+    /// A login that the node refuses, which is told of the node.
+    Login,
+    /// Nobody was asked: trouble before this said that they are to be left alone.
+    LeftAlone,
 }
 
 impl std::fmt::Display for PollError {
@@ -81,7 +92,7 @@ impl std::fmt::Display for PollError {
 impl PollError {
     /// No node's fault.
     pub(crate) fn ours(what: String) -> Self {
-        Self { node: None, status: None, what, is_login: false }
+        Self { node: None, status: None, what, about: About::Asked }
     }
 
     /// Of a node, after its answer.
@@ -138,7 +149,7 @@ impl Asker {
                 node: Some(node.name.clone()),
                 status: failure.status(),
                 what: path.map_or_else(|| failure.to_string(), |it| format!("{}: {failure}", shown(it))),
-                is_login: failure.refuses_login(),
+                about: if failure.refuses_login() { About::Login } else { About::Asked },
             });
             if self.is_final(node, &failure, &secret).await {
                 break;
@@ -162,12 +173,11 @@ impl Asker {
         let waits = self.nodes.iter().filter_map(|node| node.waits(now).map(|it| (it, node)));
         let Some(((wait, status), node)) = waits.min_by_key(|it| it.0) else {
             let nodes = self.nodes.len();
-            return PollError::ours(format!(
-                "none of {nodes} nodes can be asked now: they timed out not long ago"
-            ));
+            let what = format!("none of {nodes} nodes can be asked now: they timed out not long ago");
+            return PollError { about: About::LeftAlone, ..PollError::ours(what) };
         };
         let what = format!("it answered {status}, and asks to be left alone for {} s more", wait.as_secs());
-        PollError { status: Some(status), ..PollError::of(node, what) }
+        PollError { status: Some(status), about: About::LeftAlone, ..PollError::of(node, what) }
     }
 
     /// Whether no further try can help.

@@ -2,9 +2,10 @@
 //!
 //! # Invariants
 //! - The same trouble is told once, however often it comes.
+//! - Where nobody was asked because of trouble, that is no other trouble than this.
 //! - A login that is refused is told of its node alone, not by each who needed it.
 
-use super::ask::PollError;
+use super::ask::{About, PollError};
 
 /// What was told, and what is to be.
 #[derive(Debug, Default)]
@@ -25,7 +26,8 @@ impl Telling {
                     self.news = (!unheard).then_some(Ok(()));
                 }
             }
-            Err(error) if error.is_login => {}
+            Err(error) if error.about == About::Login => {}
+            Err(error) if error.about == About::LeftAlone && self.told.is_some() => {}
             Err(error) => {
                 if self.told.as_ref().is_none_or(|it| !error.is_like(it)) {
                     self.news = Some(Err(error.clone()));
@@ -45,8 +47,8 @@ impl Telling {
 mod tests {
     use super::*;
 
-    fn error(status: u16, is_login: bool) -> PollError {
-        PollError { node: None, status: Some(status), what: "x".to_owned(), is_login }
+    fn error(status: u16, about: About) -> PollError {
+        PollError { status: Some(status), about, ..PollError::ours("x".to_owned()) }
     }
 
     #[test]
@@ -57,11 +59,15 @@ mod tests {
             it.news().map(|it| it.map_err(|it| it.status))
         };
         assert_eq!(told(Ok(())), None);
-        assert_eq!(told(Err(error(500, false))), Some(Err(Some(500))));
-        assert_eq!(told(Err(error(500, false))), None);
-        assert_eq!(told(Err(error(401, true))), None, "told of its node");
-        assert_eq!(told(Err(error(503, false))), Some(Err(Some(503))));
+        assert_eq!(told(Err(error(500, About::Asked))), Some(Err(Some(500))));
+        assert_eq!(told(Err(error(500, About::Asked))), None);
+        assert_eq!(told(Err(error(401, About::Login))), None, "told of its node");
+        assert_eq!(told(Err(error(503, About::Asked))), Some(Err(Some(503))));
+        assert_eq!(told(Err(error(0, About::LeftAlone))), None, "of what was told");
+        assert_eq!(told(Err(error(503, About::Asked))), None);
         assert_eq!(told(Ok(())), Some(Ok(())));
-        assert_eq!((told(Err(error(401, true))), told(Ok(()))), (None, None));
+        assert_eq!(told(Err(error(0, About::LeftAlone))), Some(Err(Some(0))), "others' trouble");
+        assert_eq!(told(Ok(())), Some(Ok(())));
+        assert_eq!((told(Err(error(401, About::Login))), told(Ok(()))), (None, None));
     }
 }

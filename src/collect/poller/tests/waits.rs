@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use outrider_protocol::collect::apis::Login;
+use outrider_protocol::collect::apis::{Bounds, Login};
 use outrider_testkit::{soon, until};
 
 use super::{Polling, Server, group};
@@ -39,4 +39,15 @@ async fn a_check_says_how_long_a_server_asks_to_be_left_alone_and_does_not_wait(
     soon("the check to be over", checked).await.unwrap();
     assert_eq!(told, ["g/s/a: n: /a: it answers 429, and asks to be left alone for 20 s: busy"]);
     assert_eq!(server.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_again_and_again_is_told_once() {
+    let server = Server::start(|_| None).await;
+    let mut group = group("g", &server.url, Login::None, &["a"]);
+    group.bounds = Bounds { timeout_ms: 100, block_ms: 250, tries: 1, ..Bounds::default() };
+    let polling = Polling::start(&[group]);
+    until("requests", || server.count("/a") >= 4).await;
+    assert!(polling.poller.report().failed > 4, "it is left alone between them");
+    assert_eq!(polling.news().len(), 1, "{:?}", polling.news());
 }
