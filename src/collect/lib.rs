@@ -19,6 +19,7 @@ mod descriptors;
 mod plain;
 mod reach;
 mod reading;
+mod retry_after;
 mod secret;
 mod surroundings;
 

@@ -30,7 +30,12 @@ mod plan;
 mod poll;
 mod session;
 pub mod shape;
+mod telling;
 pub mod window;
+mod worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -40,19 +45,19 @@ use std::time::Duration;
 use outrider_protocol::collect::ApisReport;
 use outrider_protocol::collect::apis::ApiGroup;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
-pub use ask::PollError;
+pub use ask::{About, PollError};
 use cursors::Cursors;
-use plan::{Plan, Unit};
+use plan::Plan;
 pub use poll::Polled;
+use worker::Worker;
 
 use crate::model::Event;
 use crate::outputs::Inlet;
-use crate::sampling::{begins, next};
 
-/// The first poll is within this time, however long the interval is.
-const FIRST_WITHIN: Duration = Duration::from_secs(60);
+/// How long a check waits for a node that asks to be left alone.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Polling cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +78,24 @@ pub enum PollNews {
         what: String,
         /// Why it failed.
         error: PollError,
-        /// It is not polled again.
-        for_good: bool,
+        /// When it is polled again.
+        again: Again,
     },
     /// It brings events again.
     Works {
         /// What is polled.
+        what: String,
+    },
+    /// A node refuses the login. None of its APIs is polled until it takes it.
+    LoginRefused {
+        /// Which node.
+        what: String,
+        /// What it said.
+        error: PollError,
+    },
+    /// It takes the login again.
+    LoginTaken {
+        /// Which node.
         what: String,
     },
     /// A poll had more events than its bound, and the one before it did not.
@@ -97,6 +114,15 @@ pub enum PollNews {
         /// By how many seconds.
         seconds: i64,
     },
+}
+
+/// When something that failed is polled again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// At its interval.
+    AtInterval,
+    /// Some time after its program has ended, if that ever ends.
+    AfterProgram,
 }
 
 /// Where events go.
@@ -156,7 +182,10 @@ impl Poller {
         sink: &Sink,
         tell: &TellPolls,
     ) -> Result<Self, StartError> {
-        let plan = plan(groups, tags)?;
+        Ok(Self::of(plan(groups, tags, None)?, cursors, sink, tell))
+    }
+
+    fn of(plan: Plan, cursors: Option<PathBuf>, sink: &Sink, tell: &TellPolls) -> Self {
         let (cursors, trouble) = cursors.map_or_else(|| (Cursors::nowhere(), None), Cursors::open);
         if let Some(trouble) = trouble {
             tell(PollNews::Cursors(trouble));
@@ -166,19 +195,10 @@ impl Poller {
         let report = Arc::new(Mutex::new(report));
         let mut tasks = JoinSet::new();
         for unit in plan.units {
-            let worker = Worker {
-                unit,
-                cursors: Arc::clone(&cursors),
-                sink: sink.clone(),
-                tell: Arc::clone(tell),
-                report: Arc::clone(&report),
-                failing: None,
-                was_beyond: false,
-                was_ahead: false,
-            };
+            let worker = Worker::new(unit, &cursors, sink, tell, &report);
             tasks.spawn(worker.run());
         }
-        Ok(Self { tasks, plan: plan.nodes, report })
+        Self { tasks, plan: plan.nodes, report }
     }
 
     /// How it goes.
@@ -206,7 +226,8 @@ impl Poller {
     }
 }
 
-/// Polls every unit once, one after another, and keeps nothing. `each` is told what was polled and how that went.
+/// Polls every unit once, one after another, and keeps nothing. `each` is told what was polled and how that went. Somebody
+/// waits for it: a node that asks to be left alone for long is told, not waited for.
 ///
 /// # Errors
 /// When a program, a file of TLS or an address cannot be used.
@@ -216,7 +237,7 @@ pub async fn check(
     sink: &Sink,
     mut each: impl FnMut(&str, Result<Polled, PollError>),
 ) -> Result<(), StartError> {
-    let plan = plan(groups, tags)?;
+    let plan = plan(groups, tags, Some(CHECK_PATIENCE))?;
     let cursors = Arc::new(Cursors::nowhere());
     for unit in &plan.units {
         let polled = unit.poll(&cursors, sink).await;
@@ -224,7 +245,7 @@ pub async fn check(
     }
     for facts in &plan.facts {
         facts.asked().await;
-        if let Some(Err(error)) = facts.news() {
+        if let Some(error) = facts.failing() {
             each(&facts.key, Err(error));
         }
     }
@@ -238,109 +259,16 @@ pub async fn check(
 ///
 /// # Errors
 /// When a program, a file of TLS or an address cannot be used.
-fn plan(groups: &[ApiGroup], tags: &[(String, String)]) -> Result<Plan, StartError> {
+fn plan(
+    groups: &[ApiGroup],
+    tags: &[(String, String)],
+    patience: Option<Duration>,
+) -> Result<Plan, StartError> {
     // Whoever set one before us chose it for the whole process; there is nothing to do about it here.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let mut plan = Plan::default();
+    let mut plan = Plan { patience, ..Plan::default() };
     for group in groups {
         plan.add(group, tags)?;
     }
     Ok(plan)
-}
-
-struct Worker {
-    unit: Unit,
-    cursors: Arc<Cursors>,
-    sink: Sink,
-    tell: TellPolls,
-    report: Arc<Mutex<ApisReport>>,
-    failing: Option<PollError>,
-    /// Whether the last poll that brought something had too many events.
-    was_beyond: bool,
-    /// Whether the last poll found the end of its windows ahead of the clock.
-    was_ahead: bool,
-}
-
-impl Worker {
-    async fn run(mut self) {
-        let interval = Duration::from_millis(self.unit.api.interval_ms);
-        let first = Instant::now() + interval.min(FIRST_WITHIN).mul_f64(ask::chance(ask::random()));
-        let mut number = 0;
-        loop {
-            sleep_until(first + begins(interval, number)).await;
-            let polled = self.unit.poll(&self.cursors, &self.sink).await;
-            self.tell_facts();
-            match polled {
-                Ok(polled) => self.went_well(polled),
-                Err((error, polled)) => {
-                    self.went_wrong(error, polled);
-                    if polled.endless {
-                        // The thread that runs the program is lost; another one would be as well.
-                        std::future::pending::<()>().await;
-                    }
-                }
-            }
-            let late;
-            (number, late) = next(interval, first.elapsed(), number);
-            self.count(|it| it.late += late);
-        }
-    }
-
-    /// What is known of the VDC is told by whoever polls first.
-    fn tell_facts(&self) {
-        let Some(facts) = &self.unit.facts else { return };
-        let what = facts.key.clone();
-        match facts.news() {
-            Some(Err(error)) => (self.tell)(PollNews::Fails { what, error, for_good: false }),
-            Some(Ok(())) => (self.tell)(PollNews::Works { what }),
-            None => {}
-        }
-    }
-
-    fn count(&self, change: impl FnOnce(&mut ApisReport)) {
-        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn went_well(&mut self, polled: Polled) {
-        let worked = self.failing.take().is_some();
-        self.count(|it| {
-            it.polls += 1;
-            it.failing -= u64::from(worked);
-        });
-        if worked {
-            (self.tell)(PollNews::Works { what: self.unit.key.clone() });
-        }
-        self.brought(polled);
-    }
-
-    fn went_wrong(&mut self, error: PollError, polled: Polled) {
-        let is_first = self.failing.is_none();
-        let is_news = self.failing.as_ref().is_none_or(|it| !error.is_like(it));
-        self.count(|it| {
-            it.failed += 1;
-            it.failing += u64::from(is_first);
-            it.trouble = Some(format!("{}: {error}", self.unit.key));
-        });
-        self.failing = Some(error.clone());
-        if is_news || polled.endless {
-            let what = self.unit.key.clone();
-            (self.tell)(PollNews::Fails { what, error, for_good: polled.endless });
-        }
-        self.brought(polled);
-    }
-
-    fn brought(&mut self, polled: Polled) {
-        if let Some(ahead_ms) = polled.ahead_ms.filter(|_| !std::mem::replace(&mut self.was_ahead, true)) {
-            (self.tell)(PollNews::Ahead { what: self.unit.key.clone(), seconds: ahead_ms / 1000 });
-        }
-        self.was_ahead = polled.ahead_ms.is_some();
-        self.count(|it| {
-            it.events += polled.events;
-            it.beyond += polled.beyond;
-        });
-        let was_beyond = std::mem::replace(&mut self.was_beyond, polled.beyond > 0);
-        if polled.beyond > 0 && !was_beyond {
-            (self.tell)(PollNews::Beyond { what: self.unit.key.clone(), events: polled.beyond });
-        }
-    }
 }

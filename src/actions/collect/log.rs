@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use outrider_collect::outputs::News;
-use outrider_collect::poller::PollNews;
+use outrider_collect::poller::{Again, PollNews};
 use outrider_home::{CollectLock, Root};
 use outrider_logs::{Redactor, RunLog};
 use outrider_protocol::log::{Fields, Level, LogLine};
@@ -90,13 +90,23 @@ impl Log {
     pub(super) fn polls(&self, news: PollNews) {
         let text = |name: &str, it: String| (name.to_owned(), it.into());
         let (level, message, fields) = match news {
-            PollNews::Fails { what, error, for_good } => {
-                let message = if for_good {
-                    "An API cannot be polled; it is left out until the next start."
-                } else {
-                    "An API cannot be polled; it is tried again at its interval."
+            PollNews::Fails { what, error, again } => {
+                let message = match again {
+                    Again::AtInterval => "An API cannot be polled; it is tried again at its interval.",
+                    Again::AfterProgram => {
+                        "An API cannot be polled; it is tried again some time after its program has ended, if that ever ends."
+                    }
                 };
                 (Level::Warn, message, vec![text("api", what), text("why", error.to_string())])
+            }
+            PollNews::LoginRefused { what, error } => (
+                Level::Warn,
+                "A node refuses the login, and none of its APIs is polled; it is tried again with another password at once, with \
+                 the same one after pauses that grow to half an hour.",
+                vec![text("node", what), text("why", error.to_string())],
+            ),
+            PollNews::LoginTaken { what } => {
+                (Level::Info, "A node takes the login again.", vec![text("node", what)])
             }
             PollNews::Works { what } => (Level::Info, "An API can be polled again.", vec![text("api", what)]),
             PollNews::Beyond { what, events } => (

@@ -1,4 +1,4 @@
-//! What becomes of something that was sent: a pure function of the answer.
+//! What becomes of something that was sent: a pure function of the answer, and of the clock where that names a date.
 //!
 //! # Invariants
 //! - Only what may work later is sent again. What was written in part was written: the rest would fail the same way.
@@ -117,7 +117,7 @@ pub(crate) fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdi
         200..=299 => Verdict::Taken,
         400 | 422 if body.contains("partial write") => Verdict::Partly { refused: dropped(body), why: why() },
         408 | 425 | 429 | 500..=599 => {
-            let after = retry_after.and_then(|it| it.trim().parse().ok()).map(Duration::from_secs);
+            let after = retry_after.and_then(|it| crate::retry_after::wait(it, jiff::Timestamp::now()));
             Verdict::Later { why: why(), after }
         }
         300..=399 | 401 | 403 | 404 | 405 | 407 => Verdict::Denied { why: why() },
@@ -294,9 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_in_retry_after_is_no_number_and_costs_nothing() {
-        let later = judge(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), "");
-        assert!(matches!(later, Verdict::Later { after: None, .. }), "{later:?}");
+    fn a_date_in_retry_after_is_a_time_to_wait_and_anything_else_costs_nothing() {
+        let after = |header| match judge(503, Some(header), "") {
+            Verdict::Later { after, .. } => after,
+            other => panic!("{other:?}"),
+        };
+        assert!(after("Sat, 06 Nov 2094 08:49:37 GMT").unwrap() > Duration::from_secs(1000));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(after("soon"), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a VDC says of itself and of its nodes, as tags of their events: an id, a version.
 //!
 //! # Invariants
-//! - It is asked for when somebody polls, once for all, and again after an hour, or some minutes where it failed. Polls wait for
-//!   the first answer alone, and not for long.
+//! - It is asked for when somebody polls, once for all, and again after the time that its system says, or some minutes where
+//!   it failed. Polls wait for the first answer alone, and not for long.
 //! - What is not known costs its tags and nothing else; what was known stays until it is known better.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use super::ask::{Asker, PollError};
 use super::node::NodeState;
 use super::place::Names;
-use super::poll::{looks_like_json, parse, shown};
+use super::poll::{parse, shown};
 use super::shape;
+use super::telling::Telling;
 
-/// How long what is known is good, and how soon it is asked for again where that failed.
-const GOOD: Duration = Duration::from_secs(3600);
+/// How soon it is asked for again where that failed, at the latest.
 const AGAIN: Duration = Duration::from_secs(300);
 /// How long a poll waits for the first answer.
 const FIRST: Duration = Duration::from_secs(5);
@@ -35,6 +35,8 @@ pub(crate) struct Facts {
     facts: Vec<Fact>,
     asker: Asker,
     names: Names,
+    /// How long what is known is good.
+    good: Duration,
     /// When it is asked for again; held while it is.
     due: Arc<tokio::sync::Mutex<Option<Instant>>>,
     known: Mutex<Known>,
@@ -47,7 +49,7 @@ struct Known {
     /// Whether there was an answer to all, or an error.
     is_asked: bool,
     failing: Option<PollError>,
-    news: Option<Result<(), PollError>>,
+    telling: Telling,
 }
 
 /// What one answer says.
@@ -59,10 +61,10 @@ pub(crate) struct Found {
 }
 
 impl Facts {
-    pub(crate) fn new(key: String, facts: &[Fact], asker: Asker, names: Names) -> Self {
+    pub(crate) fn new(key: String, facts: &[Fact], asker: Asker, names: Names, good: Duration) -> Self {
         let known = Known { of: vec![Found::default(); facts.len()], ..Known::default() };
         let (due, known) = (Arc::default(), Mutex::new(known));
-        Self { key, facts: facts.to_vec(), asker, names, due, known }
+        Self { key, facts: facts.to_vec(), asker, names, good, due, known }
     }
 
     /// Begins to ask, if that is due.
@@ -93,22 +95,15 @@ impl Facts {
                 Err(err) => failed = Some(err),
             }
         }
-        *due = Some(Instant::now() + if failed.is_none() { GOOD } else { AGAIN });
+        *due = Some(Instant::now() + if failed.is_none() { self.good } else { AGAIN.min(self.good) });
         let mut known = self.known();
-        let is_news = match (&known.failing, &failed) {
-            (None, None) => false,
-            (Some(before), Some(now)) => !now.is_like(before),
-            _ => true,
-        };
-        if is_news {
-            known.news = Some(failed.clone().map_or(Ok(()), Err));
-        }
+        known.telling.went(failed.as_ref().map_or(Ok(()), Err));
         (known.failing, known.is_asked) = (failed, true);
     }
 
     async fn ask(&self, fact: &Fact) -> Result<Found, PollError> {
         let path = self.names.path(&fact.path);
-        let (answer, at) = self.asker.ask(&path, None, None, looks_like_json).await?;
+        let (answer, at) = self.asker.ask_json(&path, None, None).await?;
         let found = parse(&answer.bytes).and_then(|it| read(fact, it));
         found.map_err(|what| PollError::of(&self.asker.nodes[at], format!("{}: {what}", shown(&path))))
     }
@@ -119,7 +114,12 @@ impl Facts {
 
     /// Whether it works again or fails now, where that was not told yet.
     pub(crate) fn news(&self) -> Option<Result<(), PollError>> {
-        self.known().news.take()
+        self.known().telling.news()
+    }
+
+    /// Why it failed, when it did the last time.
+    pub(crate) fn failing(&self) -> Option<PollError> {
+        self.known().failing.clone()
     }
 
     /// The tags of the VDC's events, or of those of one of its nodes.

@@ -16,6 +16,7 @@ use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCod
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::reach::Resolver;
+use crate::retry_after;
 
 /// How much of an answer is repeated in a message, in characters.
 const START_SHOWN: usize = 200;
@@ -29,14 +30,16 @@ static LARGE_ONES: Semaphore = Semaphore::const_new(2);
 pub(crate) enum Failure {
     /// Nothing came within the time.
     TimedOut,
+    /// Nothing was sent: somebody else found meanwhile that the node is to be left alone.
+    NotNow,
     /// There was no connection, or it broke.
     Connection(String),
     /// Another status than one of success.
     Status { status: u16, start: String, after: Option<Duration> },
     /// It leads elsewhere.
     Redirect { status: u16, to: String },
-    /// The login was refused, or brought no token.
-    Login(String),
+    /// The login at a path brought no token.
+    Login { path: String, failure: Box<Failure> },
     /// It is too large.
     TooLarge(usize),
     /// What came is not what it should be.
@@ -49,15 +52,20 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TimedOut => f.write_str("no answer within the time"),
-            Self::Status { status, start, .. } if start.is_empty() => write!(f, "it answers {status}"),
-            Self::Status { status, start, .. } => write!(f, "it answers {status}: {start}"),
+            Self::NotNow => f.write_str("it is left alone for now"),
+            Self::Status { status, start, after } => {
+                write!(f, "it answers {status}")?;
+                if let Some(after) = after {
+                    write!(f, ", and asks to be left alone for {} s", after.as_secs())?;
+                }
+                if start.is_empty() { Ok(()) } else { write!(f, ": {start}") }
+            }
             Self::Redirect { status, to } => {
                 write!(f, "it answers {status} and leads to {to}, where no secret is sent; name that address")
             }
             Self::TooLarge(most) => write!(f, "its answer is larger than the {most} bytes of `answer_bytes`"),
-            Self::Connection(why) | Self::Login(why) | Self::Content(why) | Self::Ours(why) => {
-                f.write_str(why)
-            }
+            Self::Login { path, failure } => write!(f, "log in at {path}: {failure}"),
+            Self::Connection(why) | Self::Content(why) | Self::Ours(why) => f.write_str(why),
         }
     }
 }
@@ -66,15 +74,26 @@ impl Failure {
     /// Whether another try can have another end.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::TimedOut | Self::Connection(_) | Self::Login(_) | Self::Content(_) => true,
+            Self::Login { failure, .. } => !self.refuses_login() && failure.may_pass(),
+            Self::TimedOut | Self::NotNow | Self::Connection(_) | Self::Content(_) => true,
             Self::Status { status, .. } => matches!(status, 401 | 408 | 425 | 429 | 500..),
             Self::Redirect { .. } | Self::TooLarge(_) | Self::Ours(_) => false,
         }
     }
 
+    /// What went wrong, be it at the login or after it.
+    pub(crate) fn cause(&self) -> &Self {
+        if let Self::Login { failure, .. } = self { failure } else { self }
+    }
+
+    /// Whether name and password are not taken: sent again and again, they may lock the account.
+    pub(crate) fn refuses_login(&self) -> bool {
+        matches!(self, Self::Login { failure, .. } if matches!(**failure, Self::Status { status: 401 | 403, .. }))
+    }
+
     /// The status that was answered.
     pub(crate) fn status(&self) -> Option<u16> {
-        match self {
+        match self.cause() {
             Self::Status { status, .. } | Self::Redirect { status, .. } => Some(*status),
             _ => None,
         }
@@ -88,7 +107,7 @@ pub(crate) struct Answer {
     pub(crate) link: Option<String>,
     pub(crate) headers: reqwest::header::HeaderMap,
     /// Held as long as the answer is, where that is large.
-    _large: Option<SemaphorePermit<'static>>,
+    pub(crate) large: Option<SemaphorePermit<'static>>,
 }
 
 /// A client for the systems of one group.
@@ -177,7 +196,7 @@ impl Http {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Answer { bytes, link, headers, _large: large })
+        Ok(Answer { bytes, link, headers, large })
     }
 }
 
@@ -193,7 +212,8 @@ async fn refused(mut response: Response, secrets: &[&str]) -> Failure {
         let to = to.map_or_else(|| "nowhere".to_owned(), |it| it.origin().ascii_serialization());
         return Failure::Redirect { status: status.as_u16(), to };
     }
-    let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).and_then(wait);
+    let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok());
+    let after = after.and_then(|it| retry_after::wait(it, jiff::Timestamp::now()));
     let mut bytes = Vec::new();
     while bytes.len() < START_SHOWN * 4 {
         match response.chunk().await {
@@ -216,15 +236,6 @@ pub(crate) fn start(bytes: &[u8], secrets: &[&str]) -> String {
     line.chars().take(START_SHOWN).collect()
 }
 
-/// Seconds, or a date.
-fn wait(header: &str) -> Option<Duration> {
-    if let Ok(seconds) = header.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(header.trim()).ok()?.timestamp();
-    Some(at.duration_since(jiff::Timestamp::now()).try_into().unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,18 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn the_time_to_wait_is_seconds_or_a_date() {
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert!(wait("Sat, 06 Nov 2094 08:49:37 GMT").unwrap() > Duration::from_secs(1000));
-        assert_eq!(wait("soon"), None);
-    }
-
-    #[test]
     fn what_cannot_pass_is_not_tried_again() {
         let status = |status| Failure::Status { status, start: String::new(), after: None };
         assert!([401, 408, 429, 500, 503].map(status).iter().all(Failure::may_pass));
         assert!(![400, 403, 404].map(status).iter().any(Failure::may_pass));
         assert!(Failure::TimedOut.may_pass() && !Failure::TooLarge(1).may_pass());
+        let login = |failure| Failure::Login { path: "/login".to_owned(), failure: Box::new(failure) };
+        assert!([429, 500].map(status).map(login).iter().all(Failure::may_pass));
+        assert!(![401, 403].map(status).map(login).iter().any(Failure::may_pass));
     }
 }

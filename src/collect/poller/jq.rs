@@ -2,7 +2,7 @@
 //!
 //! jq rather than CEL: it puts out any number of objects where an expression of CEL has one value, its programs are known
 //! from the command line, and people can try them there on an answer that they saved. It can loop; so a program has a
-//! time, after which its API is given up, and the number of its outputs is bounded.
+//! time, after which its API waits until it has ended, and the number of its outputs is bounded.
 //!
 //! # Invariants
 //! - A program is compiled once. It sees its element and nothing else: no environment, no files, no end of the process.

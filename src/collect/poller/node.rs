@@ -9,26 +9,38 @@ use std::time::Duration;
 
 use outrider_protocol::collect::apis::Bounds;
 use reqwest::Url;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::http::Failure;
 use super::session::Session;
+
+/// How many requests of one node are under way at once: one that hangs takes few of the turns that all have in common.
+const AT_ONCE: usize = 16;
+/// The longest time for which a node is left alone because it asks for that: a slip of one server is not to cost days.
+const LEFT_ALONE_MOST: Duration = Duration::from_secs(6 * 3600);
 
 /// A node, shared by all that ask it.
 #[derive(Debug)]
 pub(crate) struct NodeState {
+    /// Group, system, VDC and name.
+    pub(crate) key: String,
     pub(crate) url: Url,
     pub(crate) id: String,
     pub(crate) name: String,
-    /// Number of its VDC in the system.
+    /// The number of its VDC in the system.
     pub(crate) vdc: usize,
     pub(crate) session: Session,
+    /// Of requests; not of logins, of which there is one at a time.
+    pub(crate) turns: Semaphore,
     times: Mutex<Times>,
 }
 
 #[derive(Debug, Default)]
 struct Times {
     blocked_until: Option<Instant>,
-    not_before: Option<Instant>,
+    /// And the status with which it said so.
+    not_before: Option<(Instant, u16)>,
 }
 
 /// How a node is.
@@ -42,8 +54,15 @@ pub(crate) enum State {
 }
 
 impl NodeState {
-    pub(crate) fn new(url: Url, id: String, name: String, vdc: usize, session: Session) -> Self {
-        Self { url, id, name, vdc, session, times: Mutex::default() }
+    pub(crate) fn new(vdc: (usize, &str), url: Url, id: String, name: String, session: Session) -> Self {
+        let (vdc, key) = (vdc.0, format!("{}/{name}", vdc.1));
+        Self { key, url, id, name, vdc, session, turns: Semaphore::new(AT_ONCE), times: Mutex::default() }
+    }
+
+    /// The same at another address, of which nothing is known.
+    pub(crate) fn at(&self, url: Url, session: Session) -> Self {
+        let (key, id, name) = (self.key.clone(), self.id.clone(), self.name.clone());
+        Self { key, url, id, name, session, turns: Semaphore::new(AT_ONCE), times: Mutex::default(), ..*self }
     }
 
     pub(crate) fn state(&self, now: Instant) -> State {
@@ -52,17 +71,30 @@ impl NodeState {
             return State::Blocked;
         }
         match times.not_before {
-            Some(at) if at > now => State::Waits(at - now),
+            Some((at, _)) if at > now => State::Waits(at - now),
             _ => State::Free,
         }
     }
 
-    pub(crate) fn block(&self, until: Instant) {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).blocked_until = Some(until);
+    /// Remembers what a failure says of it.
+    pub(crate) fn failed(&self, failure: &Failure, bounds: &Bounds, now: Instant) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure.cause() {
+            Failure::TimedOut if bounds.block_ms > 0 => {
+                times.blocked_until = Some(now + Duration::from_millis(bounds.block_ms));
+            }
+            Failure::Status { status, after: Some(after), .. } => {
+                let until = now + (*after).min(LEFT_ALONE_MOST);
+                times.not_before = times.not_before.max(Some((until, *status)));
+            }
+            _ => {}
+        }
     }
 
-    pub(crate) fn wait(&self, until: Instant) {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).not_before = Some(until);
+    /// How long it asks to be left alone yet, and the status with which it said so.
+    pub(crate) fn waits(&self, now: Instant) -> Option<(Duration, u16)> {
+        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.not_before.filter(|it| it.0 > now).map(|(at, status)| (at - now, status))
     }
 }
 
@@ -139,6 +171,28 @@ mod tests {
         assert_eq!(pick(&[FAILED, BLOCKED], Some(0), 3), Pick::This(0));
         assert_eq!(pick(&[wait(9), wait(3), BLOCKED], Some(0), 3), Pick::After(Duration::from_secs(3)));
         assert_eq!(pick(&[BLOCKED], Some(0), 3), Pick::Nobody);
+    }
+
+    #[test]
+    fn what_a_node_asks_for_is_obeyed_for_hours_but_not_for_days() {
+        let url = Url::parse("http://x").unwrap();
+        let session = Session::new(outrider_protocol::collect::apis::Login::None);
+        let node = NodeState::new((0, "g/s/v"), url, "i".into(), "n".into(), session);
+        let (now, bounds, hour) = (Instant::now(), Bounds::default(), Duration::from_secs(3600));
+        let says = |after| {
+            let failure = Failure::Status { status: 429, start: String::new(), after: Some(after) };
+            node.failed(&failure, &bounds, now);
+            node.state(now)
+        };
+        assert_eq!(says(hour), State::Waits(hour));
+        assert_eq!(
+            says(hour / 60),
+            State::Waits(hour),
+            "who was asked for less at the same time changes nothing"
+        );
+        assert_eq!(says(hour * 24), State::Waits(hour * 6));
+        assert_eq!(node.waits(now), Some((hour * 6, 429)));
+        assert_eq!((node.state(now + hour * 6), node.waits(now + hour * 6)), (State::Free, None));
     }
 
     #[test]

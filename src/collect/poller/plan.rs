@@ -1,8 +1,9 @@
 //! Who is polled for what: one unit for each API of each system, VDC or node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use outrider_protocol::collect::apis::{Api, ApiGroup, Bounds, Fact, Level, System};
+use outrider_protocol::collect::apis::{Api, ApiGroup, Bounds, Fact, Level, Login, System};
 use reqwest::Url;
 
 use super::StartError;
@@ -14,6 +15,13 @@ use super::node::{Bucket, NodeState};
 use super::place::Names;
 use super::session::Session;
 use crate::model::{Source, Tags};
+
+/// How long a program may take for one answer.
+const PROGRAM_TIME: Duration = Duration::from_secs(10);
+
+/// How long a node that asks to be left alone is waited for at least, and at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_MOST: Duration = Duration::from_secs(600);
 
 /// What is polled by one worker.
 #[derive(Debug)]
@@ -30,6 +38,10 @@ pub(crate) struct Unit {
     pub(crate) facts: Option<Arc<Facts>>,
     /// The node that it is of.
     node: Option<Arc<NodeState>>,
+    /// How long its program may take for one answer.
+    pub(crate) program_time: Duration,
+    /// Locked while events are made on a thread.
+    pub(crate) running: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Unit {
@@ -56,6 +68,13 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<(Http, Arc<NodeState>)>,
     /// What VDCs say of themselves, for all units of each.
     pub(crate) facts: Vec<Arc<Facts>>,
+    /// How long a node is waited for that asks to be left alone; as long as is good for each API where there is none.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// Where the next poll comes soon it may bring what this one cannot. Where that is long to wait this one had better.
+fn patience(api: &Api) -> Duration {
+    Duration::from_millis(api.interval_ms).clamp(PATIENCE, PATIENCE_MOST)
 }
 
 impl Plan {
@@ -69,7 +88,7 @@ impl Plan {
             mappers.push(Arc::new(mapper));
         }
         for system in &group.systems {
-            let nodes = nodes(system).map_err(wrong)?;
+            let nodes = nodes(&group.name, system).map_err(wrong)?;
             self.nodes.extend(nodes.iter().map(|it| (http.clone(), Arc::clone(it))));
             let of = Of { group: &group.name, system, common: tags };
             let bucket = Arc::new(Bucket::new(&group.bounds));
@@ -83,6 +102,7 @@ impl Plan {
                         bucket: Arc::clone(&bucket),
                         nodes: of_vdc,
                         first_first: false,
+                        patience: self.patience.unwrap_or(PATIENCE),
                     };
                     (!group.facts.is_empty()).then(|| Arc::new(of.facts(&group.facts, vdc, asker)))
                 })
@@ -90,13 +110,17 @@ impl Plan {
             self.facts.extend(facts.iter().flatten().cloned());
             for (api, mapper) in group.apis.iter().zip(&mappers) {
                 for place in places(system, api.level) {
-                    let (asked, first_first) = asked(&nodes, place, api);
+                    let (mut asked, first_first) = asked(&nodes, place, api);
+                    if let Level::Dtinfo { port } = api.level {
+                        asked = doors(&asked, port).map_err(wrong)?;
+                    }
                     let asker = Asker {
                         http: http.clone(),
                         bounds: group.bounds,
                         bucket: Arc::clone(&bucket),
                         nodes: asked,
                         first_first,
+                        patience: self.patience.unwrap_or_else(|| patience(api)),
                     };
                     let facts = place.0.and_then(|vdc| facts[vdc].clone());
                     self.units.push(of.unit(api, mapper, place, asker, facts));
@@ -107,9 +131,10 @@ impl Plan {
     }
 }
 
-fn nodes(system: &System) -> Result<Vec<Arc<NodeState>>, String> {
+fn nodes(group: &str, system: &System) -> Result<Vec<Arc<NodeState>>, String> {
     let mut all = Vec::new();
     for (at, vdc) in system.vdcs.iter().enumerate() {
+        let key = format!("{group}/{}/{}", system.name, vdc.name);
         for node in &vdc.nodes {
             let url = Url::parse(&node.url).map_err(|err| format!("{:?} is no address ({err})", node.url))?;
             let shown = || {
@@ -119,10 +144,23 @@ fn nodes(system: &System) -> Result<Vec<Arc<NodeState>>, String> {
             let name = node.name.clone().unwrap_or_else(shown);
             let id = node.id.clone().unwrap_or_else(|| name.clone());
             let session = Session::new(system.login.clone());
-            all.push(Arc::new(NodeState::new(url, id, name, at, session)));
+            all.push(Arc::new(NodeState::new((at, &key), url, id, name, session)));
         }
     }
     Ok(all)
+}
+
+/// The same nodes at another port, in plain HTTP: what is there knows no login, so no secret goes there. What hangs there, or
+/// asks to be left alone, says nothing of what is at their own.
+fn doors(nodes: &[Arc<NodeState>], port: u16) -> Result<Vec<Arc<NodeState>>, String> {
+    let door = |node: &Arc<NodeState>| {
+        let mut url = node.url.clone();
+        let plain = url.set_scheme("http").and_then(|()| url.set_port(Some(port)));
+        plain.map_err(|()| format!("the address of {} takes no port", node.name))?;
+        url.set_path("");
+        Ok(Arc::new(node.at(url, Session::new(Login::None))))
+    };
+    nodes.iter().map(door).collect()
 }
 
 /// The places that an API has in a system. Nodes are counted through all VDCs.
@@ -163,7 +201,8 @@ impl Of<'_> {
         let vdc = &self.system.vdcs[vdc].name;
         let names = vec![("system.name", self.system.name.clone()), ("vdc.name", vdc.clone())];
         let key = format!("{}/{}/{vdc}/facts", self.group, self.system.name);
-        Facts::new(key, facts, asker, Names(names))
+        let good = Duration::from_millis(self.system.facts_interval_ms);
+        Facts::new(key, facts, asker, Names(names), good)
     }
 
     fn unit(
@@ -206,6 +245,8 @@ impl Of<'_> {
             source: Arc::new(source),
             facts,
             node,
+            program_time: PROGRAM_TIME,
+            running: Arc::default(),
         }
     }
 }

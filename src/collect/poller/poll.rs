@@ -4,6 +4,8 @@
 //! - A window's end is kept after its events were given away, and only if all of its pages came: what failed is asked for
 //!   again. Where a disk did not keep the events for one output, all outputs get them again.
 //! - The events of a window are given away together, or none of them.
+//! - Only a program can take too long for an answer. It is waited for no longer then, but another one begins only after it
+//!   has ended: a unit has one thread at most.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +13,10 @@ use std::time::Duration;
 use outrider_protocol::collect::apis::{Level, Pages};
 use serde_json::Value;
 
-use super::ask::PollError;
+use super::ask::{Asked, PollError};
 use super::cursors::Cursors;
 use super::http::{Answer, Failure, start};
 use super::mapping::{Mapped, Mapper};
-use super::node::NodeState;
 use super::pages::{Pager, Seen};
 use super::place::Names;
 use super::plan::Unit;
@@ -23,8 +24,8 @@ use super::session::below;
 use super::{Sink, dtinfo, shape, window};
 use crate::model::{Event, Time};
 
-/// How long a program may take for one answer.
-const PROGRAM_TIME: Duration = Duration::from_secs(10);
+/// How often it is looked whether a program has ended.
+const LOOK: Duration = Duration::from_millis(100);
 /// Answers beyond this are made into events on a thread of their own, in bytes.
 const SMALL: usize = 64 << 10;
 
@@ -37,8 +38,8 @@ pub struct Polled {
     pub beyond: u64,
     /// By how much the end of the last window was ahead of the clock, in milliseconds: windows began anew.
     pub ahead_ms: Option<i64>,
-    /// The program does not end: no use in polling again.
-    pub endless: bool,
+    /// The program took too long, and may run on.
+    pub too_long: bool,
 }
 
 /// A failed poll, with what it brought before that.
@@ -46,7 +47,7 @@ pub(crate) type Failed = (PollError, Polled);
 
 /// No node's fault.
 fn ours(what: String, polled: Polled) -> Failed {
-    (PollError { node: None, status: None, what }, polled)
+    (PollError::ours(what), polled)
 }
 
 impl Unit {
@@ -100,8 +101,8 @@ impl Unit {
 
     /// The events of all requests of one window, or of the poll.
     async fn list(&self, names: Names, polled: &mut Polled) -> Result<Mapped, PollError> {
-        if let Level::Dtinfo { port } = self.api.level {
-            return self.dtinfo(port).await;
+        if matches!(self.api.level, Level::Dtinfo { .. }) {
+            return self.dtinfo().await;
         }
         let mut all = Mapped::default();
         let path = names.path(&self.api.path);
@@ -133,13 +134,13 @@ impl Unit {
         let mut pager = Pager::new(&self.api.pages, path.to_owned());
         let (mut next, mut preferred) = (Some(pager.first()), None);
         while let Some(path) = next.take() {
-            let (answer, at) = self.asker.ask(&path, body, preferred, looks_like_json).await?;
+            let (answer, at) = self.asker.ask_json(&path, body, preferred).await?;
             let node = &self.asker.nodes[at];
             preferred = Some(at);
             let left = self.asker.bounds.events.saturating_sub(all.events.len());
             let link = answer.link.clone();
-            let done = self.made(answer, left).await.map_err(|(what, endless)| {
-                polled.endless |= endless;
+            let done = self.made(answer, left).await.map_err(|(what, too_long)| {
+                polled.too_long |= too_long;
                 PollError::of(node, format!("{}: {what}", shown(&path)))
             })?;
             let url = below(&node.url, &path).map_err(|it| PollError::of(node, it.to_string()))?;
@@ -161,28 +162,44 @@ impl Unit {
         Ok(())
     }
 
-    /// An answer's events, and what of it says where the next page is.
-    async fn made(&self, answer: Answer, most: usize) -> Result<Made, (String, bool)> {
+    /// An answer's events, and what of it says where the next page is. With what went wrong comes whether a program took too
+    /// long.
+    async fn made(&self, mut answer: Answer, most: usize) -> Result<Made, (String, bool)> {
         let keep = self.api.pages.clone();
         if answer.bytes.len() <= SMALL && !self.mapper.may_loop() {
             return make(&answer, &keep, &self.mapper, most).map_err(|it| (it, false));
         }
         let mapper = Arc::clone(&self.mapper);
-        let (done, result) = tokio::sync::oneshot::channel();
+        // Kept here: a program without an end would keep others' large answers from coming, for ever.
+        let _large = answer.large.take();
+        let running = Arc::clone(&self.running).lock_owned().await;
+        let (done, mut result) = tokio::sync::oneshot::channel();
         // Not of the runtime's own: it may never end.
         let begun = std::thread::Builder::new().name("mapping".into()).spawn(move || {
+            let made = make(&answer, &keep, &mapper, most);
+            drop((answer, running));
             // Whoever waited may have given up.
-            drop(done.send(make(&answer, &keep, &mapper, most)));
+            drop(done.send(made));
         });
         begun.map_err(|err| (format!("start a thread: {err}"), false))?;
-        match tokio::time::timeout(PROGRAM_TIME, result).await {
-            Ok(Ok(made)) => made.map_err(|it| (it, false)),
-            Ok(Err(_)) => Err(("the program `jq` broke: this is a bug".to_owned(), true)),
-            Err(_) => {
-                let seconds = PROGRAM_TIME.as_secs();
-                Err((format!("the program `jq` has not ended within {seconds} s; it is not run again"), true))
+        let broke = |_| ("make events of its answer: that broke off, which is a bug".to_owned(), false);
+        if !self.mapper.may_loop() {
+            return result.await.map_err(broke)?.map_err(|it| (it, false));
+        }
+        // Many short times rather than a long one: a process that is stopped for a while, or a host that sleeps, costs one
+        // of them, and not what the program may take.
+        for _ in 0..self.program_time.as_millis() / LOOK.as_millis() {
+            if let Ok(made) = tokio::time::timeout(LOOK, &mut result).await {
+                return made.map_err(broke)?.map_err(|it| (it, false));
             }
         }
+        let seconds = self.program_time.as_secs_f64();
+        Err((format!("the program `jq` has not ended within {seconds} s"), true))
+    }
+
+    /// Waits until no program of this unit runs any more.
+    pub(crate) async fn program_ended(&self) {
+        drop(self.running.lock().await);
     }
 
     async fn ids(&self, names: &Names) -> Result<(Vec<Value>, usize), PollError> {
@@ -191,7 +208,7 @@ impl Unit {
         let mut pager = Pager::new(&ids.pages, names.path(&ids.path));
         let (mut next, mut preferred) = (Some(pager.first()), None);
         while let Some(path) = next.take() {
-            let (answer, at) = self.asker.ask(&path, None, preferred, looks_like_json).await?;
+            let (answer, at) = self.asker.ask_json(&path, None, preferred).await?;
             let node = &self.asker.nodes[at];
             preferred = Some(at);
             let wrong = |what: String| PollError::of(node, format!("{}: {what}", shown(&path)));
@@ -235,48 +252,22 @@ impl Unit {
         Ok((all, ids.at_a_time))
     }
 
-    /// Of the first node that answers both questions.
-    async fn dtinfo(&self, port: u16) -> Result<Mapped, PollError> {
-        let mut last = None;
-        let offset =
-            usize::try_from(super::ask::random() % self.asker.nodes.len().max(1) as u64).unwrap_or_default();
-        for at in 0..self.asker.nodes.len() {
-            let node = &self.asker.nodes[(at + offset) % self.asker.nodes.len()];
-            match self.tables(node, port).await {
-                Ok(tables) => {
-                    let mut mapped = Mapped { elements: tables.len() as u64, ..Mapped::default() };
-                    mapped.beyond = tables.len().saturating_sub(self.asker.bounds.events) as u64;
-                    let kept = tables.into_iter().take(self.asker.bounds.events);
-                    mapped.events = kept.map(|it| (None, it)).collect();
-                    return Ok(mapped);
-                }
-                Err(failure) => {
-                    last = Some(PollError {
-                        node: Some(node.name.clone()),
-                        status: failure.status(),
-                        what: failure.to_string(),
-                    });
-                }
-            }
-        }
-        Err(last.unwrap_or(PollError { node: None, status: None, what: "there is no node".to_owned() }))
-    }
-
-    async fn tables(
-        &self,
-        node: &NodeState,
-        port: u16,
-    ) -> Result<Vec<serde_json::Map<String, Value>>, Failure> {
-        let mut url = node.url.clone();
-        // This page knows neither TLS nor login, so no secret goes there.
-        let plain = url.set_scheme("http").and_then(|()| url.set_port(Some(port)));
-        plain.map_err(|()| Failure::Ours("the node's address takes no port".to_owned()))?;
-        url.set_path("");
-        let http = &self.asker.http;
-        let owners = http.send(http.get(below(&url, dtinfo::OWNERS)?), &[]).await?;
-        let states = http.send(http.get(below(&url, dtinfo::STATES)?), &[]).await?;
-        let text = |it: &Answer| String::from_utf8_lossy(&it.bytes).into_owned();
-        dtinfo::join(&text(&owners), &text(&states)).map_err(Failure::Content)
+    /// Of a node that answers both questions: another one's answer may be of another VDC.
+    async fn dtinfo(&self) -> Result<Mapped, PollError> {
+        let asked = Asked { paths: &[dtinfo::OWNERS, dtinfo::STATES], body: None };
+        let read = |answers: Vec<Answer>| {
+            let texts: Vec<_> = answers.iter().map(|it| String::from_utf8_lossy(&it.bytes)).collect();
+            let [owners, states] = &texts[..] else {
+                return Err(Failure::Content("one of two answers is missing".to_owned()));
+            };
+            dtinfo::join(owners, states).map_err(Failure::Content)
+        };
+        let (tables, _) = self.asker.ask(&asked, None, read).await?;
+        let mut mapped = Mapped { elements: tables.len() as u64, ..Mapped::default() };
+        mapped.beyond = tables.len().saturating_sub(self.asker.bounds.events) as u64;
+        let kept = tables.into_iter().take(self.asker.bounds.events);
+        mapped.events = kept.map(|it| (None, it)).collect();
+        Ok(mapped)
     }
 }
 
@@ -309,7 +300,7 @@ fn paging(value: &Value, pages: &Pages) -> Value {
 }
 
 /// What is certainly no JSON may be what another node does not say.
-pub(super) fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
+pub(super) fn like_json(answer: Answer) -> Result<Answer, Failure> {
     let first = answer.bytes.iter().find(|it| !it.is_ascii_whitespace());
     let shown = || start(&answer.bytes, &[]);
     match first {
@@ -317,7 +308,7 @@ pub(super) fn looks_like_json(answer: &Answer) -> Result<(), Failure> {
             Err(Failure::Content(format!("it answers with a page of HTML or XML, not JSON: {}", shown())))
         }
         None => Err(Failure::Content("its answer is empty; expected JSON".to_owned())),
-        _ => Ok(()),
+        _ => Ok(answer),
     }
 }
 

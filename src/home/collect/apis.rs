@@ -31,6 +31,7 @@ const FIELDS: &[&str] = &[
     "client_key_file",
     "danger_accept_any_certificate",
 ];
+const SYSTEM_FIELDS: &[&str] = &["name", "login", "tags", "facts_interval_ms", "vdcs"];
 const LOGIN_FIELDS: &[(&str, &[&str])] = &[
     ("none", &["kind"]),
     ("basic", &["kind", "user", "password", "password_file"]),
@@ -162,7 +163,7 @@ fn tls(members: &mut Members<'_>, author: Author<'_>) -> Option<Tls> {
 }
 
 fn system(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFault>) -> Option<System> {
-    let mut members = Members::read(place, raw.get(), &["name", "login", "tags", "vdcs"], faults)?;
+    let mut members = Members::read(place, raw.get(), SYSTEM_FIELDS, faults)?;
     let name = members.needed("name", "a name of one line", one_line);
     let login_place = members.place("login");
     let login = match members.take("login") {
@@ -170,9 +171,11 @@ fn system(place: &str, raw: &Raw, author: Author<'_>, faults: &mut Vec<ConfigFau
         None => Some(Login::None),
     };
     let tags = tags(&mut members);
+    let mut facts_interval_ms = 3_600_000;
+    members.number_into("facts_interval_ms", 1000, DAY_MS, &mut facts_interval_ms);
     let vdcs = each_needed(&mut members, "vdcs", "an array of VDCs, of which each has nodes", vdc);
     once_each(&members.place("vdcs"), vdcs.iter().map(|it| it.name.as_str()), members.faults());
-    Some(System { name: name?, login: login?, tags, vdcs })
+    Some(System { name: name?, login: login?, tags, facts_interval_ms, vdcs })
 }
 
 fn vdc(place: &str, raw: &Raw, faults: &mut Vec<ConfigFault>) -> Option<Vdc> {

@@ -83,6 +83,8 @@ pub struct System {
     pub login: Login,
     /// Tags of its events.
     pub tags: Vec<(String, String)>,
+    /// How long what its VDCs say of themselves is good, in milliseconds: then they are asked for their facts again.
+    pub facts_interval_ms: u64,
     /// Its parts; at least one.
     pub vdcs: Vec<Vdc>,
 }
