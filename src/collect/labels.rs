@@ -1,7 +1,7 @@
 //! The tags of devices, sizes and interfaces, each made once for all cgroups.
 //!
 //! **Invariant:** names that are not seen any more are forgotten: a host on which interfaces come and go, as those of containers
-//! do, has no more of them here than [`MOST`].
+//! do, has no more of them here than a bound.
 
 use std::collections::HashMap;
 
