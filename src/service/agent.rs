@@ -174,6 +174,7 @@ impl Agent {
                 }
             }
         }
+        lost::begin(&setup.root, &setup.config.agent);
         let entries = setup.journal.open_entries()?;
         let (events, happened) = mpsc::channel(WAITING);
         let (wake, woken) = mpsc::channel(WAKES);

@@ -19,14 +19,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug)]
 pub(crate) struct Ledger {
     path: PathBuf,
-    kept: Kept,
+    files: u64,
+    agent: AgentId,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// As it stands in the file.
+#[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     files: u64,
-    /// To whom they were acknowledged.
-    agent: AgentId,
+    /// To whom they were acknowledged; nothing where an older version wrote it, which knew of one agent.
+    #[serde(default)]
+    agent: Option<AgentId>,
 }
 
 impl Ledger {
@@ -34,28 +37,35 @@ impl Ledger {
     pub(crate) fn open(root: &Root, agent: &AgentId) -> Self {
         let path = root.state().join("acknowledged.json");
         let kept = std::fs::read(&path).ok().and_then(|it| serde_json::from_slice::<Kept>(&it).ok());
-        let kept = kept.filter(|it| &it.agent == agent);
-        Self { path, kept: kept.unwrap_or_else(|| Kept { files: 0, agent: agent.clone() }) }
+        let is_its = |it: &Kept| it.agent.as_ref().is_none_or(|it| it == agent);
+        let files = kept.filter(is_its).map_or(0, |it| it.files);
+        Self { path, files, agent: agent.clone() }
     }
 
     pub(crate) fn files(&self) -> u64 {
-        self.kept.files
+        self.files
+    }
+
+    /// Whose count it is.
+    pub(crate) fn agent(&self) -> &AgentId {
+        &self.agent
     }
 
     /// Another file was acknowledged.
     pub(crate) fn add(&mut self) {
-        self.save(self.kept.files.saturating_add(1));
+        self.save(self.files.saturating_add(1));
     }
 
     /// The backend has lost so many, and what there was to do about it is done.
     pub(crate) fn lost(&mut self, files: u64) {
-        self.save(self.kept.files.saturating_sub(files));
+        self.save(self.files.saturating_sub(files));
     }
 
     fn save(&mut self, files: u64) {
-        self.kept.files = files;
+        self.files = files;
+        let kept = Kept { files, agent: Some(self.agent.clone()) };
         let saved: Result<(), FileError> =
-            atomic::write(&self.path, &serde_json::to_vec(&self.kept).unwrap_or_default(), atomic::PRIVATE);
+            atomic::write(&self.path, &serde_json::to_vec(&kept).unwrap_or_default(), atomic::PRIVATE);
         if let Err(err) = saved {
             tracing::warn!(error = chain(&err), "The count of acknowledged files was not written.");
         }
@@ -113,6 +123,8 @@ mod tests {
         ledger.lost(1);
         assert_eq!(Ledger::open(&root, &agent).files(), 2);
         assert_eq!(Ledger::open(&root, &other).files(), 0);
+        std::fs::write(root.state().join("acknowledged.json"), r#"{"files":7}"#).unwrap();
+        assert_eq!(Ledger::open(&root, &agent).files(), 7, "of an older version");
         std::fs::write(root.state().join("acknowledged.json"), "{").unwrap();
         assert_eq!(Ledger::open(&root, &agent).files(), 0);
     }

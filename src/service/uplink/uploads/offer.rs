@@ -57,7 +57,7 @@ impl Uploads {
                 "The backend has lost files that are no longer kept here: export again with reprocess_historical."
             );
             // Before the count is settled: a crash in between finds the loss again, and counts it twice rather than not.
-            lost::add(&self.root, gone, Timestamp::now());
+            lost::add(&self.root, self.ledger.agent(), gone, Timestamp::now());
         }
         self.ledger.lost(lost);
         self.look().await;
