@@ -88,7 +88,7 @@ pub use files::{Amount, Sealed, Total, UNKNOWN_ORIGIN};
 pub use place::CommitPlace;
 pub use read::{Listing, Place, ReadError, Records, StoredFile, list_received, list_spool};
 pub use session::Session;
-pub use store::{DropWhich, Dropped, Oldest, Pending, Recovered, Removed, Spool, Usage};
+pub use store::{DropWhich, Dropped, Left, Oldest, Pending, Recovered, Removed, Spool, Usage};
 pub use writer::{Committed, ExportWriter};
 
 /// How a spool is kept. `Settings::default()` suits an agent.

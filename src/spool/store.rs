@@ -18,6 +18,7 @@ use crate::shared::Shared;
 use crate::{Compression, ExportWriter, Sealed, Settings, SpoolError};
 
 pub use dropping::{DropWhich, Dropped};
+pub use refused::Left;
 
 /// How often an acknowledged file's move is tried while its folder is removed under it, which happens at most once for
 /// each time that files are expired.

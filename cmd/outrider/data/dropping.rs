@@ -37,6 +37,15 @@ pub(super) fn drop_waiting(root: &Root, flags: &args::Drop) -> Result<Exit, Erro
         say("Nothing was dropped.");
         return Ok(Exit::Cancelled);
     }
+    let now = once_free(|| spool.to_drop(&export, which))?;
+    if now != found {
+        return Err(Error::failed(format!(
+            "drop files of export {export}: found {} by now, expected {} as was agreed to; nothing was dropped",
+            told(now),
+            told(found)
+        ))
+        .hint("run the command again"));
+    }
     // First, since a model without files that wait counts as delivered.
     outrider_service::forget_unchanged(root).map_err(|err| {
         Error::failed(format!("note that objects are not delivered, in {}: {err}", root.state().display()))

@@ -8,8 +8,6 @@
 //! **Invariant:** nothing here fails an export.
 
 use std::collections::HashMap;
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outrider_home::unchanged::{Delivery, Known, Mark, Scope, SessionMarks};
@@ -17,6 +15,7 @@ use outrider_home::{Checkpoints, Unchanged};
 use outrider_protocol::ids::{IntegrationId, Model, SessionId};
 use outrider_protocol::integration::ModelInfo;
 use outrider_protocol::log::{Fields, Level};
+use outrider_spool::{Left, Settings, Spool};
 
 use super::object::Identity;
 use crate::context::Context;
@@ -53,8 +52,11 @@ impl Backend {
     ) -> (Self, Checkpoints) {
         let (root, run) = (context.root().clone(), context.run_id().clone());
         let open = move || {
-            let spool = root.spool();
-            let delivery = |export: &str, model: &str| delivery(&spool.join(export), model);
+            let spool = Spool::open(root.spool(), Settings::default());
+            let delivery = |export: &str, model: &str| match &spool {
+                Ok(spool) => delivery(spool, export, model),
+                Err(_) => Delivery::Waits,
+            };
             (Unchanged::open(&root, &checkpoints, &run, &delivery), checkpoints)
         };
         let ((store, warnings), checkpoints) = match tokio::task::spawn_blocking(open).await {
@@ -131,17 +133,18 @@ impl Session {
     }
 }
 
-/// What became of the objects of a model, by the folder that the spool has of their export. The folder stays until the marks
-/// are merged (see `expire` of the service): one that is gone was removed by somebody, or the root came back without it.
-fn delivery(export: &Path, model: &str) -> Delivery {
-    if !export.is_dir() {
+/// What became of the objects of a model, by what the spool has of their export. Its folder stays until the marks are merged
+/// (see `expire` of the service): one that is gone was removed by somebody, or the root came back without it. What the backend
+/// refused does not wait for ever.
+fn delivery(spool: &Spool, export: &str, model: &str) -> Delivery {
+    if !spool.dir().join(export).is_dir() {
         return Delivery::Unknown;
     }
-    let is_empty = match std::fs::read_dir(export.join(model)) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(err) => err.kind() == io::ErrorKind::NotFound,
-    };
-    if is_empty { Delivery::Acknowledged } else { Delivery::Waits }
+    match spool.left(export, model) {
+        Ok(Left::Nothing) => Delivery::Acknowledged,
+        Ok(Left::Refused) => Delivery::Unknown,
+        Ok(Left::Waiting) | Err(_) => Delivery::Waits,
+    }
 }
 
 /// Sifts the objects of one session.

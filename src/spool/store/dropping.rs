@@ -57,7 +57,7 @@ impl Spool {
     /// # Errors
     /// When the export is being written, and when the disk fails.
     pub fn to_drop(&self, export: &str, which: DropWhich) -> Result<Dropped, SpoolError> {
-        self.each_waiting(export, which, |_| Ok(()))
+        self.each_waiting(export, which, |_| Ok(true))
     }
 
     /// Removes files that wait for the backend: it will never have them. One that is being uploaded may still arrive.
@@ -67,8 +67,8 @@ impl Spool {
     pub fn drop_waiting(&self, export: &str, which: DropWhich) -> Result<Dropped, SpoolError> {
         self.each_waiting(export, which, |file| match self.fs.remove(file) {
             // It was acknowledged meanwhile.
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.at("remove", file),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true).at("remove", file),
         })
     }
 
@@ -76,7 +76,7 @@ impl Spool {
         &self,
         export: &str,
         which: DropWhich,
-        visit: impl Fn(&Path) -> Result<(), SpoolError>,
+        is_one: impl Fn(&Path) -> Result<bool, SpoolError>,
     ) -> Result<Dropped, SpoolError> {
         check_name("an export", export)?;
         let (dir, mut dropped) = (self.dir.join(export), Dropped::default());
@@ -91,7 +91,9 @@ impl Spool {
             let wanted = |key: &Key| which == DropWhich::Waiting || refused.contains(key);
             let files = self.sealed_in(&dir, &model)?;
             for InFolder { key, compression, len, .. } in files.into_iter().filter(|it| wanted(&it.key)) {
-                visit(&path(&dir.join(&model), key.1, compression, Stage::Sealed))?;
+                if !is_one(&path(&dir.join(&model), key.1, compression, Stage::Sealed))? {
+                    continue;
+                }
                 dropped.files += 1;
                 dropped.records += known.sealed.get(&key).map_or(0, |it| it.records);
                 dropped.bytes += len;

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use super::Spool;
 use crate::error::At;
-use crate::files::{REFUSED, check_name};
-use crate::fs::Fs;
+use crate::files::{REFUSED, Stage, check_name, parse};
+use crate::fs::{Fs, list_if_there};
 use crate::manifest::Key;
 use crate::{Sealed, SpoolError};
 
@@ -34,6 +34,39 @@ impl Spool {
         let mut handle = self.fs.append(&mark).at("open", &mark)?;
         handle.write_all(line.as_bytes()).at("append to", &mark)?;
         handle.sync().at("sync", &mark)
+    }
+}
+
+/// What is left of a model of an export for the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// No file: it has acknowledged all that there was, or a person dropped it.
+    Nothing,
+    /// Only files that it refused ([`Spool::refuse`]).
+    Refused,
+    /// Files that it is to have.
+    Waiting,
+}
+
+impl Spool {
+    /// What is left of a model of an export; of an export that is not known, nothing.
+    ///
+    /// # Errors
+    /// When a folder or the mark of what was refused cannot be read.
+    pub fn left(&self, export: &str, model: &str) -> Result<Left, SpoolError> {
+        check_name("an export", export)?;
+        check_name("a model", model)?;
+        let dir = self.dir.join(export);
+        let files = list_if_there(&*self.fs, &dir.join(model)).at("list", &dir.join(model))?;
+        if files.is_empty() {
+            return Ok(Left::Nothing);
+        }
+        let refused = refused(&*self.fs, &dir)?;
+        let is_refused = |name: &str| {
+            let found = parse(name).filter(|(_, _, stage)| *stage == Stage::Sealed);
+            found.is_some_and(|(number, ..)| refused.contains(&(model.to_owned(), number)))
+        };
+        Ok(if files.iter().all(|it| is_refused(&it.name)) { Left::Refused } else { Left::Waiting })
     }
 }
 
@@ -76,7 +109,10 @@ mod tests {
         spool.refuse(&files[0]).unwrap();
         spool.refuse(&files[0]).unwrap();
         assert!(spool.oldest().unwrap().is_some(), "the other one waits");
+        assert_eq!(spool.left("run-1", "area.Type").unwrap(), Left::Waiting);
         spool.refuse(&files[1]).unwrap();
+        assert_eq!(spool.left("run-1", "area.Type").unwrap(), Left::Refused);
+        assert_eq!(spool.left("run-1", "area.Other").unwrap(), Left::Nothing);
         assert!(spool.oldest().unwrap().is_none() && spool.usage().unwrap().oldest.is_none());
         assert_eq!((spool.usage().unwrap().files, spool.pending().unwrap().files), (2, files));
     }
