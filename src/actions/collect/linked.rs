@@ -23,6 +23,8 @@ use crate::context::peer_limits;
 use crate::linked::{LOG_BYTES, LOG_LINES, LinkError, PATIENCE, pump};
 use crate::{Cancel, Outlet};
 
+/// How long one of before may take to end, whose service was killed: it delivers what it has.
+const PREDECESSOR: Duration = Duration::from_secs(5);
 /// How often the service is told how it goes.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// How soon after the last time something new is told.
@@ -94,8 +96,14 @@ async fn collect(
     cancel: &Cancel,
 ) -> Result<CollectReport, RpcError> {
     let started = Wanted::of(root).and_then(|wanted| {
-        let log =
-            Log::open(root, outlet, wanted.limits.log_file_bytes, wanted.collect.secrets(), wanted.debug)?;
+        let log = Log::open(
+            root,
+            outlet,
+            wanted.limits.log_file_bytes,
+            wanted.collect.secrets(),
+            wanted.debug,
+            PREDECESSOR,
+        )?;
         Work::start(wanted, true, log.clone()).map(|work| (work, log))
     });
     let (mut work, log) = started.map_err(|err| failed(&err))?;

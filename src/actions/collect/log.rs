@@ -3,11 +3,12 @@
 //! **Invariant:** a file is written by one process: another that begins meanwhile leaves it alone.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use outrider_collect::outputs::News;
 use outrider_collect::poller::{Again, PollNews};
-use outrider_home::{CollectLock, Root};
+use outrider_home::{CollectLock, FileError, Root};
 use outrider_logs::{Redactor, RunLog};
 use outrider_protocol::log::{Fields, Level, LogLine};
 use tokio::sync::Notify;
@@ -17,6 +18,8 @@ use crate::Outlet;
 
 /// The variable that says how much is logged, as for the service. It wins over mini-collector's `DEBUG`.
 const LEVEL_VARIABLE: &str = "OUTRIDER_LOG";
+/// Between two tries to have the files.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where lines go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,18 +35,19 @@ struct Inner {
 }
 
 impl Log {
-    /// Begins the file anew, unless another process writes to it. `secrets` become stars in every line.
+    /// Begins the file anew, unless another process writes to it for longer than `patience`. `secrets` become stars in every line.
     pub(super) fn open<'s>(
         root: &Root,
         outlet: Outlet,
         max_bytes: u64,
         secrets: impl Iterator<Item = &'s str>,
         debug: bool,
+        patience: Duration,
     ) -> Result<Self, CollectError> {
         root.create().map_err(|err| CollectError::Log { path: root.path().to_owned(), err })?;
         let path = root.log_file(NAME);
         let create = |lock| RunLog::create(&path, max_bytes).map(|file| (file, lock));
-        let file = root.lock_collect()?.map(create).transpose();
+        let file = locked(root, patience)?.map(create).transpose();
         let file = file.map_err(|err| CollectError::Log { path: path.clone(), err })?;
         let redactor = Redactor::new(secrets.map(str::to_owned));
         let log = Self(Arc::new(Inner { file, outlet, redactor, changed: Notify::new() }));
@@ -56,7 +60,7 @@ impl Log {
             log.say(
                 Level::Warn,
                 "Another `outrider collect` runs in this root: what this one says is not in its log file, and where time \
-                 windows of its APIs ended is not remembered.",
+                 windows of its APIs end is not remembered.",
                 Fields::new(),
             );
         }
@@ -145,6 +149,18 @@ impl Log {
         if let Some((file, _)) = &self.0.file {
             file.close();
         }
+    }
+}
+
+/// The right to the files of this root. Whoever has it may be about to end.
+fn locked(root: &Root, patience: Duration) -> Result<Option<CollectLock>, FileError> {
+    let started = Instant::now();
+    loop {
+        let lock = root.lock_collect()?;
+        if lock.is_some() || started.elapsed() >= patience {
+            return Ok(lock);
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -3,8 +3,8 @@
 //! # Invariants
 //! - One login at a time for a node: whoever comes meanwhile waits for its token, or has its failure as well. None of them
 //!   tries the same again, and a node that is to be left alone gets no login either.
-//! - A name and password that were refused are sent again only after a pause, which grows each time, whoever needs them: more
-//!   might lock the account. Another password, in its file, is tried at once.
+//! - A name and password that were refused a token are sent again only after a pause, which grows each time, whoever needs one:
+//!   more might lock the account. Another password, in its file, is tried at once.
 //! - A token that was refused is not sent again, and one is renewed before its time is over; the old one is given back.
 //! - A secret that is in a file is read whenever it is needed.
 
