@@ -270,7 +270,7 @@ fn an_old_export_that_nobody_uploads_is_dropped_by_a_person_and_the_next_one_run
     let (code, _, err) = drop(&[export]);
     assert!(code == Some(2) && err.contains("expected --yes"), "{err}");
     let count = || {
-        let rows = objects(&shown(root, &["count", "--json"]));
+        let rows = objects(&data(root, &["count", "--json"]).1);
         rows.iter().map(|it| it["objects"].as_u64().unwrap()).sum::<u64>()
     };
     let all = count();
