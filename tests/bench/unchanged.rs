@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use outrider_home::unchanged::{Delivery, Known, Scope, SessionMarks};
 use outrider_home::{Checkpoints, Root, Unchanged};
 use outrider_protocol::ids::{ExportId, IntegrationId, Model};
+use outrider_spool::{Settings, Spool};
 
 use crate::measure::{OUTRIDER, Table, cpu_ticks, memory_kib, mib, size_below};
 
@@ -92,8 +93,12 @@ fn export(table: &mut Table, root: &Path) {
         started.elapsed()
     };
     export();
-    // As after an upload: the spool holds nothing of it any more.
-    std::fs::remove_dir_all(root.join("spool")).expect("empty the spool");
+    // As after an upload.
+    let spool = Spool::open(root.join("spool"), Settings::default()).expect("open the spool");
+    for file in spool.pending().expect("look into the spool").files {
+        spool.acknowledge(&file).expect("acknowledge a file");
+    }
+    std::fs::remove_dir_all(root.join("spool/sent")).expect("remove what was sent");
     let merging = export();
     assert_eq!(size_of_models(root), 0, "something was sent that is known");
     let took = export().min(merging);
