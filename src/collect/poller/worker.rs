@@ -72,7 +72,8 @@ impl Worker {
         loop {
             sleep_until(first + begins(interval, number)).await;
             let begun = Instant::now();
-            let polled = self.unit.poll(&self.cursors, &self.sink).await;
+            // Most of the time it rests, and holds nothing of a poll then.
+            let polled = Box::pin(self.unit.poll(&self.cursors, &self.sink)).await;
             self.tell_facts();
             self.tell_logins();
             match polled {
