@@ -406,3 +406,16 @@ fn names(entries: Vec<Entry>) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Two sealed files of an export.
+#[cfg(test)]
+fn two_sealed(spool: &Spool) -> Vec<Sealed> {
+    let mut writer = spool.export("run-1").unwrap();
+    for number in 0..2 {
+        let mut session = writer.session("git", "area.Type");
+        session.append(format!("{{\"id\":{number}}}").as_bytes()).unwrap();
+        writer.commit(session).unwrap();
+        writer.seal_all().unwrap();
+    }
+    spool.pending().unwrap().files
+}

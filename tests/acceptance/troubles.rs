@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -219,6 +219,25 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.status.success(), "copy {}", from.display());
 }
 
+/// Where the backend's data is, and where it is saved.
+fn database(stack: &Stack) -> (PathBuf, PathBuf) {
+    (stack.dir.path().join("backend"), stack.dir.path().join("saved"))
+}
+
+fn save_database(stack: &mut Stack) {
+    stack.stop_backend();
+    let (data, saved) = database(stack);
+    copy(&data, &saved);
+    stack.start_backend_again();
+}
+
+/// The backend must not run.
+fn put_database_back(stack: &Stack) {
+    let (data, saved) = database(stack);
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(saved, data).unwrap();
+}
+
 #[test]
 fn a_backend_that_comes_back_with_an_older_database_gets_the_files_that_it_lost() {
     let truth = source::truth();
@@ -226,18 +245,14 @@ fn a_backend_that_comes_back_with_an_older_database_gets_the_files_that_it_lost(
     let before = stack.order(export(&source::integrations("before")));
     stack.until_state(&before, CommandState::Done);
     stack.until_uploaded();
-    stack.stop_backend();
-    let (data, saved) = (stack.dir.path().join("backend"), stack.dir.path().join("saved"));
-    copy(&data, &saved);
-    stack.start_backend_again();
+    save_database(&mut stack);
 
     let lost = stack.order(export(&source::integrations("lost")));
     stack.until_state(&lost, CommandState::Done);
     stack.until_uploaded();
     source::compare(&stack, "before the loss", std::slice::from_ref(&lost), &truth);
     stack.stop_backend();
-    std::fs::remove_dir_all(&data).unwrap();
-    std::fs::rename(&saved, &data).unwrap();
+    put_database_back(&stack);
     stack.start_backend_again();
 
     let models = ["sourcecode.User", "sourcecode.Repo", "sourcecode.PullRequest"];
@@ -257,16 +272,12 @@ fn files_that_an_older_database_lost_and_nobody_keeps_are_told_until_all_is_expo
     limits["sent_keep_hours"] = 0.into();
     let mut stack = Stack::start(&limits);
     stack.until_connected();
-    stack.stop_backend();
-    let (data, saved) = (stack.dir.path().join("backend"), stack.dir.path().join("saved"));
-    copy(&data, &saved);
-    stack.start_backend_again();
+    save_database(&mut stack);
     let lost = stack.order(export(&source::integrations("lost")));
     stack.until_state(&lost, CommandState::Done);
     stack.until_uploaded();
     stack.stop_backend();
-    std::fs::remove_dir_all(&data).unwrap();
-    std::fs::rename(&saved, &data).unwrap();
+    put_database_back(&stack);
     // A service removes at its start what was sent before.
     stack.kill_service();
     stack.start_service();

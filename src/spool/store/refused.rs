@@ -86,24 +86,13 @@ mod tests {
 
     use super::*;
     use crate::Settings;
-
-    /// Two sealed files of an export.
-    fn sealed(spool: &Spool) -> Vec<Sealed> {
-        let mut writer = spool.export("run-1").unwrap();
-        for number in 0..2 {
-            let mut session = writer.session("git", "area.Type");
-            session.append(format!("{{\"id\":{number}}}").as_bytes()).unwrap();
-            writer.commit(session).unwrap();
-            writer.seal_all().unwrap();
-        }
-        spool.pending().unwrap().files
-    }
+    use crate::store::two_sealed;
 
     #[test]
     fn a_refused_file_is_offered_again_and_does_not_count_as_one_that_waits() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path(), Settings::default()).unwrap();
-        let files = sealed(&spool);
+        let files = two_sealed(&spool);
         std::fs::write(dir.path().join("run-1/.refused"), "[\"area.Type\",1").unwrap();
         assert_eq!(spool.oldest().unwrap().unwrap().export, "run-1", "a torn line tells of no file");
         spool.refuse(&files[0]).unwrap();
@@ -121,7 +110,7 @@ mod tests {
     fn the_mark_goes_with_its_export() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path(), Settings::default()).unwrap();
-        for file in sealed(&spool) {
+        for file in two_sealed(&spool) {
             spool.refuse(&file).unwrap();
             spool.acknowledge(&file).unwrap();
         }

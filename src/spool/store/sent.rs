@@ -155,17 +155,11 @@ mod tests {
     use super::*;
     use crate::Settings;
     use crate::faulty::{Dice, FaultyFs};
+    use crate::store::two_sealed;
 
     /// Two files of an export that are acknowledged.
     fn acknowledged(spool: &Spool) -> Vec<Sealed> {
-        let mut writer = spool.export("run-1").unwrap();
-        for number in 0..2 {
-            let mut session = writer.session("git", "area.Type");
-            session.append(format!("{{\"id\":{number}}}").as_bytes()).unwrap();
-            writer.commit(session).unwrap();
-            writer.seal_all().unwrap();
-        }
-        let files = spool.pending().unwrap().files;
+        let files = two_sealed(spool);
         files.iter().for_each(|it| spool.acknowledge(it).unwrap());
         files
     }
