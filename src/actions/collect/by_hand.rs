@@ -87,14 +87,7 @@ pub async fn run_by_hand(
         None => configured(root)?,
     };
     let outlet = Outlet::Hand(Arc::new(Mutex::new(out)));
-    let log = Log::open(
-        root,
-        outlet,
-        wanted.limits.log_file_bytes,
-        wanted.collect.secrets(),
-        wanted.debug,
-        Duration::ZERO,
-    )?;
+    let log = Log::open(root, outlet, &wanted, Duration::ZERO)?;
     let debug = wanted.debug;
     let mut work = Work::start(wanted, false, log.clone())?;
     log.say(Level::Info, "Collecting; Ctrl-C ends it.", Fields::new());

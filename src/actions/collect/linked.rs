@@ -96,14 +96,7 @@ async fn collect(
     cancel: &Cancel,
 ) -> Result<CollectReport, RpcError> {
     let started = Wanted::of(root).and_then(|wanted| {
-        let log = Log::open(
-            root,
-            outlet,
-            wanted.limits.log_file_bytes,
-            wanted.collect.secrets(),
-            wanted.debug,
-            PREDECESSOR,
-        )?;
+        let log = Log::open(root, outlet, &wanted, PREDECESSOR)?;
         Work::start(wanted, true, log.clone()).map(|work| (work, log))
     });
     let (mut work, log) = started.map_err(|err| failed(&err))?;

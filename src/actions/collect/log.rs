@@ -13,7 +13,8 @@ use outrider_logs::{Redactor, RunLog};
 use outrider_protocol::log::{Fields, Level, LogLine};
 use tokio::sync::Notify;
 
-use super::{CollectError, NAME};
+use super::NAME;
+use super::work::{CollectError, Wanted};
 use crate::Outlet;
 
 /// The variable that says how much is logged, as for the service. It wins over mini-collector's `DEBUG`.
@@ -35,24 +36,22 @@ struct Inner {
 }
 
 impl Log {
-    /// Begins the file anew, unless another process writes to it for longer than `patience`. `secrets` become stars in every line.
-    pub(super) fn open<'s>(
+    /// Begins the file anew, unless another process writes to it for longer than `patience`. Secrets become stars in every line.
+    pub(super) fn open(
         root: &Root,
         outlet: Outlet,
-        max_bytes: u64,
-        secrets: impl Iterator<Item = &'s str>,
-        debug: bool,
+        wanted: &Wanted,
         patience: Duration,
     ) -> Result<Self, CollectError> {
         root.create().map_err(|err| CollectError::Log { path: root.path().to_owned(), err })?;
         let path = root.log_file(NAME);
-        let create = |lock| RunLog::create(&path, max_bytes).map(|file| (file, lock));
+        let create = |lock| RunLog::create(&path, wanted.limits.log_file_bytes).map(|file| (file, lock));
         let file = locked(root, patience)?.map(create).transpose();
         let file = file.map_err(|err| CollectError::Log { path: path.clone(), err })?;
-        let redactor = Redactor::new(secrets.map(str::to_owned));
+        let redactor = Redactor::new(wanted.collect.secrets().map(str::to_owned));
         let log = Self(Arc::new(Inner { file, outlet, redactor, changed: Notify::new() }));
-        let what =
-            std::env::var(LEVEL_VARIABLE).unwrap_or_else(|_| if debug { "debug" } else { "info" }.into());
+        let what = std::env::var(LEVEL_VARIABLE)
+            .unwrap_or_else(|_| if wanted.debug { "debug" } else { "info" }.into());
         let sink = log.clone();
         // Only a process that does several things, as a test does, has a log of events already.
         drop(outrider_logs::init_action(NAME, &what, move |line: &LogLine| sink.write(line.clone())));
